@@ -1,0 +1,1 @@
+"""Benchmarks: raw source -> benchmark directory (one builder a module) and back into memory (`format`)."""

@@ -1,0 +1,245 @@
+"""The benchmark directory: `manifest.json` and JSONL files, written whole and verified by hash when read.
+
+manifest.json
+stages/<nn>-<name>/documents.jsonl      {"id", "text", "fact"}
+stages/<nn>-<name>/probes-<set>.jsonl   {"id", "prompt", "object", "subject", "relation", ...}
+attention/train.jsonl                   {"id", "text", "fact", "prompt"}: documents with a task, to meta-train φ
+rehearsal.jsonl                         {"id", "text", "fact"}: documents that a rehearsal method may replay
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ckl_bench.errors import UserError, unknown
+from ckl_bench.files import cache_dir, data_dir, jsonl, new_folder, read_json, sha256_file, sha256_json, write_json
+
+T = TypeVar("T")
+SCHEMA = 1
+EMBEDDED = {"lama-ckl-mini": "authored facts over 33 relations, certified for smollm2-135m: the default benchmark"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """(subject, relation, object); `relation` is the Wikidata code, such as P36."""
+
+    subject: str
+    relation: str
+    object: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A text to learn, with a stable id; `fact` is what it is evidence of, where that is known."""
+
+    id: str
+    text: str
+    fact: Fact | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A prompt that contains the object; a model is scored on the object's tokens only."""
+
+    id: str
+    prompt: str
+    object: str
+    subject: str = ""
+    relation: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionDocument(Document):
+    """A document with a task: `prompt` asks for the object of its fact (φ's meta-training pair (D, T))."""
+
+    prompt: str
+    fact: Fact  # always known here
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Documents to learn, then probe sets to score."""
+
+    name: str
+    documents: Sequence[Document]
+    probes: Mapping[str, Sequence[Probe]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """A benchmark in memory; the texts of stages, attention and rehearsal are read from disk as they are asked for."""
+
+    name: str
+    kind: str
+    hash: str
+    manifest: Mapping[str, Any]
+    stages: Sequence[Stage]
+    attention: Sequence[AttentionDocument] = field(default_factory=list)
+    rehearsal: Sequence[Document] = field(default_factory=list)
+
+
+class _Table(Sequence[T]):
+    """Rows of a JSONL file as objects, memory-mapped through Arrow so that a long file does not fill memory."""
+
+    def __init__(self, path: Path, sha256: str, make: Any) -> None:
+        self._path, self._sha256, self._make = path, sha256, make
+        self._rows: Any = None
+
+    def _load(self) -> Any:
+        if self._rows is None:
+            if self._path.stat().st_size == 0:
+                self._rows = []
+            else:
+                import datasets
+
+                shown = datasets.is_progress_bar_enabled()
+                datasets.disable_progress_bars()
+                try:  # cached under the content's hash, so that a changed file never meets an old table
+                    cache = str(cache_dir() / "arrow" / self._sha256)
+                    self._rows = datasets.Dataset.from_json(str(self._path), cache_dir=cache)
+                finally:
+                    if shown:
+                        datasets.enable_progress_bars()
+        return self._rows
+
+    def __len__(self) -> int:
+        return len(self._load())
+
+    def __getitem__(self, index: Any) -> Any:
+        rows = self._load()
+        if isinstance(index, slice):
+            return [self._make(rows[i]) for i in range(*index.indices(len(rows)))]
+        return self._make(rows[index])
+
+    def __iter__(self) -> Iterator[T]:
+        for row in self._load():
+            yield self._make(row)
+
+
+def _fact(row: Mapping[str, Any]) -> Fact | None:
+    fact = row.get("fact")
+    return Fact(subject=fact["subject"], relation=fact["relation"], object=fact["object"]) if fact else None
+
+
+def _document(row: Mapping[str, Any]) -> Document:
+    return Document(id=row["id"], text=row["text"], fact=_fact(row))
+
+
+def _attention_document(row: Mapping[str, Any]) -> AttentionDocument:
+    fact = _fact(row)
+    assert fact is not None  # the writer's type guarantees it, and the file is verified by hash
+    return AttentionDocument(id=row["id"], text=row["text"], fact=fact, prompt=row["prompt"])
+
+
+def _probe(row: Mapping[str, Any]) -> Probe:
+    return Probe(**{name: row[name] for name in ("id", "prompt", "object", "subject", "relation")})
+
+
+def _row(item: Document | Probe) -> dict[str, Any]:
+    row = asdict(item)
+    return {key: value for key, value in row.items() if value is not None}
+
+
+def write_benchmark(
+    target: Path,
+    *,
+    name: str,
+    kind: str,
+    about: Mapping[str, Any],
+    stages: Iterable[Stage],
+    attention: Iterable[AttentionDocument] = (),
+    rehearsal: Iterable[Document] = (),
+) -> str:
+    """Write a benchmark directory, whole or not at all, and return its hash.
+
+    `about` joins the manifest: builder and arguments, sources, pre-test models, counts, defaults. Nothing in it may
+    depend on the time, the machine or the folder, or the same sources would give another hash.
+    Raises UserError where `target` exists already or cannot be written.
+    """
+    with new_folder(target) as folder:
+        sums: dict[str, str] = {}
+
+        def put(relative: str, rows: Iterable[Document | Probe]) -> None:
+            path = folder / relative
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(jsonl(_row(row) for row in rows), encoding="utf-8")
+            sums[relative] = sha256_file(path)
+
+        names = []
+        for number, stage in enumerate(stages, 1):
+            label = f"{number:02d}-{stage.name}"
+            names.append({"name": stage.name, "folder": f"stages/{label}", "probe_sets": list(stage.probes)})
+            put(f"stages/{label}/documents.jsonl", stage.documents)
+            for set_name, probes in stage.probes.items():
+                put(f"stages/{label}/probes-{set_name}.jsonl", probes)
+        put("attention/train.jsonl", attention)
+        put("rehearsal.jsonl", rehearsal)
+        manifest = {"schema": SCHEMA, "name": name, "kind": kind, **about, "stages": names, "files": sums}
+        write_json(folder / "manifest.json", manifest)
+    return sha256_json(manifest)
+
+
+def find_benchmark(name: str) -> Path:
+    """The folder of a benchmark given by its name (an embedded one) or by its path; UserError where there is none."""
+    path = Path(name)
+    if name in EMBEDDED:
+        return data_dir() / "benchmarks" / name
+    if path.is_dir():
+        return path
+    raise unknown("benchmark", name, EMBEDDED, "Or give the path of a benchmark directory (ckl-bench build makes one).")
+
+
+def load_benchmark(name: str) -> Benchmark:
+    """Read a benchmark by name or path and verify every file against the manifest.
+
+    Raises UserError where the directory is no benchmark, a hash is wrong, a probe set is empty.
+    """
+    folder = find_benchmark(name)
+    if not (folder / "manifest.json").is_file():
+        raise UserError(f"{folder} is not a benchmark directory: no manifest.json; make one with ckl-bench build")
+    manifest = read_json(folder / "manifest.json")
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        found = manifest.get("schema") if isinstance(manifest, dict) else None
+        raise UserError(f"{folder}/manifest.json has schema {found}, this version reads {SCHEMA}; build it again")
+    try:
+        sums: dict[str, str] = dict(manifest["files"])
+        for relative, expected in sums.items():
+            path = (folder / relative).resolve()
+            if not path.is_relative_to(folder.resolve()):
+                raise UserError(f"{folder}/manifest.json names a file outside the benchmark: {relative}")
+            found = sha256_file(path) if path.is_file() else "missing"
+            if found != expected:
+                raise UserError(
+                    f"{folder / relative} does not match the manifest (sha256 {found[:12]}, expected {expected[:12]}); "
+                    "restore the file or build the benchmark again"
+                )
+
+        def table(relative: str, make: Any) -> _Table[Any]:
+            return _Table(folder / relative, sums[relative], make)
+
+        stages = []
+        for entry in manifest["stages"]:
+            probes = {s: table(f"{entry['folder']}/probes-{s}.jsonl", _probe) for s in entry["probe_sets"]}
+            for set_name, rows in probes.items():
+                if not rows:
+                    raise UserError(
+                        f"{folder}: probe set '{set_name}' of stage '{entry['name']}' is empty; build again"
+                    )
+            documents = table(f"{entry['folder']}/documents.jsonl", _document)
+            stages.append(Stage(name=entry["name"], documents=documents, probes=probes))
+        return Benchmark(
+            name=manifest["name"],
+            kind=manifest["kind"],
+            hash=sha256_json(manifest),
+            manifest=manifest,
+            stages=stages,
+            attention=table("attention/train.jsonl", _attention_document),
+            rehearsal=table("rehearsal.jsonl", _document),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{folder}/manifest.json is incomplete ({type(error).__name__}: {error}); build it again"
+        ) from error

@@ -1,0 +1,205 @@
+"""LAMA-ckl: the LAMA release, or the paper's published rows -> a benchmark directory (paper, section 4.1).
+
+Follows the released pipeline: evidence is the longest masked sentence of a fact; two prompts; variant and invariant
+relations; a pre-test of every candidate by each pre-test model decides which set a fact may join.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ckl_bench.benchmarks.format import AttentionDocument, Document, Probe, Stage, write_benchmark
+from ckl_bench.benchmarks.lama_sources import FORMS, Candidate, Form, read_lama, read_published
+from ckl_bench.errors import UserError
+from ckl_bench.files import sha256_file
+
+CAPS = {"to_learn": {"P530": 130}, "attention": {"P530": 350}}
+DEFAULTS: Mapping[str, float] = {"epochs": 30, "batch_size": 64, "learning_rate": 1e-4}  # the paper's
+Split = Literal["to_learn", "not_to_forget", "attention"]
+Pretest = Callable[[Sequence[Probe]], Sequence[float]]
+
+
+def eligible(candidate: Candidate, split: Split, form: Form) -> bool:
+    """The paper's selection rules, on pre-test accuracies.
+
+    not_to_forget: invariant, mean exactly 1 on the form in use. to_learn: variant, mean 0 on both forms.
+    attention: mean under 0.5 on both forms (and, which the sampler sees to, not among to_learn).
+    """
+    if split == "not_to_forget":
+        return candidate.invariant and candidate.mean(form) == 1
+    means = (candidate.mean("descriptive"), candidate.mean("schematic"))
+    if split == "to_learn":
+        return not candidate.invariant and max(means) == 0
+    return max(means) < 0.5
+
+
+def _capped(candidates: Iterable[Candidate], caps: Mapping[str, int]) -> list[Candidate]:
+    kept: list[Candidate] = []
+    count: Counter[str] = Counter()
+    for candidate in candidates:
+        count[candidate.fact.relation] += 1
+        if count[candidate.fact.relation] <= caps.get(candidate.fact.relation, len(count) + 10**9):
+            kept.append(candidate)
+    return kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The four disjoint sets of a LAMA-ckl benchmark."""
+
+    to_learn: Sequence[Candidate]
+    not_to_forget: Sequence[Candidate]
+    attention: Sequence[Candidate]
+    rehearsal: Sequence[Candidate]  # known facts that no probe asks for
+
+
+def select(candidates: Sequence[Candidate], *, to_learn: int, not_to_forget: int, seed: int, form: Form) -> Selection:
+    """Sample the probe sets and keep the rest apart from them: no subject-relation pair and no passage is shared.
+
+    Raises UserError where fewer facts qualify than are asked for.
+    """
+
+    def sample(split: Split, count: int, caps: Mapping[str, int], option: str) -> list[Candidate]:
+        pool = _capped((c for c in candidates if eligible(c, split, form)), caps)
+        if len(pool) < count or count < 1:
+            raise UserError(f"{option} {count}: {len(pool)} facts qualify; give {option} between 1 and {len(pool)}")
+        return random.Random(seed).sample(pool, count)  # as the released pipeline: a fresh generator per set
+
+    chosen = sample("to_learn", to_learn, CAPS["to_learn"], "--to-learn")
+    kept = sample("not_to_forget", not_to_forget, {}, "--not-to-forget")
+    probed = [*chosen, *kept]
+    ids, passages = {c.id for c in probed}, {c.evidence for c in probed}
+    pairs = {(c.fact.subject, c.fact.relation) for c in probed}
+    apart = [
+        c
+        for c in candidates
+        if c.id not in ids and c.evidence not in passages and (c.fact.subject, c.fact.relation) not in pairs
+    ]
+    return Selection(
+        to_learn=chosen,
+        not_to_forget=kept,
+        attention=_capped((c for c in apart if eligible(c, "attention", form)), CAPS["attention"]),
+        rehearsal=[c for c in apart if c.mean(form) == 1],
+    )
+
+
+def _probe(candidate: Candidate, form: Form) -> Probe:
+    fact = candidate.fact
+    return Probe(
+        id=candidate.id, prompt=candidate.prompt(form), object=fact.object, subject=fact.subject, relation=fact.relation
+    )
+
+
+def _document(candidate: Candidate) -> Document:
+    return Document(id=candidate.id, text=candidate.evidence, fact=candidate.fact)
+
+
+def write_selection(target: Path, selection: Selection, *, form: Form, about: Mapping[str, Any], name: str) -> str:
+    """Write the benchmark directory of a selection; returns its hash."""
+    stage = Stage(
+        name="facts",
+        documents=[_document(c) for c in selection.to_learn],
+        probes={
+            "to_learn": [_probe(c, form) for c in selection.to_learn],
+            "not_to_forget": [_probe(c, form) for c in selection.not_to_forget],
+        },
+    )
+    attention = [
+        AttentionDocument(id=c.id, text=c.evidence, fact=c.fact, prompt=c.prompt(form)) for c in selection.attention
+    ]
+    return write_benchmark(
+        target,
+        name=name,
+        kind="lama-ckl",
+        about=about,
+        stages=[stage],
+        attention=attention,
+        rehearsal=[_document(c) for c in selection.rehearsal],
+    )
+
+
+def pretest(candidates: Sequence[Candidate], models: Mapping[str, Pretest]) -> list[Candidate]:
+    """Every candidate with its accuracy by each model on both forms."""
+    table: dict[Form, list[list[float]]] = {form: [[] for _ in candidates] for form in FORMS}
+    for scorer in models.values():
+        for form in FORMS:
+            for row, score in zip(table[form], scorer([_probe(c, form) for c in candidates]), strict=True):
+                row.append(float(score))
+    return [replace(c, scores={form: tuple(table[form][i]) for form in FORMS}) for i, c in enumerate(candidates)]
+
+
+def build_from_lama(
+    lama: Path,
+    out: Path,
+    *,
+    models: Mapping[str, tuple[str, Pretest]],
+    to_learn: int = 500,
+    not_to_forget: int = 500,
+    seed: int = 42,
+    form: Form = "descriptive",
+    licence: str = "CC-BY-NC-4.0",
+    defaults: Mapping[str, float] = DEFAULTS,
+) -> dict[str, Any]:
+    """LAMA release folder -> benchmark directory; `models` maps a name to (revision, scorer).
+
+    Returns the manifest's counts: facts read, kept per set, refused by reason. Raises UserError as its parts do.
+    """
+    candidates, refused = read_lama(lama)
+    tested = pretest(candidates, {name: scorer for name, (_, scorer) in models.items()})
+    selection = select(tested, to_learn=to_learn, not_to_forget=not_to_forget, seed=seed, form=form)
+    counts = _counts(len(candidates) + sum(refused.values()), selection, refused)
+    names = ["relations.jsonl", *sorted(f"TREx/{file.name}" for file in (lama / "TREx").glob("P*.jsonl"))]
+    arguments = {"to_learn": to_learn, "not_to_forget": not_to_forget, "seed": seed, "form": form}
+    about = {
+        "builder": {"command": "build lama-ckl --lama", "arguments": arguments},
+        "sources": [{"file": name, "sha256": sha256_file(lama / name), "licence": licence} for name in names],
+        "pretest_models": [{"name": name, "revision": revision} for name, (revision, _) in models.items()],
+        "counts": counts,
+        "defaults": dict(defaults),
+    }
+    write_selection(out, selection, form=form, about=about, name=out.name)
+    return counts
+
+
+def build_from_published(
+    published: Path, out: Path, *, form: Form = "descriptive", defaults: Mapping[str, float] = DEFAULTS
+) -> dict[str, Any]:
+    """The paper's published files -> benchmark directory, row for row; returns the manifest's counts.
+
+    `train_attention_traindata.jsonl` becomes the attention set where it is there; without it the benchmark has none.
+    """
+    names = ["variant.jsonl", f"invariant_{form}.jsonl", "train_attention_traindata.jsonl"]
+    for name in names[:2]:
+        if not (published / name).is_file():
+            raise UserError(f"--published {published}: {name} is missing; expected {names[0]} and {names[1]}")
+    present = [name for name in names if (published / name).is_file()]
+    rows = {name: read_published(published / name) for name in present}
+    selection = Selection(
+        to_learn=rows[names[0]], not_to_forget=rows[names[1]], attention=rows.get(names[2], []), rehearsal=[]
+    )
+    counts = _counts(sum(map(len, rows.values())), selection, Counter())
+    about = {
+        "builder": {"command": "build lama-ckl --published", "arguments": {"form": form}},
+        "sources": [
+            {"file": name, "sha256": sha256_file(published / name), "licence": "CC-BY-NC-4.0"} for name in present
+        ],
+        "pretest_models": [{"name": "the paper's four (Llama2-7B, TinyLlama-1.1B, and K-Adapter versions)"}],
+        "counts": counts,
+        "defaults": dict(defaults),
+    }
+    write_selection(out, selection, form=form, about=about, name=out.name)
+    return counts
+
+
+def _counts(facts: int, selection: Selection, refused: Mapping[str, int]) -> dict[str, Any]:
+    sets = ("to_learn", "not_to_forget", "attention", "rehearsal")
+    return {
+        "facts": facts,
+        "kept": {name: len(getattr(selection, name)) for name in sets},
+        "refused": dict(sorted(refused.items())),
+    }

@@ -1,0 +1,134 @@
+"""Text -> tokens: object spans by character offsets, and length-bucketed batches."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ckl_bench.benchmarks.format import Document, Fact
+from ckl_bench.errors import UserError
+
+Tokenizer = Any  # a transformers fast tokenizer; its class differs from model to model
+Span = tuple[int, int]  # characters, end exclusive
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedDocument:
+    """A document as tokens: `ids` and the characters `[start, end)` that each token stands for."""
+
+    id: str
+    text: str
+    ids: tuple[int, ...]
+    offsets: tuple[Span, ...]
+    fact: Fact | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Documents side by side, padded on the right."""
+
+    documents: tuple[EncodedDocument, ...]
+    ids: Tensor  # (B, T) int64
+    mask: Tensor  # (B, T) int64: 1 on tokens, 0 on padding
+
+    @property
+    def targets(self) -> Tensor:
+        """(B, T-1) float: 1 where a token is predicted; the first token never is, nor is padding."""
+        return self.mask[:, 1:].float()
+
+
+def tokenize(tokenizer: Tokenizer, text: str, max_tokens: int | None = None) -> tuple[list[int], list[Span]]:
+    """Token ids with their character spans, cut at `max_tokens`; UserError for a tokenizer without offsets."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise UserError(
+            f"tokenizer {type(tokenizer).__name__} gives no character offsets; use a model with a fast tokenizer"
+        )
+    encoding = tokenizer(
+        text, return_offsets_mapping=True, truncation=max_tokens is not None, max_length=max_tokens, verbose=False
+    )
+    return list(encoding["input_ids"]), [(int(a), int(b)) for a, b in encoding["offset_mapping"]]
+
+
+def tokens_in(offsets: Sequence[Span], span: Span) -> list[int]:
+    """Positions of the tokens whose characters overlap `span`."""
+    return [i for i, (start, end) in enumerate(offsets) if start < span[1] and end > span[0]]
+
+
+def object_span(prompt: str, obj: str) -> Span:
+    """Characters of the last occurrence of the object in the prompt; UserError where it does not occur."""
+    start = prompt.rfind(obj) if obj else -1
+    if start < 0:
+        raise UserError(f"the object '{obj}' does not occur in the prompt '{prompt}'; correct the probe")
+    return start, start + len(obj)
+
+
+def occurrences(text: str, part: str) -> list[Span]:
+    """Every non-overlapping occurrence of `part` in `text`."""
+    spans, start = [], text.find(part) if part else -1
+    while start >= 0:
+        spans.append((start, start + len(part)))
+        start = text.find(part, start + len(part))
+    return spans
+
+
+def object_tokens(document: EncodedDocument) -> Tensor:
+    """(T,) float: 1 on the tokens of the object of the document's fact, wherever the text names it; 0 elsewhere."""
+    marks = torch.zeros(len(document.ids))
+    if document.fact is not None:
+        for span in occurrences(document.text, document.fact.object):
+            marks[tokens_in(document.offsets, span)] = 1.0
+    return marks
+
+
+def encode_documents(
+    tokenizer: Tokenizer, documents: Iterable[Document], max_tokens: int
+) -> tuple[EncodedDocument, ...]:
+    """Tokenise documents once, cut at `max_tokens`; texts under two tokens hold nothing to predict and are left out."""
+    encoded = []
+    for document in documents:
+        ids, offsets = tokenize(tokenizer, document.text, max_tokens)
+        if len(ids) > 1:
+            encoded.append(
+                EncodedDocument(
+                    id=document.id, text=document.text, ids=tuple(ids), offsets=tuple(offsets), fact=document.fact
+                )
+            )
+    return tuple(encoded)
+
+
+def pad(sequences: Sequence[Sequence[int]], value: int = 0) -> tuple[Tensor, Tensor]:
+    """Sequences padded on the right to (B, T) ids, with the (B, T) mask of real tokens."""
+    longest = max(len(sequence) for sequence in sequences)
+    ids = torch.tensor([[*sequence, *[value] * (longest - len(sequence))] for sequence in sequences])
+    mask = torch.tensor([[1] * len(sequence) + [0] * (longest - len(sequence)) for sequence in sequences])
+    return ids, mask
+
+
+def collate(documents: Sequence[EncodedDocument], device: torch.device | str = "cpu") -> Batch:
+    """One batch of the given documents, in the given order."""
+    ids, mask = pad([document.ids for document in documents])
+    return Batch(documents=tuple(documents), ids=ids.to(device), mask=mask.to(device))
+
+
+def batches(
+    documents: Sequence[EncodedDocument], batch_size: int, order: random.Random, device: torch.device | str = "cpu"
+) -> Iterator[Batch]:
+    """Every document once, in shuffled batches of similar length.
+
+    Shuffled first, then sorted by length within pools of eight batches, so that batches stay random but carry little
+    padding; the order of batches is shuffled again. A pure function of `order`'s state.
+    """
+    shuffled = list(documents)
+    order.shuffle(shuffled)
+    groups: list[list[EncodedDocument]] = []
+    for start in range(0, len(shuffled), 8 * batch_size):
+        pool = sorted(shuffled[start : start + 8 * batch_size], key=lambda document: len(document.ids))
+        groups += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+    order.shuffle(groups)
+    for group in groups:
+        yield collate(group, device)

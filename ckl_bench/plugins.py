@@ -1,0 +1,129 @@
+"""Find a method by name: `--methods-dir`, then `./methods`, then the entry points `ckl_bench.methods`.
+
+Only the named method is imported; listing reads the source text. The built-in methods are entry points like any other.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass, is_dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+from ckl_bench.errors import UserError, unknown
+from ckl_bench.method import HOOKS, Method
+
+GROUP = "ckl_bench.methods"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a method comes from: a file, and the module name where it is an installed one."""
+
+    name: str
+    file: Path
+    module: str | None = None  # entry point; None for a file in a folder
+
+
+def _from_folder(folder: Path) -> list[Origin]:
+    if not folder.is_dir():
+        return []
+    files = [(f.stem, f) for f in folder.glob("*.py")] + [(f.parent.name, f) for f in folder.glob("*/__init__.py")]
+    return [Origin(name=n, file=f.resolve()) for n, f in sorted(files) if n.isidentifier() and not n.startswith("_")]
+
+
+def _from_entry_points() -> list[Origin]:
+    found = []
+    for point in entry_points(group=GROUP):
+        try:
+            spec = importlib.util.find_spec(point.module)  # imports the parent package, not the method
+        except (ImportError, ValueError):
+            continue  # a half-removed distribution must not break every other method
+        if spec is not None and spec.origin:
+            found.append(Origin(name=point.name, file=Path(spec.origin).resolve(), module=point.module))
+    return found
+
+
+def origins(methods_dir: Path | None = None) -> dict[str, Origin]:
+    """Every method that can be named, without importing any.
+
+    Raises UserError where two different files claim one name. (The repository's own `./methods` are the built-ins.)
+    """
+    if methods_dir is not None and not methods_dir.is_dir():
+        raise UserError(f"--methods-dir {methods_dir} is not a folder; give the folder that holds your method's file")
+    found: dict[str, Origin] = {}
+    folders = [methods_dir] if methods_dir else []
+    for origin in [*_from_entry_points(), *(o for d in [*folders, Path("methods")] for o in _from_folder(d))]:
+        known = found.setdefault(origin.name, origin)
+        if known.file != origin.file:
+            raise UserError(
+                f"two methods are named '{origin.name}': {known.file} and {origin.file}; rename or remove one"
+            )
+    return found
+
+
+def describe(origin: Origin) -> tuple[str, str]:
+    """(first line of the docstring, hooks owned) of a method, read from its source without running it."""
+    try:
+        tree = ast.parse(origin.file.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError, OSError) as error:
+        return f"cannot be read: {error}", ""
+    text = (ast.get_docstring(tree) or "").strip()
+    defined = {
+        item.name
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+        for item in node.body
+        if isinstance(item, ast.FunctionDef)
+    }
+    return text.splitlines()[0] if text else "(no docstring)", " ".join(h for h in HOOKS if h in defined)
+
+
+def _import(origin: Origin) -> ModuleType:
+    try:
+        if origin.module:
+            return importlib.import_module(origin.module)
+        name = f"ckl_bench_plugin_{origin.name}"
+        package = [str(origin.file.parent)] if origin.file.name == "__init__.py" else None
+        spec = importlib.util.spec_from_file_location(name, origin.file, submodule_search_locations=package)
+        if spec is None or spec.loader is None:
+            raise ImportError("not a Python source file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # dataclasses and relative imports look it up there
+        spec.loader.exec_module(module)
+        return module
+    except Exception as error:  # whatever a plugin raises while it is imported is the plugin's own fault
+        sys.modules.pop(f"ckl_bench_plugin_{origin.name}", None)
+        where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise UserError(
+            f"method '{origin.name}' cannot be imported ({origin.file}{where}): {type(error).__name__}: {error}"
+        ) from error
+
+
+def load_method(name: str, methods_dir: Path | None = None) -> type[Method]:
+    """Import the named method and return its class.
+
+    Raises UserError for an unknown name, for a file that cannot be imported, and for one that does not define exactly
+    one method as a frozen dataclass.
+    """
+    known = origins(methods_dir)
+    if name not in known:
+        raise unknown("method", name, known)
+    module = _import(known[name])
+    classes = [
+        item
+        for item in vars(module).values()
+        if isinstance(item, type) and issubclass(item, Method) and item.__module__ == module.__name__
+    ]
+    if len(classes) != 1:
+        raise UserError(
+            f"{known[name].file} defines {len(classes)} methods, expected one subclass of ckl_bench.method.Method"
+        )
+    method = classes[0]
+    if not is_dataclass(method) or not method.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise UserError(f"{known[name].file}: put @dataclass(frozen=True, kw_only=True) on {method.__name__}")
+    return method

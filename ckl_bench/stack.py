@@ -1,0 +1,132 @@
+"""Stacks: methods joined by `+`, their hyperparameters, and who owns which hook."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from ckl_bench.errors import UserError, unknown
+from ckl_bench.method import HOOKS, SUMMED, Method, hooks_of
+from ckl_bench.plugins import load_method
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stack:
+    """Methods that learn together, in canonical order; `parts` maps each name to its configured method."""
+
+    parts: Mapping[str, Method]
+
+    @property
+    def label(self) -> str:
+        """The stack's name in tables: its parts, with every hyperparameter that differs from its default."""
+        return "+".join(name + _differences(method) for name, method in self.parts.items())
+
+    @property
+    def hyperparameters(self) -> dict[str, dict[str, Any]]:
+        """Every hyperparameter of every part, as JSON values."""
+        return {
+            name: {f.name: _plain(getattr(method, f.name)) for f in dataclasses.fields(method)}
+            for name, method in self.parts.items()
+        }
+
+    def owner(self, hook: str) -> Method:
+        """The part that overrides the hook, or the neutral method."""
+        return next((m for m in self.parts.values() if hook in hooks_of(type(m))), _NEUTRAL)
+
+    def owners(self, hook: str) -> list[Method]:
+        """Every part that overrides the hook."""
+        return [m for m in self.parts.values() if hook in hooks_of(type(m))]
+
+    @property
+    def learning_rate(self) -> float | None:
+        """The learning rate that the owner of `build` asks for, if it does."""
+        return type(self.owner("build")).learning_rate
+
+
+_NEUTRAL = Method()
+
+
+def _plain(value: object) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _differences(method: Method) -> str:
+    changed = []
+    for field in dataclasses.fields(method):
+        value = getattr(method, field.name)
+        if value != field.default:
+            shown = Path(value).name if isinstance(value, Path) else value
+            changed.append(f"{field.name}={shown}")
+    return f"({','.join(changed)})" if changed else ""
+
+
+def typed_settings(cls: type, settings: Mapping[str, str], where: str) -> dict[str, Any]:
+    """Text values turned into the types of a dataclass' fields.
+
+    Raises UserError for a key that is no field (with the closest one) and for a value of another type.
+    """
+    from typing import get_type_hints
+
+    hints = get_type_hints(cls)
+    fields = {field.name for field in dataclasses.fields(cls)}
+    typed: dict[str, Any] = {}
+    for key, text in settings.items():
+        if key not in fields:
+            raise unknown(f"setting of {where}", key, fields)
+        try:
+            value: object = None if text.lower() == "none" else text
+            typed[key] = pydantic.TypeAdapter(hints[key]).validate_python(value)
+        except pydantic.ValidationError as error:
+            kind = getattr(hints[key], "__name__", None) or str(hints[key])
+            raise UserError(
+                f"--set {where}.{key}={text}: expected {kind} ({error.errors()[0]['msg'].lower()})"
+            ) from error
+    return typed
+
+
+def _parse(settings: Sequence[str], names: Iterable[str]) -> dict[str, dict[str, str]]:
+    parsed: dict[str, dict[str, str]] = {name: {} for name in names}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        name, dot, field = key.strip().partition(".")
+        if not (equals and dot and field):
+            raise UserError(f"--set {setting}: expected method.field=value, as in --set lora.r=64")
+        if name not in parsed:
+            raise unknown("method in --set", name, parsed, "These are the parts of the stack.")
+        parsed[name][field] = value.strip()
+    return parsed
+
+
+def make_stack(expression: str, settings: Sequence[str] = (), methods_dir: Path | None = None) -> Stack:
+    """Compose `name+name+...`; a stack in which nobody owns `build` gets `lora`.
+
+    `settings` are `method.field=value`. No weight is loaded here.
+    Raises UserError for unknown methods and fields, bad values, a name given twice, and two owners of one hook.
+    """
+    names = [part.strip() for part in expression.split("+")]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"method '{name}' stands twice in '{expression}'; name it once")
+    classes = {name: load_method(name, methods_dir) for name in names}
+    if not any("build" in hooks_of(cls) for cls in classes.values()):
+        classes["lora"] = load_method("lora", methods_dir)
+    for hook in HOOKS:
+        owners = [name for name, cls in classes.items() if hook in hooks_of(cls)]
+        if len(owners) > 1 and hook not in SUMMED:
+            raise UserError(
+                f"{' and '.join(sorted(owners))} both own '{hook}' and cannot stand in one stack; drop one of them"
+            )
+    parsed = _parse(settings, classes)
+
+    def place(name: str) -> tuple[int, str]:
+        owned = hooks_of(classes[name])
+        return (HOOKS.index(owned[0]) if owned else len(HOOKS), name)
+
+    parts = {
+        name: classes[name](**typed_settings(classes[name], parsed[name], name)) for name in sorted(classes, key=place)
+    }
+    return Stack(parts=parts)

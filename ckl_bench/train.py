@@ -1,0 +1,77 @@
+"""Learn: one epoch as a flat loop over batches, and the only loss there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ckl_bench.encode import Batch
+from ckl_bench.errors import CklError
+from ckl_bench.method import Penalty, Weigh
+from ckl_bench.progress import Advance
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochCost:
+    """What an epoch did: mean loss over its steps, tokens read (padding not counted), steps."""
+
+    loss: float
+    tokens: int
+    steps: int
+
+
+def token_nll(model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
+    """(B, T-1) nats: NLL of every token but the first, given those before it; meaningless where the mask is 0."""
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
+    flat = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    return flat.view(ids.shape[0], -1)
+
+
+def weighted_loss(nll: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
+    """Scalar: per sequence sum_i w_i nll_i / sum_i w_i, then the mean over sequences (paper, equation 2).
+
+    nll, weights, mask: (B, T-1); the mask is 1 on predicted tokens and silences padding whatever its weight.
+    A sequence whose weights are all zero teaches nothing: it adds 0 to the mean.
+    """
+    weights = weights * mask
+    nll = torch.where(mask > 0, nll, torch.zeros_like(nll))
+    return ((weights * nll).sum(1) / weights.sum(1).clamp_min(torch.finfo(weights.dtype).tiny)).mean()
+
+
+def train_epoch(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    optimizer: torch.optim.Optimizer,
+    weigh: Weigh,
+    penalties: Sequence[Penalty] = (),
+    advance: Advance | None = None,
+) -> EpochCost:
+    """Train on every batch once.
+
+    Raises CklError where the loss is not finite, before the optimizer would spread it: names step and documents.
+    """
+    model.train()
+    losses: list[float] = []
+    tokens = 0
+    for batch in batches:
+        nll = token_nll(model, batch.ids, batch.mask)  # (B, T-1)
+        weights = weigh(batch, nll.detach())
+        loss = weighted_loss(nll, weights, batch.targets)
+        for penalty in penalties:
+            loss = loss + penalty()
+        if not torch.isfinite(loss):
+            names = ", ".join(document.id for document in batch.documents)
+            raise CklError(f"the loss is {loss.item()} at step {len(losses) + 1}; documents of the batch: {names}")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(loss.item())
+        tokens += int(batch.mask.sum())
+        if advance:
+            advance(int(batch.mask.sum()))
+    model.eval()
+    return EpochCost(loss=sum(losses) / max(len(losses), 1), tokens=tokens, steps=len(losses))

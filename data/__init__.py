@@ -1,0 +1,1 @@
+"""Data that travels with ckl-bench: authored facts, built benchmarks, trained train-attention, sources.toml."""

@@ -1,0 +1,1 @@
+"""The committed leaderboard: records/*.json (the truth) and the CSV tables made of them."""

@@ -1,0 +1,33 @@
+"""Oracle: only the tokens of the fact's object train. An upper bound for weighting tokens by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ckl_bench.encode import Batch, Tokenizer, object_tokens
+from ckl_bench.errors import UserError
+from ckl_bench.method import Method, StageContext, Weigh
+
+
+@dataclass(frozen=True, kw_only=True)
+class Oracle(Method):
+    """Weight 1 on the object's tokens in the evidence, 0 elsewhere (paper, section 5, "Oracle").
+
+    It reads the document's fact, which no real learner has. Raises UserError where documents carry no fact.
+    """
+
+    def weigh(self, model: nn.Module, tokenizer: Tokenizer, stage: StageContext) -> Weigh:
+        if not all(document.fact for document in stage.documents):
+            raise UserError(f"oracle needs documents with facts; stage '{stage.name}' has documents without one")
+
+        def weights(batch: Batch, nll: Tensor) -> Tensor:
+            marks = torch.zeros_like(nll)
+            for row, document in enumerate(batch.documents):
+                own = object_tokens(document)[1:]
+                marks[row, : len(own)] = own.to(marks)
+            return marks
+
+        return weights
