@@ -29,6 +29,7 @@ class RunTarget:
 
     benchmark: str
     benchmark_hash: str
+    attention_sha256: str  # of the benchmark's attention set, on which a φ for it is trained
     model: str
     model_revision: str
     tokenizer_hash: str

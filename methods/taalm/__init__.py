@@ -1,0 +1,79 @@
+"""TAALM (Seo, Lee, Yeo 2024): a meta-learned train-attention φ weighs each token's loss by its future usefulness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ckl_bench.encode import Batch, Tokenizer, collate
+from ckl_bench.errors import UserError
+from ckl_bench.files import data_dir, read_json
+from ckl_bench.method import Method, RunTarget, StageContext, Weigh
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taalm(Method):
+    """Token weights from a φ trained beforehand by `ckl-bench train-attention` (paper, section 3).
+
+    `attention` is φ's file; None takes the one that ships for this benchmark and model. φ is frozen in a run, so a
+    document's weights are computed once; where the base model is frozen too, φ shares its memory.
+    """
+
+    attention: Path | None = None
+
+    def inputs(self, target: RunTarget) -> Mapping[str, Path]:
+        from .attention import read_about
+
+        path = self.attention or shipped(target)
+        if path is None:
+            raise UserError(
+                f"no train-attention ships for benchmark '{target.benchmark}' and model '{target.model}'; train one: "
+                f"ckl-bench train-attention --benchmark {target.benchmark} --model {target.model} --out phi.safetensors "
+                "and pass --set taalm.attention=phi.safetensors"
+            )
+        about = read_about(path)
+        if about["tokenizer_hash"] != target.tokenizer_hash:
+            raise UserError(
+                f"{path} was made for the tokenizer of '{about.get('model')}', not for that of '{target.model}'; "
+                f"train one with ckl-bench train-attention --model {target.model}"
+            )
+        return {"attention": path}
+
+    def weigh(self, model: nn.Module, tokenizer: Tokenizer, stage: StageContext) -> Weigh:
+        from .attention import load_attention
+
+        phi = load_attention(stage.inputs["attention"], stage.base())
+        device = next(phi.parameters()).device
+        known: dict[str, Tensor] = {}
+
+        @torch.no_grad()
+        def weights(batch: Batch, nll: Tensor) -> Tensor:
+            for document in batch.documents:
+                if document.id not in known:
+                    alone = collate([document], device)
+                    known[document.id] = phi(alone.ids, alone.mask)[0]
+            rows = [known[document.id] for document in batch.documents]
+            return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(nll)
+
+        return weights
+
+    def prepare(self, **context: Any) -> None:
+        """Meta-train φ; see `meta_train.train_attention` for what `context` holds."""
+        from .meta_train import train_attention
+
+        train_attention(**context)
+
+
+def shipped(target: RunTarget) -> Path | None:
+    """The φ in `data/attention/` that was trained for this model on this benchmark's attention set, if there is one."""
+    for file in sorted((data_dir() / "attention").glob("*.json")):
+        about = read_json(file)
+        made_for = (about.get("data_sha256"), about.get("model_revision"))
+        if made_for == (target.attention_sha256, target.model_revision):
+            return file.with_suffix(".safetensors")
+    return None

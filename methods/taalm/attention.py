@@ -1,0 +1,114 @@
+"""Train-attention φ: a causal language model whose head is one linear map, giving each token a weight in (0, 1)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ckl_bench.errors import UserError
+from ckl_bench.files import read_json, sha256_file, write_bytes, write_json
+
+SCHEMA = 1
+Scale = Literal["max", "plain"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """How φ is made from a base model."""
+
+    r: int = 8  # rank of φ's LoRA on all linear layers
+    alpha: float = 16.0
+    bias: float = 0.0  # the head's initial bias; the released code starts at 4, in sigmoid's flat part
+    scale: Scale = "max"  # weights divided by the document's largest, or left as sigmoid gives them
+
+
+class TrainAttention(nn.Module):
+    """φ over a base model's trunk: w_i = sigmoid(h_i · v + b), h_i the last hidden state at token i.
+
+    φ has read x_i when it weighs the loss of predicting x_i. Only the LoRA and the head train; the trunk is frozen and
+    may be shared with the learner. The weighted loss divides by Σ w, so nothing fixes the scale of w and plain weights
+    drift to 0; `scale="max"` divides them by the document's largest.
+    """
+
+    def __init__(self, base: nn.Module, shape: Shape, seed: int) -> None:
+        from peft import LoraConfig, inject_adapter_in_model
+
+        super().__init__()
+        self.shape = shape
+        config = LoraConfig(r=shape.r, lora_alpha=shape.alpha, target_modules="all-linear", bias="none")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model: Any = inject_adapter_in_model(config, base)
+            # The trunk alone: the vocabulary head is never needed.
+            self.trunk: nn.Module = getattr(model, model.base_model_prefix)
+            hidden = model.config.get_text_config().hidden_size
+            self.head = nn.Linear(hidden, 1)
+            nn.init.normal_(self.head.weight, std=0.02)
+            nn.init.constant_(self.head.bias, shape.bias)
+        self.requires_grad_(False)
+        for parameter in self.trained().values():
+            parameter.requires_grad_(True)
+        self.head.to(next(base.parameters()).device)
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """φ's own parameters: LoRA and head."""
+        return {n: p for n, p in self.named_parameters() if "lora_" in n or n.startswith("head.")}
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, T-1) weights of the tokens of `ids` (B, T) but the first; 0 on padding."""
+        hidden = self.trunk(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        weights = torch.sigmoid(self.head(hidden.to(self.head.weight.dtype)).squeeze(-1))[:, 1:] * mask[:, 1:]
+        if self.shape.scale == "max":
+            weights = weights / weights.amax(1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+        return weights  # type: ignore[no-any-return]
+
+
+def save_attention(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write φ as safetensors (half precision, LoRA and head only) with a JSON of the same name beside it."""
+    from safetensors.torch import save
+
+    write_bytes(path, save({n: t.detach().to("cpu", torch.float16).contiguous() for n, t in tensors.items()}))
+    write_json(path.with_suffix(".json"), {"schema": SCHEMA, **about, "sha256": sha256_file(path)})
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The JSON beside a φ file; UserError where either is missing, damaged, or not a φ's."""
+    if not path.is_file():
+        raise UserError(f"no train-attention at {path}; make one with ckl-bench train-attention --out {path}")
+    about = read_json(path.with_suffix(".json"))
+    if not isinstance(about, dict) or about.get("schema") != SCHEMA or "tokenizer_hash" not in about:
+        raise UserError(f"{path.with_suffix('.json')} does not describe a train-attention; train it again")
+    if sha256_file(path) != about.get("sha256"):
+        raise UserError(f"{path} does not match its {path.with_suffix('.json').name}; restore it or train it again")
+    return about
+
+
+def load_attention(path: Path, base: nn.Module) -> TrainAttention:
+    """φ from its file, over the trunk of `base`, frozen and in evaluation mode.
+
+    Raises UserError where the file does not fit the base model's shape.
+    """
+    from safetensors.torch import load_file
+
+    about = read_about(path)
+    phi = TrainAttention(base, Shape(**about["shape"]), seed=0)
+    own = phi.trained()
+    tensors = load_file(path)
+    wrong = [n for n in own.keys() ^ tensors.keys()] or [n for n in own if own[n].shape != tensors[n].shape]
+    if wrong:
+        raise UserError(f"{path} was made for another model shape (at {wrong[0]}); it names {about.get('model')!r}")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
+    return phi.requires_grad_(False).eval()
+
+
+def about_text(about: Mapping[str, Any]) -> str:
+    """One line on where a φ comes from."""
+    return json.dumps({key: about[key] for key in ("model", "benchmark") if key in about})
