@@ -135,15 +135,20 @@ def require_writable(folder: Path) -> None:
         ) from error
 
 
+def refuse_existing(target: Path) -> None:
+    """UserError where `target` is there already (an empty folder is not), or where it could not be made."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UserError(f"{target} exists already; give another --out, or remove it first")
+    require_writable(target.absolute().parent)
+
+
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """A folder that appears at `target` whole or not at all: filled beside it, then renamed into place.
 
     Raises UserError where `target` exists already or its parent cannot be written.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} exists already; give another --out, or remove it first")
-    require_writable(target.absolute().parent)
+    refuse_existing(target)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.absolute().parent))
     try:
         yield temporary

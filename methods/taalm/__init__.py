@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from ckl_bench.encode import Batch, Tokenizer, collate
 from ckl_bench.errors import UserError
 from ckl_bench.files import data_dir, read_json
 from ckl_bench.method import Method, RunTarget, StageContext, Weigh
+from ckl_bench.settings import split_setting, typed_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,8 @@ class Taalm(Method):
         if path is None:
             raise UserError(
                 f"no train-attention ships for benchmark '{target.benchmark}' and model '{target.model}'; train one: "
-                f"ckl-bench train-attention --benchmark {target.benchmark} --model {target.model} --out phi.safetensors "
-                "and pass --set taalm.attention=phi.safetensors"
+                f"ckl-bench train-attention --benchmark {target.benchmark} --model {target.model} "
+                "--out phi.safetensors, and pass --set taalm.attention=phi.safetensors"
             )
         about = read_about(path)
         if about["tokenizer_hash"] != target.tokenizer_hash:
@@ -62,11 +63,13 @@ class Taalm(Method):
 
         return weights
 
-    def prepare(self, **context: Any) -> None:
-        """Meta-train φ; see `meta_train.train_attention` for what `context` holds."""
-        from .meta_train import train_attention
+    def prepare(self, *, settings: Sequence[str], **context: Any) -> None:
+        """Meta-train φ; see `meta_train.train_attention` for `context`, `meta_train.MetaTraining` for `settings`."""
+        from .meta_train import MetaTraining, train_attention
 
-        train_attention(**context)
+        train_attention(
+            settings=MetaTraining(**typed_settings(MetaTraining, dict(map(split_setting, settings)))), **context
+        )
 
 
 def shipped(target: RunTarget) -> Path | None:

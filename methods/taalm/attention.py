@@ -100,7 +100,7 @@ def load_attention(path: Path, base: nn.Module) -> TrainAttention:
     phi = TrainAttention(base, Shape(**about["shape"]), seed=0)
     own = phi.trained()
     tensors = load_file(path)
-    wrong = [n for n in own.keys() ^ tensors.keys()] or [n for n in own if own[n].shape != tensors[n].shape]
+    wrong = list(own.keys() ^ tensors.keys()) or [n for n in own if own[n].shape != tensors[n].shape]
     if wrong:
         raise UserError(f"{path} was made for another model shape (at {wrong[0]}); it names {about.get('model')!r}")
     with torch.no_grad():

@@ -85,7 +85,8 @@ def task_loss(model: nn.Module, theta: Parameters, task: Task) -> Tensor:
 def fresh_moments(theta: Parameters) -> Moments:
     """AdamW's state before its first step."""
     return Moments(
-        first={n: torch.zeros_like(p) for n, p in theta.items()}, second={n: torch.zeros_like(p) for n, p in theta.items()}
+        first={n: torch.zeros_like(p) for n, p in theta.items()},
+        second={n: torch.zeros_like(p) for n, p in theta.items()},
     )
 
 
@@ -186,7 +187,7 @@ def meta_gradient(
     adam: Adam | None = None,
     step: float | None = None,
 ) -> MetaGradient:
-    """dL_T(θ')/dw for one document: `ids` (n,), `weights` (n-1,) positive; θ and the model's own weights stay as they are.
+    """dL_T(θ')/dw for one document: `ids` (n,), `weights` (n-1,) positive; θ and the model stay as they are.
 
     `theta` maps the names of the parameters that learn to their values; the rest of the model is frozen.
     """

@@ -1,4 +1,4 @@
-"""Meta-train φ: pairs of document and task -> the φ after whose weighting the task is answered best (paper, section 3.2).
+"""Meta-train φ: pairs of document and task -> the φ whose weights make the task best answered (paper, section 3.2).
 
 Each document has its own learner, which starts from the base model with fresh LoRA. φ is kept where it does best on
 held-out documents. A run that was stopped goes on from its last checkpoint when the same command is given again.
@@ -6,25 +6,25 @@ held-out documents. A run that was stopped goes on from its last checkpoint when
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from ckl_bench.benchmarks.format import AttentionDocument, Benchmark, Probe
 from ckl_bench.encode import EncodedDocument, Tokenizer, collate, encode_documents, object_tokens
 from ckl_bench.errors import CklError, UserError
-from ckl_bench.files import read_json, sha256_json, write_bytes, write_json
 from ckl_bench.models import BaseModel, share_trunk
 from ckl_bench.progress import bar, log
 from ckl_bench.score import encode_probe
 
-from .attention import Shape, TrainAttention, save_attention
+from .attention import Scale, Shape, TrainAttention, save_attention
+from .checkpoint import Checkpoint
 from .meta_gradient import Adam, Form, Parameters, Task, learn, meta_gradient, supported_form, task_loss
 
 
@@ -32,21 +32,21 @@ from .meta_gradient import Adam, Form, Parameters, Task, learn, meta_gradient, s
 class MetaTraining:
     """How φ is trained; defaults are what was found to work on a 135M model, the paper's values stand behind."""
 
-    steps: int = 60  # meta-steps of AdamW on φ
-    batch_size: int = 8  # documents whose gradients are averaged in a step (paper: 16)
-    lr: float = 1e-3  # β, φ's learning rate (paper: 2e-4)
-    inner_lr: float = 2e-4  # α, the learner's (paper: 2e-4)
-    inner_r: int = 16  # rank of the learner's LoRA (paper: 64)
+    steps: PositiveInt = 60  # meta-steps of AdamW on φ
+    batch_size: PositiveInt = 8  # documents whose gradients are averaged in a step (paper: 16)
+    lr: PositiveFloat = 1e-3  # β, φ's learning rate (paper: 2e-4)
+    inner_lr: PositiveFloat = 2e-4  # α, the learner's (paper: 2e-4)
+    inner_r: PositiveInt = 16  # rank of the learner's LoRA (paper: 64)
     inner_alpha: float = 16.0
-    dummy_steps: int = 1  # plain steps before the differentiated one (paper: 1)
-    r: int = 8  # rank of φ's LoRA
+    dummy_steps: NonNegativeInt = 1  # plain steps before the differentiated one (paper: 1)
+    r: PositiveInt = 8  # rank of φ's LoRA
     alpha: float = 16.0
     bias: float = 0.0  # of φ's head (released code: 4)
-    scale: str = "max"  # "max": weights divided by the document's largest; "plain": as sigmoid gives them
-    held_out: int = 16  # documents that only validate
-    validate_every: int = 15  # steps
-    max_tokens: int = 512
-    limit: int = 0  # use only the first N documents; 0 takes all
+    scale: Scale = "max"  # "max": weights divided by the document's largest; "plain": as sigmoid gives them
+    held_out: PositiveInt = 16  # documents that only validate
+    validate_every: PositiveInt = 15  # steps
+    max_tokens: PositiveInt = 512
+    limit: NonNegativeInt = 0  # use only the first N documents; 0 takes all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,9 @@ class Example:
     on_object: Tensor  # (n-1,) bool: which predicted tokens are the fact's object
 
 
-def make_examples(tokenizer: Tokenizer, rows: Sequence[AttentionDocument], max_tokens: int, device: str) -> list[Example]:
+def make_examples(
+    tokenizer: Tokenizer, rows: Sequence[AttentionDocument], max_tokens: int, device: str
+) -> list[Example]:
     """Tokenised pairs (D, T)."""
     prompts = {row.id: row for row in rows}
     examples = []
@@ -99,7 +101,7 @@ def validate(
     losses, on, off = [], [], []
     adam = Adam(lr=settings.inner_lr)
     for example in examples:
-        weights = weigh(example).detach()
+        weights = weigh(example).detach().to(device)
         ids = torch.tensor(example.document.ids, device=device)
         after, _ = learn(learner, theta, ids, weights, steps=settings.dummy_steps + 1, adam=adam)
         with torch.no_grad():
@@ -168,7 +170,7 @@ def train_attention(
 
     torch.manual_seed(seed)
     learner, theta = make_learner(base.load(), settings.inner_r, settings.inner_alpha, seed)
-    shape = Shape(r=settings.r, alpha=settings.alpha, bias=settings.bias, scale=settings.scale)  # type: ignore[arg-type]
+    shape = Shape(r=settings.r, alpha=settings.alpha, bias=settings.bias, scale=settings.scale)
     trunk = share_trunk(learner)
     phi = TrainAttention(trunk if trunk is not None else base.load(), shape, seed)
     own = phi.trained()
@@ -186,17 +188,21 @@ def train_attention(
         "shape": asdict(shape),
         "gradient": form,
     }
-    checkpoint = _Checkpoint(out, identity)
+    checkpoint = Checkpoint(out, identity)
     state = None if fresh else checkpoint.load(own, optimizer)
     if state is None:
-        check = {"uniform": lambda e: torch.ones(len(e.on_object)), "object only": lambda e: e.on_object.float()}
         baselines = {
-            name: validate(learner, theta, held_out, lambda e, w=w: w(e).to(device), settings, device)["task_nll"]
-            for name, w in check.items()
+            "uniform": validate(learner, theta, held_out, lambda e: torch.ones(len(e.on_object)), settings, device),
+            "object only": validate(learner, theta, held_out, lambda e: e.on_object.float(), settings, device),
         }
         first = validate(learner, theta, held_out, lambda e: _weights(phi, e, device), settings, device)
-        state = {"step": 0, "baselines": baselines, "curve": [{"step": 0, "held_out": first}], "best": first["task_nll"]}
-        log("held-out task NLL: " + ", ".join(f"{k} weights {v:.3f}" for k, v in baselines.items()))
+        state = {
+            "step": 0,
+            "baselines": {name: scores["task_nll"] for name, scores in baselines.items()},
+            "curve": [{"step": 0, "held_out": first}],
+            "best": first["task_nll"],
+        }
+        log("held-out task NLL: " + ", ".join(f"{k} weights {v:.3f}" for k, v in state["baselines"].items()))
         checkpoint.save(state, own, optimizer, best=True)
     else:
         log(f"going on from step {state['step']} of {settings.steps}")
@@ -232,82 +238,9 @@ def train_attention(
 
 
 def _batch(examples: Sequence[Example], size: int, step: int, seed: int) -> list[Example]:
-    """The documents of a step (from 1): consecutive slices of a fresh shuffle per pass. A pure function of its arguments."""
+    """The documents of a step (from 1): slices of a fresh shuffle per pass; a pure function of its arguments."""
     per_pass = max(len(examples) // size, 1)
     turn, place = divmod(step - 1, per_pass)
     order = list(range(len(examples)))
     random.Random(f"{seed}:{turn}").shuffle(order)
     return [examples[i] for i in order[place * size : (place + 1) * size]]
-
-
-class _Checkpoint:
-    """φ's training state in a folder beside `out`, so that the same command goes on where it stopped."""
-
-    def __init__(self, out: Path, identity: Mapping[str, Any]) -> None:
-        self._folder = out.parent / f".{out.name}.checkpoint"
-        self._identity = sha256_json(identity)
-
-    def save(
-        self, state: Mapping[str, Any], own: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, *, best: bool
-    ) -> None:
-        """Write the state; the JSON is written last and names the tensors' file, so a half-done save is never read."""
-        from safetensors.torch import save
-
-        tensors = {f"phi.{n}": p.detach().cpu() for n, p in own.items()}
-        for name, parameter in own.items():
-            for key, value in optimizer.state.get(parameter, {}).items():
-                tensors[f"adam.{key}.{name}"] = value.detach().cpu()
-        file = f"state-{state['step']}.safetensors"
-        write_bytes(self._folder / file, save({n: t.contiguous() for n, t in tensors.items()}))
-        if best:
-            kept = {n: p.detach().cpu().contiguous() for n, p in own.items()}
-            write_bytes(self._folder / f"best-{state['step']}.safetensors", save(kept))
-        held = self._read() or {}
-        best_file = f"best-{state['step']}.safetensors" if best else held.get("best_file")
-        write_json(
-            self._folder / "state.json",
-            {"identity": self._identity, "file": file, "best_file": best_file, "state": state},
-        )
-        for old in self._folder.glob("*.safetensors"):
-            if old.name not in (file, best_file):
-                old.unlink()
-
-    def _read(self) -> dict[str, Any] | None:
-        path = self._folder / "state.json"
-        if not path.is_file():
-            return None
-        found: dict[str, Any] = read_json(path)
-        return found if found.get("identity") == self._identity else None
-
-    def load(self, own: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
-        """The saved state of the very same training, with φ and its optimizer put back; None where there is none."""
-        from safetensors.torch import load_file
-
-        found = self._read()
-        if found is None:
-            return None
-        tensors = load_file(self._folder / found["file"])
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(tensors[f"phi.{name}"])
-                kept = {k: tensors[f"adam.{k}.{name}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"adam.{k}.{name}" in tensors}
-                if kept:
-                    optimizer.state[parameter] = {
-                        k: t if k == "step" else t.to(parameter.device) for k, t in kept.items()
-                    }
-        state: dict[str, Any] = json.loads(json.dumps(found["state"]))
-        return state
-
-    def best(self) -> dict[str, Tensor]:
-        """The tensors of the φ that did best on held-out documents."""
-        from safetensors.torch import load_file
-
-        found = self._read()
-        assert found is not None  # a checkpoint with a best φ is written before the first step
-        return load_file(self._folder / found["best_file"])
-
-    def remove(self) -> None:
-        """Delete the checkpoint: the training is complete."""
-        import shutil
-
-        shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,319 @@
+"""The commands: parse, call, print. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ckl_bench.errors import CklError, UserError
+
+if TYPE_CHECKING:
+    from ckl_bench.leaderboard import Row
+    from ckl_bench.records import Record
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Benchmark and evaluation harness for continual knowledge learning.",
+)
+build = typer.Typer(no_args_is_help=True, help="Build a benchmark directory from its raw source.")
+app.add_typer(build, name="build")
+
+ModelOption = Annotated[str, typer.Option("--model", help="A name (see `models`), a folder, or a hub id.")]
+BenchmarkOption = Annotated[str, typer.Option("--benchmark", help="A name (see `benchmarks`) or a directory.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
+RemoteOption = Annotated[bool, typer.Option("--trust-remote-code", help="Let a hub model run its own code.")]
+MethodsOption = Annotated[Path | None, typer.Option("--methods-dir", help="A folder with methods of your own.")]
+
+
+@app.command()
+def run(
+    method: Annotated[str, typer.Option("--method", help="A method, or several joined by +, as in taalm+lora.")],
+    benchmark: BenchmarkOption = "lama-ckl-mini",
+    model: ModelOption = "smollm2-135m",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over a stage [benchmark's default].")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate [the method's, else the benchmark's].")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Documents a step [benchmark's default].")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Give it several times for several runs [0].")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="method.field=value, as lora.r=64.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N documents and probes: a try.")] = None,
+    methods_dir: MethodsOption = None,
+    device: DeviceOption = "auto",
+    output: Annotated[Path, typer.Option(help="Where records and tables go.")] = Path("runs"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run again although the record is there.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the record, and nothing else, to stdout.")] = False,
+    trust_remote_code: RemoteOption = False,
+) -> None:
+    """Run a method on a benchmark, write its record, and show its row beside the committed ones."""
+    from ckl_bench.environment import pick_device
+    from ckl_bench.files import require_writable
+    from ckl_bench.run import RunRequest, execute, plan_run
+
+    if lr is not None and not 0 <= lr < float("inf"):
+        raise UserError(f"--lr {lr}: expected a number that is not negative, such as 5e-4")
+    require_writable(output)
+    plans = [
+        plan_run(
+            RunRequest(
+                method=method,
+                benchmark=benchmark,
+                model=model,
+                seed=number,
+                epochs=epochs,
+                batch_size=batch_size,
+                learning_rate=lr,
+                limit=limit,
+                settings=settings or [],
+                methods_dir=methods_dir,
+                device=pick_device(device),
+                trust_remote_code=trust_remote_code,
+            )
+        )
+        for number in dict.fromkeys(seed or [0])
+    ]
+    records = []
+    for plan in plans:
+        found = None if fresh else _finished(output, plan.spec.run_id)
+        if found is None:
+            found = execute(plan)
+        else:
+            _say(f"seed {plan.spec.seed} is done already ({output}/records/{found.run_id}.json); --fresh runs it again")
+        records.append(found)
+        _finish(output, found)
+        for warning in plan.warnings:
+            _say(f"note: {warning}")
+    failed = [record for record in records if record.status == "failed"]
+    if json:
+        for record in records:
+            sys.stdout.write(record.model_dump_json() + "\n")
+    elif len(failed) < len(records):
+        _show(output, [record for record in records if record.status == "done"])
+    if failed:
+        raise CklError(f"{len(failed)} of {len(records)} runs failed; seed {failed[0].spec.seed}: {failed[0].error}")
+
+
+def _finished(output: Path, run_id: str) -> Record | None:
+    from ckl_bench.records import read_record
+
+    path = output / "records" / f"{run_id}.json"
+    record = read_record(path) if path.is_file() else None
+    return record if record is not None and record.status == "done" else None
+
+
+def _finish(output: Path, record: Record) -> None:
+    """Write the record (one that is there already stays) and the tables of all records in the output folder."""
+    from ckl_bench.leaderboard import write_tables
+    from ckl_bench.records import read_records, write_record
+
+    write_record(output, record)
+    write_tables(output, read_records(output))
+
+
+def _rows_like(folder: Path, record: Record) -> list[Row]:
+    """Rows of a folder's records on the same benchmark hash and model."""
+    from ckl_bench.leaderboard import rows
+    from ckl_bench.records import read_records
+
+    spec = record.spec
+    same = [
+        r
+        for r in read_records(folder)
+        if (r.spec.benchmark_hash, r.spec.model_revision) == (spec.benchmark_hash, spec.model_revision)
+    ]
+    return rows(same, spec.benchmark_kind)
+
+
+def _show(output: Path, records: list[Record]) -> None:
+    from rich.console import Console
+
+    from ckl_bench.files import leaderboards_dir
+    from ckl_bench.table import lama_ckl_table
+
+    committed = [] if output.resolve() == leaderboards_dir().resolve() else _rows_like(leaderboards_dir(), records[0])
+    Console().print(lama_ckl_table(_rows_like(output, records[0]), committed))
+    for record in records:
+        _say(f"record: {output}/records/{record.run_id}.json")
+
+
+def _say(message: str) -> None:
+    from ckl_bench.progress import log
+
+    log(message)
+
+
+@build.command("lama-ckl")
+def build_lama_ckl(
+    out: Annotated[Path, typer.Option(help="The benchmark directory to write; must not exist.")],
+    lama: Annotated[Path | None, typer.Option(help="LAMA release: relations.jsonl and TREx/P*.jsonl.")] = None,
+    published: Annotated[Path | None, typer.Option(help="The paper's files: variant.jsonl, invariant_*.jsonl.")] = None,
+    pretest_model: Annotated[list[str] | None, typer.Option(help="Model(s) that certify the split.")] = None,
+    to_learn: Annotated[int, typer.Option(min=1, help="To-learn facts to sample.")] = 500,
+    not_to_forget: Annotated[int, typer.Option(min=1, help="Not-to-forget facts to sample.")] = 500,
+    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 42,
+    form: Annotated[str, typer.Option(help="Prompt form: descriptive or schematic.")] = "descriptive",
+    licence: Annotated[str, typer.Option(help="Licence of the source, for the manifest.")] = "CC-BY-NC-4.0",
+    epochs: Annotated[int, typer.Option(min=1, help="Default epochs of runs on this benchmark.")] = 30,
+    batch_size: Annotated[int, typer.Option(min=1, help="Default batch size of runs.")] = 64,
+    lr: Annotated[float, typer.Option(help="Default learning rate of runs.")] = 1e-4,
+    device: DeviceOption = "auto",
+) -> None:
+    """LAMA-ckl: a to-learn and a not-to-forget set, certified by pre-testing every fact on a model."""
+    from ckl_bench.benchmarks.lama_ckl import build_from_lama, build_from_published
+    from ckl_bench.environment import pick_device
+    from ckl_bench.files import refuse_existing
+
+    if (lama is None) == (published is None):
+        raise UserError("give exactly one of --lama DIR (with --pretest-model) and --published DIR")
+    if form not in ("descriptive", "schematic"):
+        raise UserError(f"--form {form}: expected descriptive or schematic")
+    refuse_existing(out)
+    defaults = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr}
+    if published is not None:
+        counts = build_from_published(published, out, form=form, defaults=defaults)  # type: ignore[arg-type]
+    else:
+        assert lama is not None
+        if not pretest_model:
+            raise UserError("--lama needs --pretest-model M: a split is certified for a base model")
+        from ckl_bench.pretest import pretest_models
+
+        counts = build_from_lama(
+            lama,
+            out,
+            models=pretest_models(pretest_model, pick_device(device)),
+            to_learn=to_learn,
+            not_to_forget=not_to_forget,
+            seed=seed,
+            form=form,  # type: ignore[arg-type]
+            licence=licence,
+            defaults=defaults,
+        )
+    typer.echo(f"{out}: {counts['facts']} facts read")
+    for name, number in counts["kept"].items():
+        typer.echo(f"  {number:6d}  {name}")
+    for reason, number in counts["refused"].items():
+        typer.echo(f"  {number:6d}  refused: {reason}")
+
+
+@app.command("train-attention")
+def train_attention(
+    out: Annotated[Path, typer.Option(help="FILE.safetensors to write; a JSON goes beside it.")],
+    benchmark: BenchmarkOption = "lama-ckl-mini",
+    model: ModelOption = "smollm2-135m",
+    seed: Annotated[int, typer.Option(help="Seeds φ, the learner's adapters and the order of documents.")] = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="field=value, as steps=60; a wrong field lists all.")
+    ] = None,
+    device: DeviceOption = "auto",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew although a checkpoint is there.")] = False,
+    methods_dir: MethodsOption = None,
+    trust_remote_code: RemoteOption = False,
+) -> None:
+    """Meta-train TAALM's train-attention φ on a benchmark's attention set; run it again to go on after a stop."""
+    from ckl_bench.benchmarks.format import load_benchmark
+    from ckl_bench.environment import pick_device
+    from ckl_bench.files import require_writable
+    from ckl_bench.models import find_model
+    from ckl_bench.plugins import load_method
+
+    method = load_method("taalm", methods_dir)()
+    require_writable(out.absolute().parent)
+    place = pick_device(device)
+    method.prepare(
+        benchmark=load_benchmark(benchmark),
+        base=find_model(model, device=place, trust_remote_code=trust_remote_code),
+        out=out,
+        device=place,
+        seed=seed,
+        settings=settings or [],
+        fresh=fresh,
+    )
+    typer.echo(f"{out}: use it with ckl-bench run --method taalm --set taalm.attention={out}")
+
+
+@app.command()
+def methods(methods_dir: MethodsOption = None) -> None:
+    """List the methods: name, the hooks it owns, what it is. None is imported."""
+    from ckl_bench.plugins import describe, origins
+
+    found = {name: describe(origin) for name, origin in sorted(origins(methods_dir).items())}
+    _list(["method", "owns", "what it is"], [[name, hooks, text] for name, (text, hooks) in found.items()])
+
+
+@app.command()
+def models() -> None:
+    """List the models that have a name; any local folder or hub id works too."""
+    from ckl_bench.catalogue import MODELS
+
+    _list(["model", "what it is"], [[name, text] for name, text in MODELS.items()])
+
+
+@app.command()
+def benchmarks() -> None:
+    """List the benchmarks that come with ckl-bench; any benchmark directory works too."""
+    from ckl_bench.catalogue import BENCHMARKS
+
+    _list(["benchmark", "what it is"], [[name, text] for name, text in BENCHMARKS.items()])
+
+
+def _list(columns: list[str], lines: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for line in lines:
+        table.add_row(*(Text(cell) for cell in line))
+    Console().print(table)
+
+
+@app.command()
+def leaderboard(
+    output: Annotated[Path | None, typer.Option(help="Folder with records/ [the committed leaderboards/].")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where a table is not current.")] = False,
+) -> None:
+    """Regenerate the CSV tables from the records."""
+    from ckl_bench.files import leaderboards_dir
+    from ckl_bench.leaderboard import first_difference, write_tables
+    from ckl_bench.records import read_records
+
+    folder = output or leaderboards_dir()
+    if not (folder / "records").is_dir():
+        raise UserError(f"{folder} has no records/; give the --output of a run")
+    records = list(read_records(folder))
+    if check:
+        difference = first_difference(folder, records)
+        if difference:
+            raise CklError(f"{difference}; run ckl-bench leaderboard to regenerate")
+        typer.echo(f"{folder}: the tables agree with {len(records)} records")
+    else:
+        for path in write_tables(folder, records):
+            typer.echo(f"{path}: from {len(records)} records")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script: one line and an exit code for every error (design, section 7)."""
+    try:
+        code: Any = app(args=arguments, standalone_mode=False)
+    except CklError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; run the same command again", 130)
+    except Exception as error:
+        # Typer's own usage errors (an unknown option, a value out of range), whichever click it is built on.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        _fail(message() or "see ckl-bench --help", 2)
+    else:
+        raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> None:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    raise SystemExit(code)

@@ -1,0 +1,86 @@
+"""Where a run is made: versions, commit, device, threads, memory."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+import ckl_bench
+from ckl_bench.errors import UserError
+from ckl_bench.records import Environment
+
+PACKAGES = ("torch", "transformers", "peft", "datasets", "safetensors", "bitsandbytes")
+
+
+def pick_device(name: str) -> str:
+    """`auto` -> cuda where there is one, else cpu; UserError for a device that is not here."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: not available here; use --device auto or cpu") from error
+    return name
+
+
+def environment(device: str) -> Environment:
+    """What a record says of the machine, its software and the command line."""
+    return Environment(
+        ckl_bench=ckl_bench.__version__,
+        commit=_commit(),
+        python=platform.python_version(),
+        packages={name: found for name in PACKAGES if (found := _version(name))},
+        platform=f"{platform.system()} {platform.machine()}",
+        device=_device_name(device),
+        threads=torch.get_num_threads(),
+        command=["ckl-bench", *sys.argv[1:]],
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _device_name(device: str) -> str:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return "cpu: " + next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return f"cpu: {platform.processor() or platform.machine()}"
+
+
+def _commit() -> str:
+    """The commit of the checkout that this package runs from; `unknown` where it runs from an installed wheel."""
+    root = Path(ckl_bench.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return "unknown"
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "ckl_bench", "methods", "data").strip()
+        return git("rev-parse", "HEAD").strip() + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def peak_memory(device: str) -> int:
+    """Bytes: peak allocated memory of the GPU, or peak resident memory of this process."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,38 @@
+"""Pre-test models: what a base model knows of every candidate fact, before a benchmark is built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from ckl_bench.benchmarks.format import Probe
+from ckl_bench.benchmarks.lama_ckl import Pretest
+from ckl_bench.models import BaseModel, find_model
+from ckl_bench.progress import bar
+from ckl_bench.score import score_probes
+
+SLICE = 256  # probes between two movements of the progress bar
+
+
+def pretest_models(names: Sequence[str], device: str) -> dict[str, tuple[str, Pretest]]:
+    """Name -> (revision, scorer) for the builder; a scorer loads its model when it is first called."""
+    found = [find_model(name, device=device) for name in names]
+    return {base.name: (base.revision, _scorer(base)) for base in found}
+
+
+def _scorer(base: BaseModel) -> Pretest:
+    loaded: list[nn.Module] = []
+
+    def scorer(probes: Sequence[Probe]) -> list[float]:
+        if not loaded:
+            loaded.append(base.load())
+        accuracies: list[float] = []
+        with bar(f"pre-testing {base.name}", len(probes), "probes") as advance:
+            for start in range(0, len(probes), SLICE):
+                part = probes[start : start + SLICE]
+                accuracies += [s.accuracy for s in score_probes(loaded[0], base.tokenizer, part)]
+                advance(len(part))
+        return accuracies
+
+    return scorer

