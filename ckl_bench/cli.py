@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,12 +36,12 @@ def run(
     method: Annotated[str, typer.Option("--method", help="A method, or several joined by +, as in taalm+lora.")],
     benchmark: BenchmarkOption = "lama-ckl-mini",
     model: ModelOption = "smollm2-135m",
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over a stage [benchmark's default].")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over a stage [benchmark's default].")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate [the method's, else the benchmark's].")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Documents a step [benchmark's default].")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Documents a step [benchmark's default].")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Give it several times for several runs [0].")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="method.field=value, as lora.r=64.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N documents and probes: a try.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N documents and probes: a try.")] = None,
     methods_dir: MethodsOption = None,
     device: DeviceOption = "auto",
     output: Annotated[Path, typer.Option(help="Where records and tables go.")] = Path("runs"),
@@ -53,6 +54,7 @@ def run(
     from ckl_bench.files import require_writable
     from ckl_bench.run import RunRequest, execute, plan_run
 
+    _at_least_one(epochs=epochs, batch_size=batch_size, limit=limit)
     if lr is not None and not 0 <= lr < float("inf"):
         raise UserError(f"--lr {lr}: expected a number that is not negative, such as 5e-4")
     require_writable(output)
@@ -80,10 +82,10 @@ def run(
         found = None if fresh else _finished(output, plan.spec.run_id)
         if found is None:
             found = execute(plan)
+            _finish(output, found)
         else:
             _say(f"seed {plan.spec.seed} is done already ({output}/records/{found.run_id}.json); --fresh runs it again")
         records.append(found)
-        _finish(output, found)
         for warning in plan.warnings:
             _say(f"note: {warning}")
     failed = [record for record in records if record.status == "failed"]
@@ -96,6 +98,12 @@ def run(
         raise CklError(f"{len(failed)} of {len(records)} runs failed; seed {failed[0].spec.seed}: {failed[0].error}")
 
 
+def _at_least_one(**options: int | None) -> None:
+    for name, value in options.items():
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value}: expected a whole number of at least 1")
+
+
 def _finished(output: Path, run_id: str) -> Record | None:
     from ckl_bench.records import read_record
 
@@ -105,7 +113,7 @@ def _finished(output: Path, run_id: str) -> Record | None:
 
 
 def _finish(output: Path, record: Record) -> None:
-    """Write the record (one that is there already stays) and the tables of all records in the output folder."""
+    """Write the record, and the tables of all records in the output folder."""
     from ckl_bench.leaderboard import write_tables
     from ckl_bench.records import read_records, write_record
 
@@ -151,13 +159,13 @@ def build_lama_ckl(
     lama: Annotated[Path | None, typer.Option(help="LAMA release: relations.jsonl and TREx/P*.jsonl.")] = None,
     published: Annotated[Path | None, typer.Option(help="The paper's files: variant.jsonl, invariant_*.jsonl.")] = None,
     pretest_model: Annotated[list[str] | None, typer.Option(help="Model(s) that certify the split.")] = None,
-    to_learn: Annotated[int, typer.Option(min=1, help="To-learn facts to sample.")] = 500,
-    not_to_forget: Annotated[int, typer.Option(min=1, help="Not-to-forget facts to sample.")] = 500,
+    to_learn: Annotated[int, typer.Option(help="To-learn facts to sample.")] = 500,
+    not_to_forget: Annotated[int, typer.Option(help="Not-to-forget facts to sample.")] = 500,
     seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 42,
     form: Annotated[str, typer.Option(help="Prompt form: descriptive or schematic.")] = "descriptive",
     licence: Annotated[str, typer.Option(help="Licence of the source, for the manifest.")] = "CC-BY-NC-4.0",
-    epochs: Annotated[int, typer.Option(min=1, help="Default epochs of runs on this benchmark.")] = 30,
-    batch_size: Annotated[int, typer.Option(min=1, help="Default batch size of runs.")] = 64,
+    epochs: Annotated[int, typer.Option(help="Default epochs of runs on this benchmark.")] = 30,
+    batch_size: Annotated[int, typer.Option(help="Default batch size of runs.")] = 64,
     lr: Annotated[float, typer.Option(help="Default learning rate of runs.")] = 1e-4,
     device: DeviceOption = "auto",
 ) -> None:
@@ -170,6 +178,7 @@ def build_lama_ckl(
         raise UserError("give exactly one of --lama DIR (with --pretest-model) and --published DIR")
     if form not in ("descriptive", "schematic"):
         raise UserError(f"--form {form}: expected descriptive or schematic")
+    _at_least_one(to_learn=to_learn, not_to_forget=not_to_forget, epochs=epochs, batch_size=batch_size)
     refuse_existing(out)
     defaults = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr}
     if published is not None:
@@ -298,6 +307,8 @@ def leaderboard(
 
 def main(arguments: list[str] | None = None) -> None:
     """The console script: one line and an exit code for every error (design, section 7)."""
+    # Deprecations inside peft and transformers are theirs to mend, not the reader's of a table.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         code: Any = app(args=arguments, standalone_mode=False)
     except CklError as error:

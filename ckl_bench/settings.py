@@ -24,7 +24,7 @@ def typed_settings(cls: type, settings: Mapping[str, str], where: str = "") -> d
 
     Raises UserError for a key that is no field (with the closest one) and for a value of another type.
     """
-    hints = get_type_hints(cls)
+    hints = get_type_hints(cls, include_extras=True)
     fields = {field.name for field in dataclasses.fields(cls)}
     typed: dict[str, Any] = {}
     for key, text in settings.items():

@@ -22,17 +22,16 @@ def lama_ckl_table(ours: Sequence[Row], committed: Sequence[Row]) -> Table:
     first = (ours or committed)[0]
     table = Table(
         title=Text(f"{first['benchmark']} · {first['model']}"),
-        caption=Text(
-            "> this output, the others are committed rows; ± over seeds; @1%: learned with at most 1% forgotten"
-        ),
+        caption=Text("> this output; the rest is committed. ± over seeds. @1%: learned, 1% forgotten"),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),
         pad_edge=False,
     )
     table.add_column("", no_wrap=True)
     table.add_column("method", overflow="fold", min_width=12)
-    for name in ("Top\nAcc", "epoch", "NF\nAcc", "Total\nKnowledge", "best\ntotal", "@1%", "seeds", "seconds"):
+    for name in ("Top\nAcc", "epoch", "NF\nAcc", "Total\nKnowledge", "best\ntotal", "@1%", "n", "seconds"):
         table.add_column(name, justify="right", no_wrap=True)
     marked = [(row, True) for row in ours] + [(row, False) for row in committed]
     for row, own in sorted(marked, key=lambda pair: -pair[0]["total_knowledge"]):

@@ -1,0 +1,117 @@
+"""Fixtures: the public command in this process, a small LAMA release, and a benchmark built from it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ckl_bench.benchmarks.format import Probe
+from ckl_bench.benchmarks.lama_ckl import build_from_lama
+
+_USERS_CACHE = os.environ.get("CKL_BENCH_CACHE")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command did: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["CKL_BENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own cache: a real model is fetched once, not once a test run."""
+    if _USERS_CACHE is None:
+        monkeypatch.delenv("CKL_BENCH_CACHE")
+    else:
+        monkeypatch.setenv("CKL_BENCH_CACHE", _USERS_CACHE)
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run `ckl-bench ARGUMENTS` in an empty working folder."""
+    from ckl_bench.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Result:
+        with pytest.raises(SystemExit) as stopped:
+            main([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        assert isinstance(stopped.value.code, int)
+        return Result(stopped.value.code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The folder of published data; tests that need it skip where it is not there."""
+    folder = os.environ.get("CKL_BENCH_REFERENCE")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("CKL_BENCH_REFERENCE does not name the folder of published data")
+    return Path(folder)
+
+
+def write_lama(folder: Path, count: int = 12) -> Path:
+    """A LAMA release of invented facts: `count` each of P36 (invariant) and P108 (variant)."""
+    templates = {"P36": ("capital", "The capital of [X] is [Y] ."), "P108": ("employer", "[X] works for [Y] .")}
+    (folder / "TREx").mkdir(parents=True)
+    lines = [{"relation": c, "label": lab, "template": t} for c, (lab, t) in templates.items()]
+    (folder / "relations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for code, kind in (("P36", "land"), ("P108", "person")):
+        rows = []
+        for i in range(count):
+            subject, obj = f"{kind.title()} {i}", f"Object{code}x{i}"
+            filler = " and so on, as the chronicle of the year has it, page after page" * 3
+            short = {"masked_sentence": f"{subject} has [MASK]."}
+            long = {
+                "masked_sentence": f"In story {i}, {subject} is tied to [MASK] rather than to Elsewhere{i}{filler}."
+            }
+            rows.append(
+                {
+                    "uuid": f"{code}-{i}",
+                    "predicate_id": code,
+                    "sub_label": subject,
+                    "obj_label": obj,
+                    "evidences": [short, long],
+                }
+            )
+        (folder / "TREx" / f"{code}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def knows_first_capitals(probes: Sequence[Probe]) -> list[float]:
+    """A pre-test model that knows the first eight capitals and nothing else."""
+    return [1.0 if p.relation == "P36" and int(p.id.split("-")[1]) < 8 else 0.0 for p in probes]
+
+
+@pytest.fixture(scope="session")
+def lama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small LAMA release folder."""
+    return write_lama(tmp_path_factory.mktemp("lama") / "release")
+
+
+@pytest.fixture(scope="session")
+def small(lama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A benchmark directory: 5 to learn, 5 not to forget, 11 to train φ, 3 to rehearse."""
+    out = tmp_path_factory.mktemp("benchmark") / "small"
+    models = {"known": ("test", knows_first_capitals)}
+    defaults = {"epochs": 2, "batch_size": 2, "learning_rate": 1e-3}
+    build_from_lama(lama, out, models=models, to_learn=5, not_to_forget=5, defaults=defaults)
+    return out
