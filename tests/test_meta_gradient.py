@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from architectures import make
+from torch import Tensor, nn
+
 from ckl_bench_methods.taalm.meta_gradient import (
     Adam,
     Form,
@@ -18,7 +20,6 @@ from ckl_bench_methods.taalm.meta_gradient import (
     task_loss,
 )
 from ckl_bench_methods.taalm.meta_train import make_learner
-from torch import Tensor, nn
 
 
 def setup(shape: str, dtype: torch.dtype) -> tuple[nn.Module, dict[str, Tensor], Tensor, Tensor, Task]:

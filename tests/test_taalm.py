@@ -10,10 +10,6 @@ from typing import Any
 import pytest
 import torch
 from architectures import BUILDERS, make
-from ckl_bench_methods.lora import Lora
-from ckl_bench_methods.taalm import Taalm, meta_train
-from ckl_bench_methods.taalm.attention import Shape, TrainAttention, load_attention, save_attention
-from ckl_bench_methods.taalm.meta_train import MetaTraining, make_examples, make_learner, meta_step, train_attention
 from conftest import Command
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -24,6 +20,10 @@ from ckl_bench.errors import UserError
 from ckl_bench.method import StageContext
 from ckl_bench.models import find_model, share_trunk, tiny_tokenizer
 from ckl_bench.train import token_nll, weighted_loss
+from ckl_bench_methods.lora import Lora
+from ckl_bench_methods.taalm import Taalm, meta_train
+from ckl_bench_methods.taalm.attention import Shape, TrainAttention, load_attention, save_attention
+from ckl_bench_methods.taalm.meta_train import MetaTraining, make_examples, make_learner, meta_step, train_attention
 
 QUICK = ("steps=4", "batch_size=2", "validate_every=2", "held_out=3", "inner_r=2", "r=2")
 
