@@ -5,15 +5,11 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ckl_bench.errors import CklError, UserError
-
-if TYPE_CHECKING:
-    from ckl_bench.leaderboard import Row
-    from ckl_bench.records import Record
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,8 +46,11 @@ def run(
     trust_remote_code: RemoteOption = False,
 ) -> None:
     """Run a method on a benchmark, write its record, and show its row beside the committed ones."""
+    from rich.console import Console
+
     from ckl_bench.environment import pick_device
     from ckl_bench.files import require_writable
+    from ckl_bench.output import finished, store, table_beside_committed
     from ckl_bench.run import RunRequest, execute, plan_run
 
     _at_least_one(epochs=epochs, batch_size=batch_size, limit=limit)
@@ -79,10 +78,10 @@ def run(
     ]
     records = []
     for plan in plans:
-        found = None if fresh else _finished(output, plan.spec.run_id)
+        found = None if fresh else finished(output, plan.spec.run_id)
         if found is None:
             found = execute(plan)
-            _finish(output, found)
+            store(output, found)
         else:
             _say(f"seed {plan.spec.seed} is done already ({output}/records/{found.run_id}.json); --fresh runs it again")
         records.append(found)
@@ -93,7 +92,10 @@ def run(
         for record in records:
             sys.stdout.write(record.model_dump_json() + "\n")
     elif len(failed) < len(records):
-        _show(output, [record for record in records if record.status == "done"])
+        done = [record for record in records if record.status == "done"]
+        Console().print(table_beside_committed(output, done[0]))
+        for record in done:
+            _say(f"record: {output}/records/{record.run_id}.json")
     if failed:
         raise CklError(f"{len(failed)} of {len(records)} runs failed; seed {failed[0].spec.seed}: {failed[0].error}")
 
@@ -102,49 +104,6 @@ def _at_least_one(**options: int | None) -> None:
     for name, value in options.items():
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: expected a whole number of at least 1")
-
-
-def _finished(output: Path, run_id: str) -> Record | None:
-    from ckl_bench.records import read_record
-
-    path = output / "records" / f"{run_id}.json"
-    record = read_record(path) if path.is_file() else None
-    return record if record is not None and record.status == "done" else None
-
-
-def _finish(output: Path, record: Record) -> None:
-    """Write the record, and the tables of all records in the output folder."""
-    from ckl_bench.leaderboard import write_tables
-    from ckl_bench.records import read_records, write_record
-
-    write_record(output, record)
-    write_tables(output, read_records(output))
-
-
-def _rows_like(folder: Path, record: Record) -> list[Row]:
-    """Rows of a folder's records on the same benchmark hash and model."""
-    from ckl_bench.leaderboard import rows
-    from ckl_bench.records import read_records
-
-    spec = record.spec
-    same = [
-        r
-        for r in read_records(folder)
-        if (r.spec.benchmark_hash, r.spec.model_revision) == (spec.benchmark_hash, spec.model_revision)
-    ]
-    return rows(same, spec.benchmark_kind)
-
-
-def _show(output: Path, records: list[Record]) -> None:
-    from rich.console import Console
-
-    from ckl_bench.files import leaderboards_dir
-    from ckl_bench.table import lama_ckl_table
-
-    committed = [] if output.resolve() == leaderboards_dir().resolve() else _rows_like(leaderboards_dir(), records[0])
-    Console().print(lama_ckl_table(_rows_like(output, records[0]), committed))
-    for record in records:
-        _say(f"record: {output}/records/{record.run_id}.json")
 
 
 def _say(message: str) -> None:

@@ -71,7 +71,7 @@ def plan_run(request: RunRequest) -> Plan:
         model_revision=base.revision,
         tokenizer_hash=base.tokenizer_hash,
     )
-    inputs = {f"{n}.{k}": p for n, method in stack.parts.items() for k, p in method.inputs(target).items()}
+    inputs = stack.inputs(target)
     defaults = benchmark.manifest["defaults"]
     rates = (request.learning_rate, stack.learning_rate, float(defaults["learning_rate"]))
     spec = Spec(
@@ -157,7 +157,7 @@ def _run_stages(plan: Plan) -> tuple[Cost, list[StageScores]]:
             documents=documents,
             rehearsal=lambda: encode_documents(tokenizer, plan.benchmark.rehearsal, spec.max_tokens),
             base=lambda: _base_beside(model, plan.base),
-            inputs={name.split(".", 1)[1]: path for name, path in plan.inputs.items()},
+            inputs=plan.inputs,
         )
         epochs, read = _run_stage(plan, model, trained, context, probes, clock)
         tokens += read

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ckl_bench.errors import UserError, unknown
-from ckl_bench.method import HOOKS, SUMMED, Method, hooks_of
+from ckl_bench.method import HOOKS, SUMMED, Method, RunTarget, hooks_of
 from ckl_bench.plugins import load_method
 from ckl_bench.settings import split_setting, typed_settings
 
@@ -39,6 +39,16 @@ class Stack:
     def owners(self, hook: str) -> list[Method]:
         """Every part that overrides the hook."""
         return [m for m in self.parts.values() if hook in hooks_of(type(m))]
+
+    def inputs(self, target: RunTarget) -> dict[str, Path]:
+        """Every file that a part reads, by the name it gave; UserError where one is missing or two share a name."""
+        found: dict[str, Path] = {}
+        for part, method in self.parts.items():
+            for name, path in method.inputs(target).items():
+                if name in found:
+                    raise UserError(f"method '{part}' and another part both call an input '{name}'; rename one of them")
+                found[name] = path
+        return found
 
     @property
     def learning_rate(self) -> float | None:
