@@ -77,8 +77,11 @@ class Method:
         """The batches of one epoch (from 1) as the model shall meet them: a pure function of stage, seed and epoch."""
         return batches
 
-    def penalty(self, model: nn.Module) -> Penalty | None:
-        """A term added to the loss at every step of the stage: returns f() -> scalar, or None."""
+    def penalty(self, model: nn.Module, stage: StageContext) -> Penalty | None:
+        """A term added to the loss at every step of the stage: returns f() -> scalar, or None.
+
+        It is given the stage too, since some penalties are measured on documents (EWC's Fisher information).
+        """
         return None
 
     def optimizer(self, params: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:

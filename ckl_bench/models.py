@@ -195,10 +195,13 @@ def _pretrained(name: str, where: str, revision: str, device: str, trust_remote_
         raise UserError(
             f"cannot load model '{name}': {first} Give one of {', '.join(MODELS)}, a folder, or a reachable hub id."
         ) from error
-    pinned = revision or f"hub:{getattr(config, '_commit_hash', None)}"
+    commit = None if revision else getattr(config, "_commit_hash", None)
+    pinned = revision or f"hub:{commit}"
 
     def load(**options: Any) -> nn.Module:
         settings = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": trust_remote_code} | options
+        if commit:
+            settings["revision"] = commit  # the weights of the commit that the record names
         try:
             model: nn.Module = AutoModelForCausalLM.from_pretrained(where, **settings)
         except (OSError, ValueError) as error:

@@ -157,7 +157,7 @@ def _run_stages(plan: Plan) -> tuple[Cost, list[StageScores]]:
             documents=documents,
             rehearsal=lambda: encode_documents(tokenizer, plan.benchmark.rehearsal, spec.max_tokens),
             base=lambda: _base_beside(model, plan.base),
-            inputs=plan.inputs,
+            inputs={key.partition(".")[2]: path for key, path in plan.inputs.items()},
         )
         epochs, read = _run_stage(plan, model, trained, context, probes, clock)
         tokens += read
@@ -200,7 +200,7 @@ def _run_stage(
     optimizer = stack.owner("optimizer").optimizer(trained, spec.learning_rate)
     with clock.phase("weigh"):
         weigh = _timed(stack.owner("weigh").weigh(model, tokenizer, stage), clock)
-    penalties = [term for method in stack.owners("penalty") if (term := method.penalty(model)) is not None]
+    penalties = [term for method in stack.owners("penalty") if (term := method.penalty(model, stage)) is not None]
     read = 0
     total = spec.epochs * sum(len(document.ids) for document in stage.documents)
     with bar(f"learning {stage.name}", total, "tokens") as advance:

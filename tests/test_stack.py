@@ -46,7 +46,7 @@ def plugins(tmp_path: Path) -> Path:
         '"""Pulls."""\nfrom dataclasses import dataclass\nfrom ckl_bench.method import Method\n'
         "@dataclass(frozen=True, kw_only=True)\nclass Puller(Method):\n"
         "    strength: float = 0.0\n"
-        "    def penalty(self, model):\n"
+        "    def penalty(self, model, stage):\n"
         "        weights = [p for p in model.parameters() if p.requires_grad]\n"
         "        return lambda: self.strength * sum((p * p).sum() for p in weights)\n"
     )

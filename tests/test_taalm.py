@@ -182,7 +182,7 @@ def test_taalm_runs_with_and_without_a_shared_trunk(stack: str, command: Command
     assert result.code == 0
     spec = json.loads(result.out)["spec"]
     assert spec["method"].startswith("taalm(attention=phi.safetensors)+")
-    assert list(spec["inputs"]) == ["attention"]
+    assert list(spec["inputs"]) == ["taalm.attention"]
 
 
 def test_a_missing_phi_names_the_command_that_trains_one(command: Command, small: Path) -> None:
