@@ -59,7 +59,8 @@ _NEUTRAL = Method()
 
 
 def _plain(value: object) -> Any:
-    return str(value) if isinstance(value, Path) else value
+    # A file is identified by its hash (Spec.inputs), not by where it lies on one machine.
+    return value.name if isinstance(value, Path) else value
 
 
 def _differences(method: Method) -> str:
