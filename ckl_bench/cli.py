@@ -164,6 +164,8 @@ def build_lama_ckl(
         typer.echo(f"  {number:6d}  {name}")
     for reason, number in counts["refused"].items():
         typer.echo(f"  {number:6d}  refused: {reason}")
+    for reason, number in counts.get("left_out", {}).items():
+        typer.echo(f"  {number:6d}  left out: {reason}")
 
 
 @app.command("train-attention")

@@ -22,7 +22,7 @@ def lama_ckl_table(ours: Sequence[Row], committed: Sequence[Row]) -> Table:
     first = (ours or committed)[0]
     table = Table(
         title=Text(f"{first['benchmark']} · {first['model']}"),
-        caption=Text("> this output (the rest: committed); ± over n seeds; @1%: 1% forgotten at most"),
+        caption=Text("> this output, the rest is committed · ± over n seeds · @1%: 1% forgotten"),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,

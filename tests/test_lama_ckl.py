@@ -149,6 +149,28 @@ def test_the_same_source_gives_the_same_hash_and_another_seed_another(lama: Path
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+def test_facts_in_no_set_are_counted_by_reason(tmp_path: Path) -> None:
+    folder = write_lama(tmp_path / "lama")
+    path = folder / "TREx" / "P108.jsonl"
+    rows = [row for _, row in read_jsonl(path)]
+    for row in rows[1:]:
+        row["sub_label"] = "Person 0"  # every other employer of the one person whose employer is asked for
+        row["evidences"][1]["masked_sentence"] += " It was Person 0."
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    half = {
+        "half": (
+            "r",
+            lambda probes: [0.5 if p.id == "P36-11" else s for p, s in zip(probes, knows_first_capitals(probes))],
+        )
+    }
+    counts = build_from_lama(folder, tmp_path / "b", models=half, to_learn=1, not_to_forget=8)
+    assert counts["kept"] == {"to_learn": 1, "not_to_forget": 8, "attention": 3, "rehearsal": 0}
+    assert counts["left_out"] == {
+        "known in part: its pre-test accuracy fits no set": 1,
+        "shares its passage, or subject and relation, with a probe": 11,
+    }
+
+
 def test_caps_bound_a_relation(tmp_path: Path) -> None:
     many = [
         Candidate(
@@ -224,7 +246,7 @@ def test_build_through_the_command_with_a_real_pretest(tmp_path: Path, command: 
     arguments = ("build", "lama-ckl", "--lama", folder, "--pretest-model", "tiny", "--out", tmp_path / "b")
     result = command(*arguments, "--to-learn", 4, "--not-to-forget", 4)
     assert result.code == 2  # a random model knows no capital
-    assert "--not-to-forget 4: 0 facts qualify" in result.err
+    assert "--not-to-forget 4: no fact qualifies" in result.err
     assert not (tmp_path / "b").exists()
 
 

@@ -66,8 +66,10 @@ def select(candidates: Sequence[Candidate], *, to_learn: int, not_to_forget: int
 
     def sample(split: Split, count: int, caps: Mapping[str, int], option: str) -> list[Candidate]:
         pool = _capped((c for c in candidates if eligible(c, split, form)), caps)
-        if len(pool) < count or count < 1:
-            raise UserError(f"{option} {count}: {len(pool)} facts qualify; give {option} between 1 and {len(pool)}")
+        if not pool:
+            raise UserError(f"{option} {count}: no fact qualifies; give a larger source or another --pretest-model")
+        if len(pool) < count:
+            raise UserError(f"{option} {count}: {len(pool)} facts qualify; give {option} at most {len(pool)}")
         return random.Random(seed).sample(pool, count)  # as the released pipeline: a fresh generator per set
 
     chosen = sample("to_learn", to_learn, CAPS["to_learn"], "--to-learn")
@@ -86,6 +88,24 @@ def select(candidates: Sequence[Candidate], *, to_learn: int, not_to_forget: int
         attention=_capped((c for c in apart if eligible(c, "attention", form)), CAPS["attention"]),
         rehearsal=[c for c in apart if c.mean(form) == 1],
     )
+
+
+def left_out(candidates: Sequence[Candidate], selection: Selection, form: Form) -> Counter[str]:
+    """Why tested facts are in none of the sets, counted by reason."""
+    probed = [*selection.to_learn, *selection.not_to_forget]
+    placed = {c.id for c in [*probed, *selection.attention, *selection.rehearsal]}
+    pairs, passages = {(c.fact.subject, c.fact.relation) for c in probed}, {c.evidence for c in probed}
+    reasons: Counter[str] = Counter()
+    for c in candidates:
+        if c.id in placed:
+            continue
+        if (c.fact.subject, c.fact.relation) in pairs or c.evidence in passages:
+            reasons["shares its passage, or subject and relation, with a probe"] += 1
+        elif eligible(c, "attention", form):
+            reasons["over its relation's cap"] += 1
+        else:
+            reasons["known in part: its pre-test accuracy fits no set"] += 1
+    return reasons
 
 
 def _probe(candidate: Candidate, form: Form) -> Probe:
@@ -147,7 +167,8 @@ def build_from_lama(
 ) -> dict[str, Any]:
     """LAMA release folder -> benchmark directory; `models` maps a name to (revision, scorer).
 
-    Returns the manifest's counts: facts read, kept per set, refused by reason. Raises UserError as its parts do.
+    Returns the manifest's counts (facts read, kept per set, refused by reason) and, beside them, `left_out`: tested
+    facts that are in no set, by reason. Raises UserError as its parts do.
     """
     candidates, refused = read_lama(lama)
     tested = pretest(candidates, {name: scorer for name, (_, scorer) in models.items()})
@@ -163,7 +184,7 @@ def build_from_lama(
         "defaults": dict(defaults),
     }
     write_selection(out, selection, form=form, about=about, name=out.name)
-    return counts
+    return counts | {"left_out": dict(sorted(left_out(tested, selection, form).items()))}
 
 
 def build_from_published(

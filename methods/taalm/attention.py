@@ -55,6 +55,7 @@ class TrainAttention(nn.Module):
         for parameter in self.trained().values():
             parameter.requires_grad_(True)
         self.head.to(next(base.parameters()).device)
+        self.eval()  # without dropout, whatever the trunk has: the same document always gets the same weights
 
     def trained(self) -> dict[str, nn.Parameter]:
         """φ's own parameters: LoRA and head."""

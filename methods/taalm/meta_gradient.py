@@ -68,7 +68,8 @@ class Moments:
 
 def document_nll(model: nn.Module, theta: Parameters, ids: Tensor) -> Tensor:
     """(n-1,) nats: NLL of every token of the document `ids` (n,) but the first, at parameters θ."""
-    logits = functional_call(model, dict(theta), (), {"input_ids": ids[None], "use_cache": False}).logits[0, :-1]
+    # The last token predicts nothing, so it need not be read.
+    logits = functional_call(model, dict(theta), (), {"input_ids": ids[None, :-1], "use_cache": False}).logits[0]
     return F.cross_entropy(logits.float() if logits.dtype.itemsize < 4 else logits, ids[1:], reduction="none")
 
 
@@ -195,11 +196,12 @@ def meta_gradient(
     weights = weights.detach()
     start, moments = learn(model, theta, ids, weights, steps=dummy_steps, adam=adam)
     after, slope = _differentiated_step(model, start, moments, ids, weights, adam)
+    del moments
     leaves = {n: p.requires_grad_() for n, p in after.items()}
     loss = task_loss(model, leaves, task)
     u = torch.autograd.grad(loss, list(leaves.values()))
     direction = {n: slope[n].mul_(g) for n, g in zip(leaves, u, strict=True)}  # c, in the slope's memory
-    del after, leaves, u, moments
+    del after, leaves, u
     with torch.no_grad():
         d = directional_derivative(model, start, ids, direction, form, step)
         total = weights.sum()

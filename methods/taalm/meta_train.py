@@ -128,7 +128,8 @@ def meta_step(
     """Accumulate φ's gradient over a batch of documents (averaged), and say what was seen."""
     losses, on, off = [], [], []
     for example in batch:
-        weights = _weights(phi, example, device)  # (n-1,), with φ's graph
+        with torch.no_grad():
+            weights = _weights(phi, example, device)  # (n-1,)
         ids = torch.tensor(example.document.ids, device=device)
         result = meta_gradient(
             learner,
@@ -140,9 +141,10 @@ def meta_step(
             dummy_steps=settings.dummy_steps,
             adam=Adam(lr=settings.inner_lr),
         )
-        weights.backward(result.gradient.to(weights) / len(batch))  # type: ignore[no-untyped-call]
+        # φ is read again, now with its graph: one more forward pass, but the graph never stands beside the learner's.
+        _weights(phi, example, device).backward(result.gradient.to(weights) / len(batch))  # type: ignore[no-untyped-call]
         losses.append(result.task_loss)
-        seen = weights.detach().cpu()
+        seen = weights.cpu()
         on += seen[example.on_object].tolist()
         off += seen[~example.on_object].tolist()
         advance(1)
