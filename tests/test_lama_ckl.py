@@ -160,7 +160,9 @@ def test_facts_in_no_set_are_counted_by_reason(tmp_path: Path) -> None:
     half = {
         "half": (
             "r",
-            lambda probes: [0.5 if p.id == "P36-11" else s for p, s in zip(probes, knows_first_capitals(probes))],
+            lambda probes: [
+                0.5 if p.id == "P36-11" else s for p, s in zip(probes, knows_first_capitals(probes), strict=True)
+            ],
         )
     }
     counts = build_from_lama(folder, tmp_path / "b", models=half, to_learn=1, not_to_forget=8)
