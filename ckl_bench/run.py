@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -155,7 +156,7 @@ def _run_stages(plan: Plan) -> tuple[Cost, list[StageScores]]:
             index=index,
             seed=spec.seed,
             documents=documents,
-            rehearsal=lambda: encode_documents(tokenizer, plan.benchmark.rehearsal, spec.max_tokens),
+            rehearsal=cache(lambda: encode_documents(tokenizer, plan.benchmark.rehearsal, spec.max_tokens)),
             base=lambda: _base_beside(model, plan.base),
             inputs={key.partition(".")[2]: path for key, path in plan.inputs.items()},
         )

@@ -1,0 +1,43 @@
+"""RHO-1 (Lin et al. 2024): train only on tokens that the model finds harder than the base model does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ckl_bench.encode import Batch, Tokenizer, collate
+from ckl_bench.method import Method, StageContext, Weigh
+from ckl_bench.train import token_nll
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rho1(Method):
+    """Weight 1 on the top `keep` share of a document's tokens by excess loss (nll minus the reference's), 0 elsewhere.
+
+    The reference is the untrained base model; its losses are computed once per document. The released code of TAALM
+    takes `argsort` for ranks, which are positions, so its choice is unrelated to the excess; this one ranks.
+    """
+
+    keep: float = 0.6  # share of tokens that train
+
+    def weigh(self, model: nn.Module, tokenizer: Tokenizer, stage: StageContext) -> Weigh:
+        reference = stage.base().eval()
+        device = next(reference.parameters()).device
+        known: dict[str, Tensor] = {}
+
+        @torch.no_grad()
+        def weights(batch: Batch, nll: Tensor) -> Tensor:
+            marks = torch.zeros_like(nll)
+            for row, document in enumerate(batch.documents):
+                if document.id not in known:
+                    alone = collate([document], device)
+                    known[document.id] = token_nll(reference, alone.ids, alone.mask)[0]
+                before = known[document.id]
+                excess = nll[row, : len(before)] - before.to(nll)
+                top = excess.topk(max(1, round(self.keep * len(before)))).indices
+                marks[row, top] = 1.0
+            return marks
+
+        return weights
