@@ -173,3 +173,13 @@ def test_two_origins_of_a_name_are_refused(plugins: Path) -> None:
         origins(plugins)
     with pytest.raises(UserError, match="is not a folder"):
         origins(plugins / "nowhere")
+
+
+def test_the_readmes_example_is_a_method(tmp_path: Path, small: Path, command: Command) -> None:
+    readme = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+    code = readme.split("```python\n", 1)[1].split("```", 1)[0]
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods" / "rare.py").write_text(code, encoding="utf-8")
+    result = command("run", "--method", "rare", "--set", "rare.power=2", "--model", "tiny", "--benchmark", small)
+    assert result.code == 0, result.err
+    assert "rare(power=2.0)+lora" in result.out
