@@ -180,6 +180,7 @@ def test_the_readmes_example_is_a_method(tmp_path: Path, small: Path, command: C
     code = readme.split("```python\n", 1)[1].split("```", 1)[0]
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods" / "rare.py").write_text(code, encoding="utf-8")
-    result = command("run", "--method", "rare", "--set", "rare.power=2", "--model", "tiny", "--benchmark", small)
+    run = ("run", "--method", "rare", "--model", "tiny", "--benchmark", small, "--json")
+    result = command(*run, "--set", "rare.power=2")
     assert result.code == 0, result.err
-    assert "rare(power=2.0)+lora" in result.out
+    assert '"method":"rare(power=2.0)+lora"' in result.out
