@@ -76,6 +76,8 @@ def run(
         )
         for number in dict.fromkeys(seed or [0])
     ]
+    for warning in dict.fromkeys(warning for plan in plans for warning in plan.warnings):
+        _say(f"note: {warning}")
     records = []
     for plan in plans:
         found = None if fresh else finished(output, plan.spec.run_id)
@@ -85,8 +87,6 @@ def run(
         else:
             _say(f"seed {plan.spec.seed} is done already ({output}/records/{found.run_id}.json); --fresh runs it again")
         records.append(found)
-        for warning in plan.warnings:
-            _say(f"note: {warning}")
     failed = [record for record in records if record.status == "failed"]
     if json:
         for record in records:

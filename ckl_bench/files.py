@@ -123,16 +123,13 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def require_writable(folder: Path) -> None:
-    """Make sure that `folder` exists and takes files, before any long work; UserError where it does not."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"cannot write to the output folder {folder}: {error.strerror or error}; "
-            "give another with --output (or --out), one you may write to"
-        ) from error
+    """Make sure that `folder` can be made and written to, making nothing; UserError where it cannot."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        reason = "is not a folder" if not place.is_dir() else "may not be written to"
+        raise UserError(f"cannot write to the output folder {folder}: {place} {reason}; give another --output or --out")
 
 
 def refuse_existing(target: Path) -> None:
@@ -149,6 +146,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     Raises UserError where `target` exists already or its parent cannot be written.
     """
     refuse_existing(target)
+    target.absolute().parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.absolute().parent))
     try:
         yield temporary

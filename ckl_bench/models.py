@@ -158,7 +158,9 @@ def find_model(name: str, *, device: str = "cpu", trust_remote_code: bool = Fals
     if name == "tiny":
         tokenizer = tiny_tokenizer()
 
-        def load_tiny(**_: Any) -> nn.Module:
+        def load_tiny(**options: Any) -> nn.Module:
+            if options:
+                raise UserError(f"the model 'tiny' takes no {', '.join(options)}; save it to a folder and give that")
             return _tiny_model().eval().to(device)
 
         return BaseModel(
