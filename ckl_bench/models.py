@@ -220,15 +220,21 @@ def _pretrained(name: str, where: str, revision: str, device: str, trust_remote_
 
 
 def share_trunk(model: nn.Module) -> nn.Module | None:
-    """A second model over the same frozen weights, without the adapters: the base model, at no cost in memory.
+    """A second model over the same frozen weights, without what was added to them: the base model, in its memory.
 
-    None where any base weight trains, since then the base model is no longer in there.
+    Knows peft's adapters, and models that have a `frozen_base()`. None where any base weight trains, since then the
+    base model is no longer in there.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-    frozen = {n: p for n, p in inner.named_parameters() if "lora_" not in n}
-    if not hasattr(model, "unload") or any(p.requires_grad for p in frozen.values()):
+    added: Any = model
+    if hasattr(added, "frozen_base"):
+        twin, whole = added.frozen_base(), False
+    elif hasattr(added, "unload"):
+        twin, whole = model, True
+    else:
         return None
-    shared = {id(t): t for t in [*model.parameters(), *model.buffers()]}
-    twin = copy.deepcopy(model, memo=dict(shared))
-    base: nn.Module = twin.unload()  # type: ignore[operator]
+    if any(p.requires_grad for n, p in twin.named_parameters() if "lora_" not in n):
+        return None
+    shared = {id(t): t for t in [*twin.parameters(), *twin.buffers()]}
+    twin = copy.deepcopy(twin, memo=dict(shared))
+    base: nn.Module = twin.unload() if whole else twin
     return base.eval()

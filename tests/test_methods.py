@@ -189,8 +189,8 @@ def test_recadams_curve_and_that_a_strong_pull_holds_the_weights() -> None:
     torch.testing.assert_close(held[1], torch.ones(5))
 
 
-NAMES = ("entity-tokens", "finetune", "lora", "mixreview", "oracle", "random-tokens", "recadam", "rho1")
-OWNERS = {"weigh": {"entity-tokens", "oracle", "random-tokens", "rho1"}, "build": {"finetune", "lora"}}
+NAMES = ("entity-tokens", "finetune", "kadapter", "lora", "mixreview", "oracle", "random-tokens", "recadam", "rho1")
+OWNERS = {"weigh": {"entity-tokens", "oracle", "random-tokens", "rho1"}, "build": {"finetune", "kadapter", "lora"}}
 
 
 @pytest.mark.parametrize("pair", list(itertools.combinations(NAMES, 2)), ids="+".join)

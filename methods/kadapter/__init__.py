@@ -1,0 +1,34 @@
+"""K-Adapter (Wang et al. 2021): the base model is frozen; small transformers beside it read its states and learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import PositiveInt
+from torch import nn
+
+from ckl_bench.method import Method
+
+
+@dataclass(frozen=True, kw_only=True)
+class KAdapter(Method):
+    """Adapters on the hidden states after the first, the middle and the last layer, as continual knowledge learning
+    uses them (Jang et al. 2022).
+
+    Each normalises its hidden state plus what the adapters before it have added, projects it down, runs `layers` causal
+    transformer layers, projects it up and adds it; the sum joins the base model's last hidden state before the head.
+    TAALM's released code joins 0.1 times a layer norm of the sum, which never starts from the base model; here the
+    up-projections start at zero, and it does.
+
+    The frozen model's hidden states of a text never change: they are computed once and kept, up to `cache_mb`.
+    """
+
+    shrink: PositiveInt = 4  # an adapter is this many times narrower than the base model
+    layers: PositiveInt = 2
+    cache_mb: PositiveInt = 4096  # memory for hidden states; texts beyond it are computed again each time
+
+    def build(self, load: Callable[..., nn.Module]) -> nn.Module:
+        from .model import AdaptedModel
+
+        return AdaptedModel(load(), shrink=self.shrink, layers=self.layers, cache_bytes=self.cache_mb * 10**6)
