@@ -173,8 +173,19 @@ def test_phi_reads_each_document_once_per_stage(
     assert torch.equal(first, again)
 
 
-@pytest.mark.parametrize("stack", ["taalm", "taalm+finetune"])
-def test_taalm_runs_with_and_without_a_shared_trunk(stack: str, command: Command, small: Path, tmp_path: Path) -> None:
+STACKS = (
+    "taalm",
+    "taalm+finetune",
+    "taalm+kadapter",
+    "taalm+mixreview",
+    "taalm+recadam",
+    "taalm+kadapter+recadam",
+    "taalm+kadapter+mixreview+recadam",
+)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_taalm_runs_in_every_stack_of_the_paper(stack: str, command: Command, small: Path, tmp_path: Path) -> None:
     out = tmp_path / "phi.safetensors"
     assert train(command, small, out).code == 0
     run = ("run", "--method", stack, "--model", "tiny", "--benchmark", small, "--json")
