@@ -29,11 +29,20 @@ class Origin:
     module: str | None = None  # entry point; None for a file in a folder
 
 
+def canonical(name: str) -> str:
+    """A method's name as it is shown: `my_method.py` is `my-method`, and either may be typed."""
+    return name.strip().replace("_", "-")
+
+
 def _from_folder(folder: Path) -> list[Origin]:
     if not folder.is_dir():
         return []
     files = [(f.stem, f) for f in folder.glob("*.py")] + [(f.parent.name, f) for f in folder.glob("*/__init__.py")]
-    return [Origin(name=n, file=f.resolve()) for n, f in sorted(files) if n.isidentifier() and not n.startswith("_")]
+    return [
+        Origin(name=canonical(n), file=f.resolve())
+        for n, f in sorted(files)
+        if n.isidentifier() and not n.startswith("_")
+    ]
 
 
 def _from_entry_points() -> list[Origin]:
@@ -44,7 +53,7 @@ def _from_entry_points() -> list[Origin]:
         except (ImportError, ValueError):
             continue  # a half-removed distribution must not break every other method
         if spec is not None and spec.origin:
-            found.append(Origin(name=point.name, file=Path(spec.origin).resolve(), module=point.module))
+            found.append(Origin(name=canonical(point.name), file=Path(spec.origin).resolve(), module=point.module))
     return found
 
 
@@ -83,11 +92,15 @@ def describe(origin: Origin) -> tuple[str, str]:
     return text.splitlines()[0] if text else "(no docstring)", " ".join(h for h in HOOKS if h in defined)
 
 
+def _module_name(origin: Origin) -> str:
+    return f"ckl_bench_plugin_{origin.name.replace('-', '_')}"
+
+
 def _import(origin: Origin) -> ModuleType:
     try:
         if origin.module:
             return importlib.import_module(origin.module)
-        name = f"ckl_bench_plugin_{origin.name}"
+        name = _module_name(origin)
         package = [str(origin.file.parent)] if origin.file.name == "__init__.py" else None
         spec = importlib.util.spec_from_file_location(name, origin.file, submodule_search_locations=package)
         if spec is None or spec.loader is None:
@@ -97,7 +110,7 @@ def _import(origin: Origin) -> ModuleType:
         spec.loader.exec_module(module)
         return module
     except Exception as error:  # whatever a plugin raises while it is imported is the plugin's own fault
-        sys.modules.pop(f"ckl_bench_plugin_{origin.name}", None)
+        sys.modules.pop(_module_name(origin), None)
         where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise UserError(
             f"method '{origin.name}' cannot be imported ({origin.file}{where}): {type(error).__name__}: {error}"
@@ -110,7 +123,7 @@ def load_method(name: str, methods_dir: Path | None = None) -> type[Method]:
     Raises UserError for an unknown name, for a file that cannot be imported, and for one that does not define exactly
     one method as a frozen dataclass.
     """
-    known = origins(methods_dir)
+    known, name = origins(methods_dir), canonical(name)
     if name not in known:
         raise unknown("method", name, known)
     module = _import(known[name])

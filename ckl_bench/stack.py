@@ -9,7 +9,7 @@ from typing import Any
 
 from ckl_bench.errors import UserError, unknown
 from ckl_bench.method import HOOKS, SUMMED, Method, RunTarget, hooks_of
-from ckl_bench.plugins import load_method
+from ckl_bench.plugins import canonical, load_method
 from ckl_bench.settings import split_setting, typed_settings
 
 
@@ -77,7 +77,8 @@ def _parse(settings: Sequence[str], names: Iterable[str]) -> dict[str, dict[str,
     parsed: dict[str, dict[str, str]] = {name: {} for name in names}
     for setting in settings:
         key, value = split_setting(setting)
-        name, dot, field = key.partition(".")
+        typed, dot, field = key.partition(".")
+        name = canonical(typed)
         if not (dot and field):
             raise UserError(f"--set {setting}: expected method.field=value, as in --set lora.r=64")
         if name not in parsed:
@@ -92,7 +93,7 @@ def make_stack(expression: str, settings: Sequence[str] = (), methods_dir: Path 
     `settings` are `method.field=value`. No weight is loaded here.
     Raises UserError for unknown methods and fields, bad values, a name given twice, and two owners of one hook.
     """
-    names = [part.strip() for part in expression.split("+")]
+    names = [canonical(part) for part in expression.split("+")]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"method '{name}' stands twice in '{expression}'; name it once")

@@ -84,6 +84,14 @@ def test_hyperparameters_are_typed_and_only_differences_show(plugins: Path) -> N
     }
 
 
+def test_a_name_may_be_typed_with_hyphens_or_underscores(tmp_path: Path) -> None:
+    (tmp_path / "my_half.py").write_text(PLUGIN)
+    for name in ("my_half", "my-half"):
+        assert make_stack(name, [f"{name}.start=1"], tmp_path).label == "my-half(start=1)+lora"
+    assert "my-half" in origins(tmp_path)
+    assert "my_half" not in origins(tmp_path)
+
+
 def test_hooks_are_what_a_method_overrides() -> None:
     assert hooks_of(Method) == ()
     assert hooks_of(load_method("oracle")) == ("weigh",)
