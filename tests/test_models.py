@@ -61,8 +61,7 @@ def test_unknown_names_and_folders_without_a_model(tmp_path: Path) -> None:
         find_model(str(tmp_path))
 
 
-def test_a_hub_id_that_cannot_be_reached_is_one_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_a_hub_id_that_cannot_be_reached_is_one_line(command: Command) -> None:
     result = command("run", "--method", "lora", "--model", "nobody/no-such-model")
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert "cannot load model 'nobody/no-such-model'" in result.err
