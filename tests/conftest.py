@@ -12,8 +12,8 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's client is imported; no test reaches a hub
 
-from ckl_bench.benchmarks.format import Probe  # noqa: E402
-from ckl_bench.benchmarks.lama_ckl import build_from_lama  # noqa: E402
+from ckl_bench.benchmarks.format import Probe
+from ckl_bench.benchmarks.lama_ckl import build_from_lama
 
 _USERS_CACHE = os.environ.get("CKL_BENCH_CACHE")
 
