@@ -12,18 +12,18 @@ import torch
 from architectures import BUILDERS, make
 from conftest import Command
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
+from toy import meta_train_toy
 
-from ckl_bench.benchmarks.format import AttentionDocument, Document, Fact, load_benchmark
-from ckl_bench.encode import collate, encode_documents, pad
+from ckl_bench.benchmarks.format import Document, load_benchmark
+from ckl_bench.encode import collate, encode_documents
 from ckl_bench.errors import UserError
 from ckl_bench.method import StageContext
 from ckl_bench.models import find_model, share_trunk, tiny_tokenizer
-from ckl_bench.train import token_nll, weighted_loss
 from ckl_bench_methods.lora import Lora
 from ckl_bench_methods.taalm import Taalm, meta_train
 from ckl_bench_methods.taalm.attention import Shape, TrainAttention, load_attention, save_attention
-from ckl_bench_methods.taalm.meta_train import MetaTraining, make_examples, make_learner, meta_step, train_attention
+from ckl_bench_methods.taalm.meta_train import MetaTraining, meta_step, train_attention
 
 QUICK = ("steps=4", "batch_size=2", "validate_every=2", "held_out=3", "inner_r=2", "r=2")
 
@@ -214,56 +214,6 @@ def test_a_phi_of_another_tokenizer_is_refused(command: Command, small: Path, tm
     result = command(*run, "--set", f"taalm.attention={out}")
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert "was made for the tokenizer of 'other'" in result.err
-
-
-def toy_documents(count: int) -> list[AttentionDocument]:
-    """Documents that say ` is X ` among random small letters; the task asks what is."""
-    draw = torch.Generator().manual_seed(3)
-    rows = []
-    for i in range(count):
-        letters = "".join(chr(97 + int(k)) for k in torch.randint(0, 26, (10,), generator=draw))
-        place = int(torch.randint(1, 9, (1,), generator=draw))
-        capital = chr(65 + int(torch.randint(0, 26, (1,), generator=draw)))
-        text = f"{letters[:place]} is {capital} {letters[place:]}"
-        fact = Fact(subject="it", relation="P0", object=capital)
-        rows.append(AttentionDocument(id=str(i), text=text, fact=fact, prompt=f"zz is {capital}"))
-    return rows
-
-
-def toy_model() -> nn.Module:
-    """The tiny model after 200 steps on such texts: it knows their form, and so has something to learn facts with."""
-    base = find_model("tiny")
-    model, draw = base.load().train(), torch.Generator().manual_seed(5)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    texts = [text for row in toy_documents(512) for text in (row.text, row.prompt)]
-    for _ in range(200):
-        chosen = torch.randint(0, len(texts), (32,), generator=draw).tolist()
-        ids, mask = pad([base.tokenizer(texts[i])["input_ids"] for i in chosen])
-        nll = token_nll(model, ids, mask)
-        optimizer.zero_grad()
-        weighted_loss(nll, torch.ones_like(nll), mask[:, 1:].float()).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    return model.eval()
-
-
-def meta_train_toy(steps: int) -> list[dict[str, float]]:
-    """Train φ on the toy documents; what every step saw, with the gradient's norm."""
-    settings = MetaTraining(inner_r=4, r=4, lr=3e-3, inner_lr=5e-3, batch_size=4, dummy_steps=3)
-    learner, theta = make_learner(toy_model(), settings.inner_r, settings.inner_alpha, seed=0)
-    examples = make_examples(tiny_tokenizer(), toy_documents(64), 512, "cpu")
-    trunk = share_trunk(learner)
-    assert trunk is not None
-    phi = TrainAttention(trunk, Shape(r=4), seed=0)
-    optimizer = torch.optim.AdamW(phi.trained().values(), lr=settings.lr, weight_decay=0.0)
-    curve = []
-    for step in range(steps):
-        batch = [examples[(4 * step + i) % len(examples)] for i in range(4)]
-        optimizer.zero_grad(set_to_none=True)
-        seen = meta_step(phi, learner, theta, batch, settings, "central", "cpu")
-        norms = [p.grad.norm() for p in phi.trained().values() if p.grad is not None]
-        curve.append(seen | {"gradient": torch.stack(norms).norm().item()})
-        optimizer.step()
-    return curve
 
 
 def average(curve: list[dict[str, float]], key: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,8 +107,3 @@ def load_attention(path: Path, base: nn.Module) -> TrainAttention:
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
     return phi.requires_grad_(False).eval()
-
-
-def about_text(about: Mapping[str, Any]) -> str:
-    """One line on where a φ comes from."""
-    return json.dumps({key: about[key] for key in ("model", "benchmark") if key in about})
