@@ -158,7 +158,7 @@ def _run_stages(plan: Plan) -> tuple[Cost, list[StageScores]]:
             documents=documents,
             rehearsal=cache(lambda: encode_documents(tokenizer, plan.benchmark.rehearsal, spec.max_tokens)),
             base=lambda: _base_beside(model, plan.base),
-            inputs={key.partition(".")[2]: path for key, path in plan.inputs.items()},
+            inputs=plan.inputs,
         )
         epochs, read = _run_stage(plan, model, trained, context, probes, clock)
         tokens += read

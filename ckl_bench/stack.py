@@ -41,12 +41,13 @@ class Stack:
         return [m for m in self.parts.values() if hook in hooks_of(type(m))]
 
     def inputs(self, target: RunTarget) -> dict[str, Path]:
-        """Every file that a part reads, as `part.name`; UserError where one is missing or two parts share a name."""
-        found = {f"{part}.{name}": path for part, m in self.parts.items() for name, path in m.inputs(target).items()}
-        names = [key.partition(".")[2] for key in found]
-        for name in names:
-            if names.count(name) > 1:
-                raise UserError(f"two parts of {self.label} call an input '{name}'; rename one of them")
+        """Every file that a part reads, by its name for it; UserError where one is missing or two share a name."""
+        found: dict[str, Path] = {}
+        for part, method in self.parts.items():
+            for name, path in method.inputs(target).items():
+                if name in found:
+                    raise UserError(f"'{part}' and another part of the stack both call an input '{name}'; rename one")
+                found[name] = path
         return found
 
     @property

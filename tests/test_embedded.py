@@ -11,8 +11,10 @@ from conftest import Command
 
 from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.benchmarks.lama_sources import INVARIANT, read_lama
-from ckl_bench.files import data_dir
+from ckl_bench.files import data_dir, leaderboards_dir
 from ckl_bench.models import find_model
+from ckl_bench.records import read_records
+from ckl_bench.run import RunRequest, plan_run
 
 
 def test_the_source_holds_what_the_readme_promises() -> None:
@@ -105,3 +107,13 @@ def test_the_main_job_runs_on_the_real_model(command: Command) -> None:
     assert epochs[0]["sets"]["to_learn"]["accuracy"] == 0.0
     assert epochs[0]["sets"]["not_to_forget"]["accuracy"] == 1.0
     assert epochs[-1]["sets"]["to_learn"]["nll"] < epochs[0]["sets"]["to_learn"]["nll"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("users_cache")
+def test_the_committed_records_are_of_runs_that_the_command_would_plan_today() -> None:
+    """A change that gives the same run another identity would orphan the committed rows."""
+    committed = {record.run_id for record in read_records(leaderboards_dir())}
+    for method in ("taalm", "lora", "oracle"):
+        for seed in (0, 1, 2):
+            assert plan_run(RunRequest(method=method, seed=seed)).spec.run_id in committed

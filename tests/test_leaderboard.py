@@ -102,7 +102,7 @@ def test_seeds_share_a_row_with_their_mean_and_deviation() -> None:
         {"model_revision": "seed:1"},
         {"learning_rate": 0.01},
         {"limit": 2},
-        {"inputs": {"taalm.attention": "f" * 64}},
+        {"inputs": {"attention": "f" * 64}},
         {"hyperparameters": {"lora": {"r": 8}}},
     ],
 )

@@ -193,7 +193,7 @@ def test_taalm_runs_in_every_stack_of_the_paper(stack: str, command: Command, sm
     assert result.code == 0
     spec = json.loads(result.out)["spec"]
     assert spec["method"].startswith("taalm(attention=phi.safetensors)+")
-    assert list(spec["inputs"]) == ["taalm.attention"]
+    assert list(spec["inputs"]) == ["attention"]
 
 
 def test_a_missing_phi_names_the_command_that_trains_one(command: Command, small: Path) -> None:
