@@ -9,6 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
+from ckl_bench.cli_build import build
+from ckl_bench.cli_options import (
+    BenchmarkOption,
+    DeviceOption,
+    MethodsOption,
+    ModelOption,
+    RemoteOption,
+    at_least_one,
+)
 from ckl_bench.errors import CklError, UserError
 
 app = typer.Typer(
@@ -17,14 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Benchmark and evaluation harness for continual knowledge learning.",
 )
-build = typer.Typer(no_args_is_help=True, help="Build a benchmark directory from its raw source.")
 app.add_typer(build, name="build")
-
-ModelOption = Annotated[str, typer.Option("--model", help="A name (see `models`), a folder, or a hub id.")]
-BenchmarkOption = Annotated[str, typer.Option("--benchmark", help="A name (see `benchmarks`) or a directory.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
-RemoteOption = Annotated[bool, typer.Option("--trust-remote-code", help="Let a hub model run its own code.")]
-MethodsOption = Annotated[Path | None, typer.Option("--methods-dir", help="A folder with methods of your own.")]
 
 
 @app.command()
@@ -53,7 +55,7 @@ def run(
     from ckl_bench.output import finished, store, table_beside_committed
     from ckl_bench.run import RunRequest, execute, plan_run
 
-    _at_least_one(epochs=epochs, batch_size=batch_size, limit=limit)
+    at_least_one(epochs=epochs, batch_size=batch_size, limit=limit)
     if lr is not None and not 0 <= lr < float("inf"):
         raise UserError(f"--lr {lr}: expected a number that is not negative, such as 5e-4")
     require_writable(output)
@@ -100,72 +102,10 @@ def run(
         raise CklError(f"{len(failed)} of {len(records)} runs failed; seed {failed[0].spec.seed}: {failed[0].error}")
 
 
-def _at_least_one(**options: int | None) -> None:
-    for name, value in options.items():
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} {value}: expected a whole number of at least 1")
-
-
 def _say(message: str) -> None:
     from ckl_bench.progress import log
 
     log(message)
-
-
-@build.command("lama-ckl")
-def build_lama_ckl(
-    out: Annotated[Path, typer.Option(help="The benchmark directory to write; must not exist.")],
-    lama: Annotated[Path | None, typer.Option(help="LAMA release: relations.jsonl and TREx/P*.jsonl.")] = None,
-    published: Annotated[Path | None, typer.Option(help="The paper's files: variant.jsonl, invariant_*.jsonl.")] = None,
-    pretest_model: Annotated[list[str] | None, typer.Option(help="Model(s) that certify the split.")] = None,
-    to_learn: Annotated[int, typer.Option(help="To-learn facts to sample.")] = 500,
-    not_to_forget: Annotated[int, typer.Option(help="Not-to-forget facts to sample.")] = 500,
-    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 42,
-    form: Annotated[str, typer.Option(help="Prompt form: descriptive or schematic.")] = "descriptive",
-    licence: Annotated[str, typer.Option(help="Licence of the source, for the manifest.")] = "CC-BY-NC-4.0",
-    epochs: Annotated[int, typer.Option(help="Default epochs of runs on this benchmark.")] = 30,
-    batch_size: Annotated[int, typer.Option(help="Default batch size of runs.")] = 64,
-    lr: Annotated[float, typer.Option(help="Default learning rate of runs.")] = 1e-4,
-    device: DeviceOption = "auto",
-) -> None:
-    """LAMA-ckl: a to-learn and a not-to-forget set, certified by pre-testing every fact on a model."""
-    from ckl_bench.benchmarks.lama_ckl import build_from_lama, build_from_published
-    from ckl_bench.environment import pick_device
-    from ckl_bench.files import refuse_existing
-
-    if (lama is None) == (published is None):
-        raise UserError("give exactly one of --lama DIR (with --pretest-model) and --published DIR")
-    if form not in ("descriptive", "schematic"):
-        raise UserError(f"--form {form}: expected descriptive or schematic")
-    _at_least_one(to_learn=to_learn, not_to_forget=not_to_forget, epochs=epochs, batch_size=batch_size)
-    refuse_existing(out)
-    defaults = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr}
-    if published is not None:
-        counts = build_from_published(published, out, form=form, defaults=defaults)  # type: ignore[arg-type]
-    else:
-        assert lama is not None
-        if not pretest_model:
-            raise UserError("--lama needs --pretest-model M: a split is certified for a base model")
-        from ckl_bench.pretest import pretest_models
-
-        counts = build_from_lama(
-            lama,
-            out,
-            models=pretest_models(pretest_model, pick_device(device)),
-            to_learn=to_learn,
-            not_to_forget=not_to_forget,
-            seed=seed,
-            form=form,  # type: ignore[arg-type]
-            licence=licence,
-            defaults=defaults,
-        )
-    typer.echo(f"{out}: {counts['facts']} facts read")
-    for name, number in counts["kept"].items():
-        typer.echo(f"  {number:6d}  {name}")
-    for reason, number in counts["refused"].items():
-        typer.echo(f"  {number:6d}  refused: {reason}")
-    for reason, number in counts.get("left_out", {}).items():
-        typer.echo(f"  {number:6d}  left out: {reason}")
 
 
 @app.command("train-attention")
@@ -211,6 +151,42 @@ def methods(methods_dir: MethodsOption = None) -> None:
 
     found = {name: describe(origin) for name, origin in sorted(origins(methods_dir).items())}
     _list(["method", "owns", "what it is"], [[name, hooks, text] for name, (text, hooks) in found.items()])
+
+
+@app.command("check-method")
+def check_method(
+    what: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A method's name, or its file or package.")],
+    methods_dir: MethodsOption = None,
+) -> None:
+    """Check one method against the contract that all methods keep: a list to act on, in under two minutes."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from ckl_bench.testing import check_method as checks
+
+    console, failed = Console(highlight=False), 0
+    for check in checks(what, methods_dir):
+        mark, style = {True: ("ok  ", "green"), False: ("FAIL", "bold red"), None: ("-   ", "dim")}[check.passed]
+        detail = f": {check.detail}" if check.detail else ""
+        console.print(Text.assemble((mark, style), f"  {check.name}", (detail, "dim")), soft_wrap=True)
+        failed += check.passed is False
+    if failed:
+        raise CklError(f"{what} fails {failed} check{'s' * (failed > 1)}; correct it and run the same command again")
+
+
+@app.command("new-method")
+def new_method(
+    name: Annotated[str, typer.Argument(help="Small letters, digits and _, such as my_method.")],
+    folder: Annotated[Path, typer.Option(help="Where the two files go.")] = Path("methods"),
+) -> None:
+    """Write a commented starting file for a method of your own, with a test."""
+    from ckl_bench.testing.template import write_method
+
+    method, test = write_method(name, folder)
+    elsewhere = "" if folder == Path("methods") else f" --methods-dir {folder}"
+    typer.echo(f"{method}\n{test}")
+    typer.echo(f"next: edit {method}, then ckl-bench check-method {method}")
+    typer.echo(f"      and ckl-bench run --method {method.stem}{elsewhere}")
 
 
 @app.command()

@@ -105,6 +105,14 @@ class Method:
         """How the model is scored, asked once a run before anything is learned; None scores it as it stands."""
         return None
 
+    @classmethod
+    def for_check(cls, *, benchmark: str, model: str, folder: Path) -> Mapping[str, object]:
+        """Settings with which `ckl-bench check-method` can run the method on a tiny model.
+
+        A method that reads a prepared file (TAALM's φ) makes a small one in `folder` and names it here.
+        """
+        return {}
+
     def prepare(self, *, settings: Sequence[str], **context: Any) -> None:
         """Work done once, by a command of its own, before any run (for TAALM: meta-training φ)."""
 

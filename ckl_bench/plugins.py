@@ -41,7 +41,7 @@ def _from_folder(folder: Path) -> list[Origin]:
     return [
         Origin(name=canonical(n), file=f.resolve())
         for n, f in sorted(files)
-        if n.isidentifier() and not n.startswith("_")
+        if n.isidentifier() and not n.startswith(("_", "test_"))  # a method's test may lie beside it
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,8 +91,8 @@ def execute(plan: Plan) -> Record:
         done = learn_stages(plan)
     except UserError:
         raise
-    except (CklError, RuntimeError, MemoryError) as error:
-        reason = f"{type(error).__name__}: {error}"
+    except Exception as error:  # a plugin's hooks run in there, and may raise anything
+        reason = str(error) if isinstance(error, CklError) else f"{type(error).__name__}: {error} {_place(error)}"
         return Record(run_id=plan.spec.run_id, status="failed", error=reason, spec=plan.spec, environment=surroundings)
     return Record(
         run_id=plan.spec.run_id,
@@ -102,3 +103,10 @@ def execute(plan: Plan) -> Record:
         before=done.before,
         stages=done.stages,
     )
+
+
+def _place(error: BaseException) -> str:
+    """Where an error was raised: the last place outside installed libraries."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    return f"({own[-1].filename}:{own[-1].lineno})"

@@ -14,6 +14,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's client is imported; no
 
 from ckl_bench.benchmarks.format import Probe
 from ckl_bench.benchmarks.lama_ckl import build_from_lama
+from ckl_bench_methods.taalm import Taalm
 
 _USERS_CACHE = os.environ.get("CKL_BENCH_CACHE")
 
@@ -117,3 +118,10 @@ def small(lama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     defaults = {"epochs": 2, "batch_size": 2, "learning_rate": 1e-3}
     build_from_lama(lama, out, models=models, to_learn=5, not_to_forget=5, defaults=defaults)
     return out
+
+
+@pytest.fixture(scope="session")
+def phi(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A train-attention for the tiny model, after one meta-step."""
+    folder = tmp_path_factory.mktemp("phi")
+    return Path(str(Taalm.for_check(benchmark=str(small), model="tiny", folder=folder)["attention"]))

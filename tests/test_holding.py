@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -86,7 +87,7 @@ def test_wiseft_interpolates_the_effective_weights(build: Finetune | Lora) -> No
     def weights(model: nn.Module) -> dict[str, torch.Tensor]:
         import copy
 
-        whole = copy.deepcopy(model)
+        whole: Any = copy.deepcopy(model)
         whole = whole.merge_and_unload() if hasattr(whole, "merge_and_unload") else whole
         return {n: p.detach().clone() for n, p in whole.named_parameters()}
 

@@ -19,6 +19,7 @@ from ckl_bench.encode import Batch, EncodedDocument, collate, encode_documents
 from ckl_bench.errors import UserError
 from ckl_bench.method import StageContext
 from ckl_bench.models import tiny_tokenizer
+from ckl_bench.plugins import origins
 from ckl_bench.train import token_nll
 from ckl_bench_methods.entity_tokens import EntityTokens
 from ckl_bench_methods.mixreview import MixReview
@@ -189,16 +190,21 @@ def test_recadams_curve_and_that_a_strong_pull_holds_the_weights() -> None:
     torch.testing.assert_close(held[1], torch.ones(5))
 
 
-NAMES = ("entity-tokens", "finetune", "kadapter", "lora", "mixreview", "oracle", "random-tokens", "recadam", "rho1")
-OWNERS = {"weigh": {"entity-tokens", "oracle", "random-tokens", "rho1"}, "build": {"finetune", "kadapter", "lora"}}
+NAMES = sorted(origins())
+OWNERS = {
+    "weigh": {"entity-tokens", "oracle", "random-tokens", "rho1", "taalm"},
+    "build": {"finetune", "kadapter", "lora", "qlora"},
+}
 
 
 @pytest.mark.parametrize("pair", list(itertools.combinations(NAMES, 2)), ids="+".join)
-def test_every_pair_trains_or_is_refused_with_both_names(pair: tuple[str, str], command: Command, small: Path) -> None:
+def test_every_pair_trains_or_is_refused_with_both_names(
+    pair: tuple[str, str], command: Command, small: Path, phi: Path
+) -> None:
     clash = next((hook for hook, owners in OWNERS.items() if set(pair) <= owners), None)
-    result = command(
-        *("run", "--method", "+".join(pair), "--model", "tiny", "--benchmark", small, "--epochs", 1, "--json")
-    )
+    sets = ("--set", f"taalm.attention={phi}") if "taalm" in pair else ()
+    run = ("run", "--method", "+".join(pair), "--model", "tiny", "--benchmark", small, "--epochs", 1, "--json")
+    result = command(*run, *sets)
     if clash:
         assert result.code == 2
         assert f"{pair[0]} and {pair[1]} both own '{clash}'" in result.err
@@ -206,6 +212,7 @@ def test_every_pair_trains_or_is_refused_with_both_names(pair: tuple[str, str], 
         assert result.code == 0, result.err
         record = json.loads(result.out)
         assert set(record["spec"]["hyperparameters"]) >= set(pair)
+        # RecAdam's pull is strong at first and holds the weights for the few steps of this run.
         assert record["stages"][0]["epochs"][1]["sets"] != record["stages"][0]["epochs"][0]["sets"] or "recadam" in pair
 
 

@@ -25,7 +25,8 @@ def test_only_adapters_train_over_weights_that_are_four_bits() -> None:
     from bitsandbytes.functional import dequantize_4bit
     from bitsandbytes.nn import Linear4bit
 
-    plain, model = find_model("tiny").load(), QLora().build(find_model("tiny").load)
+    plain: Any = find_model("tiny").load()
+    model = QLora().build(find_model("tiny").load)
     quantised = {n: m for n, m in model.named_modules() if isinstance(m, Linear4bit)}
     assert len(quantised) == 2 * 7
     for name, layer in quantised.items():

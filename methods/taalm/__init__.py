@@ -63,6 +63,23 @@ class Taalm(Method):
 
         return weights
 
+    @classmethod
+    def for_check(cls, *, benchmark: str, model: str, folder: Path) -> Mapping[str, object]:
+        from ckl_bench.benchmarks.format import load_benchmark
+        from ckl_bench.models import find_model
+
+        small = ("steps=1", "batch_size=2", "held_out=1", "validate_every=1", "inner_r=2", "r=2")
+        cls().prepare(
+            benchmark=load_benchmark(benchmark),
+            base=find_model(model),
+            out=folder / "phi.safetensors",
+            device="cpu",
+            seed=0,
+            settings=small,
+            fresh=True,
+        )
+        return {"attention": folder / "phi.safetensors"}
+
     def prepare(self, *, settings: Sequence[str], **context: Any) -> None:
         """Meta-train φ; see `meta_train.train_attention` for `context`, `meta_train.MetaTraining` for `settings`."""
         from .meta_train import MetaTraining, train_attention

@@ -1,0 +1,23 @@
+"""Options that several commands share, and checks of their values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ckl_bench.errors import UserError
+
+ModelOption = Annotated[str, typer.Option("--model", help="A name (see `models`), a folder, or a hub id.")]
+BenchmarkOption = Annotated[str, typer.Option("--benchmark", help="A name (see `benchmarks`) or a directory.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
+RemoteOption = Annotated[bool, typer.Option("--trust-remote-code", help="Let a hub model run its own code.")]
+MethodsOption = Annotated[Path | None, typer.Option("--methods-dir", help="A folder with methods of your own.")]
+
+
+def at_least_one(**options: int | None) -> None:
+    """UserError for a count below 1."""
+    for name, value in options.items():
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value}: expected a whole number of at least 1")

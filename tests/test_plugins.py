@@ -1,0 +1,76 @@
+"""Someone else's method: installed as a distribution, from a folder, broken beside others."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_stack import PLUGIN
+
+PYPROJECT = """
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "ckl-half"
+version = "0.1"
+[project.entry-points."ckl_bench.methods"]
+half = "ckl_half"
+[tool.setuptools]
+py-modules = ["ckl_half"]
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for PYTHONPATH with the distribution `ckl-half`, built and installed by pip."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
+    (source / "pyproject.toml").write_text(PYPROJECT)
+    (source / "ckl_half.py").write_text(PLUGIN)
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "-q", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "install", *options, "--target", str(target), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+def ckl_bench(where: Path, installed: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    code = "from ckl_bench.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=where, env=environment)
+
+
+def test_an_installed_distribution_runs_through_the_command(installed: Path, small: Path, tmp_path: Path) -> None:
+    listed = ckl_bench(tmp_path, installed, "methods")
+    assert "Half weights: every second token counts." in listed.stdout
+    run = ("run", "--method", "half", "--set", "half.start=1", "--model", "tiny", "--benchmark", small, "--json")
+    done = ckl_bench(tmp_path, installed, *run)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["spec"]["method"] == "half(start=1)+lora"
+
+
+def test_a_folder_may_not_shadow_an_installed_method(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods" / "half.py").write_text(PLUGIN)
+    done = ckl_bench(tmp_path, installed, "methods")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert str(installed / "ckl_half.py") in done.stderr
+    assert str(tmp_path / "methods" / "half.py") in done.stderr
+
+
+def test_a_syntax_error_breaks_only_its_own_plugin(installed: Path, small: Path, tmp_path: Path) -> None:
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods" / "bad.py").write_text("def (:\n")
+    listed = ckl_bench(tmp_path, installed, "methods")
+    assert listed.returncode == 0
+    assert "cannot be read" in listed.stdout
+    run = ("run", "--model", "tiny", "--benchmark", small, "--json", "--method")
+    assert ckl_bench(tmp_path, installed, *run, "half").returncode == 0
+    broken = ckl_bench(tmp_path, installed, *run, "bad")
+    assert (broken.returncode, broken.stderr.count("\n")) == (2, 1)
+    assert "bad.py, line 1): SyntaxError" in broken.stderr
