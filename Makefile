@@ -5,7 +5,7 @@ VENV ?= .venv
 # The version the tests run with; any torch>=2.6 works, as in `make run TORCH=torch`.
 TORCH ?= torch==2.13.0
 
-.PHONY: run test lint leaderboard phi benchmark clean
+.PHONY: run test lint leaderboard phi benchmark temporal-benchmark clean
 
 run: $(VENV)/installed
 	$(VENV)/bin/ckl-bench run --method taalm
@@ -34,9 +34,18 @@ benchmark: $(VENV)/installed
 	$(VENV)/bin/ckl-bench build lama-ckl --lama data/facts --pretest-model smollm2-135m --licence Apache-2.0 \
 	  --to-learn 64 --not-to-forget 64 --epochs 8 --batch-size 8 --lr 5e-4 --out data/benchmarks/lama-ckl-mini
 
+temporal-benchmark: $(VENV)/installed
+	rm -rf data/benchmarks/temporalwiki-mini
+	$(VENV)/bin/python data/snapshots/render.py
+	$(VENV)/bin/ckl-bench build temporalwiki --wikipedia $(wildcard data/snapshots/wiki-*-multistream.xml.bz2) \
+	  --wikidata $(wildcard data/snapshots/wikidata-*.json.gz) --max-subject-share 0.02 --max-relation-share 0.1 \
+	  --max-probes 120 --licence Apache-2.0 --batch-size 4 --lr 5e-4 --out data/benchmarks/temporalwiki-mini
+
 phi: $(VENV)/installed
 	$(VENV)/bin/ckl-bench train-attention --benchmark lama-ckl-mini --model smollm2-135m \
 	  --out data/attention/smollm2-135m--lama-ckl-mini.safetensors
+	$(VENV)/bin/ckl-bench train-attention --benchmark temporalwiki-mini --model smollm2-135m \
+	  --out data/attention/smollm2-135m--temporalwiki-mini.safetensors
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -6,4 +6,5 @@ MODELS = {
 }
 BENCHMARKS = {
     "lama-ckl-mini": "LAMA-ckl on 605 authored facts over 28 relations, certified for smollm2-135m: the default",
+    "temporalwiki-mini": "TemporalWiki on 159 authored articles in five monthly snapshots: three months, in sequence",
 }

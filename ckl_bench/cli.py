@@ -17,6 +17,7 @@ from ckl_bench.cli_options import (
     ModelOption,
     RemoteOption,
     at_least_one,
+    spread,
 )
 from ckl_bench.errors import CklError, UserError
 
@@ -247,7 +248,8 @@ def main(arguments: list[str] | None = None) -> None:
     # Deprecations inside peft and transformers are theirs to mend, not the reader's of a table.
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
-        code: Any = app(args=arguments, standalone_mode=False)
+        given = spread(sys.argv[1:] if arguments is None else arguments, ("--wikipedia", "--wikidata", "--page-props"))
+        code: Any = app(args=given, standalone_mode=False)
     except CklError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:

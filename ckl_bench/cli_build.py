@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,3 +69,71 @@ def build_lama_ckl(
         typer.echo(f"  {number:6d}  refused: {reason}")
     for reason, number in counts.get("left_out", {}).items():
         typer.echo(f"  {number:6d}  left out: {reason}")
+
+
+@build.command("temporalwiki")
+def build_temporalwiki(
+    out: Annotated[Path, typer.Option(help="The benchmark directory to write; must not exist.")],
+    wikipedia: Annotated[list[Path] | None, typer.Option(help="Wikipedia dumps, the oldest first.")] = None,
+    wikidata: Annotated[list[Path] | None, typer.Option(help="Wikidata dumps of the same dates.")] = None,
+    published: Annotated[Path | None, typer.Option(help="TWiki_Probes, and TWiki_Diffsets if you have them.")] = None,
+    page_props: Annotated[list[Path] | None, typer.Option(help="page_props.sql[.gz] of the same dates.")] = None,
+    wiki: Annotated[str, typer.Option(help="Whose sitelinks name the articles.")] = "enwiki",
+    attention_months: Annotated[int | None, typer.Option(help="Pairs that train φ [1 of three snapshots up].")] = None,
+    max_subject_share: Annotated[float, typer.Option(help="Share of the probes one subject may have.")] = 0.01,
+    max_relation_share: Annotated[float, typer.Option(help="Share of the probes one relation may have.")] = 0.05,
+    max_probes: Annotated[int | None, typer.Option(help="Probes of a set at most.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 42,
+    licence: Annotated[str | None, typer.Option(help="Licence of the dumps, for the manifest.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Folder for intermediate files [OUT.work].")] = None,
+    memory: Annotated[int, typer.Option(help="Megabytes that joins may take before they spill to disk.")] = 2000,
+    epochs: Annotated[int, typer.Option(help="Default epochs a month of runs on this benchmark.")] = 1,
+    batch_size: Annotated[int, typer.Option(help="Default batch size of runs.")] = 64,
+    lr: Annotated[float, typer.Option(help="Default learning rate of runs.")] = 1e-4,
+) -> None:
+    """TemporalWiki: what changed from month to month in Wikipedia and Wikidata, and what did not."""
+    from ckl_bench.benchmarks.temporalwiki.build import Sources, build_from_dumps
+    from ckl_bench.benchmarks.temporalwiki.published import build_from_published
+    from ckl_bench.benchmarks.temporalwiki.select import Caps
+    from ckl_bench.files import refuse_existing
+
+    at_least_one(epochs=epochs, batch_size=batch_size, max_probes=max_probes, memory=memory)
+    for name, share in (("subject", max_subject_share), ("relation", max_relation_share)):
+        if not 0 < share <= 1:
+            raise UserError(f"--max-{name}-share {share}: expected a share above 0 and at most 1, such as 0.05")
+    refuse_existing(out)
+    defaults = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr}
+    if published is not None:
+        if wikipedia or wikidata:
+            raise UserError("give either --published DIR, or --wikipedia and --wikidata dumps")
+        counts = build_from_published(published, out, defaults=defaults)
+    else:
+        if not (wikipedia and wikidata):
+            raise UserError("give --wikipedia OLD NEW and --wikidata OLD NEW, or --published DIR")
+        sources = Sources(wikipedia=wikipedia, wikidata=wikidata, page_props=page_props or [], wiki=wiki)
+        if licence is not None:
+            sources = replace(sources, licence=licence)
+        caps = Caps(subject=max_subject_share, relation=max_relation_share, probes=max_probes, seed=seed)
+        counts = build_from_dumps(
+            sources,
+            out,
+            caps=caps,
+            attention_months=attention_months,
+            defaults=defaults,
+            memory_mb=memory,
+            work=work,
+        )
+    _print_counts(str(out), counts)
+
+
+def _print_counts(name: str, counts: Any, indent: int = 0) -> None:
+    """Nested counts as indented lines."""
+    if isinstance(counts, Mapping):
+        typer.echo(" " * indent + f"{name}:")
+        for key, value in counts.items():
+            _print_counts(key, value, indent + 2)
+    elif isinstance(counts, Sequence) and not isinstance(counts, str):
+        for label, value in zip(("old", "new"), counts, strict=False):
+            _print_counts(f"{name} ({label})", value, indent)
+    else:
+        typer.echo(" " * indent + f"{name}: {counts:,}")

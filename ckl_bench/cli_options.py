@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -21,3 +22,16 @@ def at_least_one(**options: int | None) -> None:
     for name, value in options.items():
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: expected a whole number of at least 1")
+
+
+def spread(arguments: Sequence[str], options: Collection[str]) -> list[str]:
+    """`--wikipedia OLD NEW` -> `--wikipedia OLD --wikipedia NEW`, for the options that take several values."""
+    result: list[str] = []
+    current = None
+    for argument in arguments:
+        if argument.startswith("-"):
+            current = argument if argument in options else None
+        elif current is not None and result[-1] != current:
+            result.append(current)
+        result.append(argument)
+    return result

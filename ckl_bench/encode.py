@@ -26,6 +26,12 @@ class EncodedDocument:
     ids: tuple[int, ...]
     offsets: tuple[Span, ...]
     fact: Fact | None = None
+    more_facts: tuple[Fact, ...] = ()
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """Every fact the text is evidence of."""
+        return (self.fact, *self.more_facts) if self.fact else self.more_facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +83,10 @@ def occurrences(text: str, part: str) -> list[Span]:
 
 
 def object_tokens(document: EncodedDocument) -> Tensor:
-    """(T,) float: 1 on the tokens of the object of the document's fact, wherever the text names it; 0 elsewhere."""
+    """(T,) float: 1 on the tokens of the objects of the document's facts, wherever the text names them; 0 elsewhere."""
     marks = torch.zeros(len(document.ids))
-    if document.fact is not None:
-        for span in occurrences(document.text, document.fact.object):
+    for fact in document.facts:
+        for span in occurrences(document.text, fact.object):
             marks[tokens_in(document.offsets, span)] = 1.0
     return marks
 
@@ -95,7 +101,12 @@ def encode_documents(
         if len(ids) > 1:
             encoded.append(
                 EncodedDocument(
-                    id=document.id, text=document.text, ids=tuple(ids), offsets=tuple(offsets), fact=document.fact
+                    id=document.id,
+                    text=document.text,
+                    ids=tuple(ids),
+                    offsets=tuple(offsets),
+                    fact=document.fact,
+                    more_facts=document.more_facts,
                 )
             )
     return tuple(encoded)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,9 +51,80 @@ def lama_ckl(record: Record) -> LamaCkl:
     )
 
 
-def bootstrap_interval(values: Sequence[float], *, seed: int = 0, resamples: int = 2000) -> tuple[float, float]:
-    """95 % percentile interval of the mean over probes (Efron 1979), from a fixed seed."""
-    data = np.asarray(values, dtype=np.float64)
-    picks = np.random.default_rng(seed).integers(0, len(data), size=(resamples, len(data)))
-    low, high = np.quantile(data[picks].mean(axis=1), [0.025, 0.975])
+@dataclass(frozen=True, kw_only=True)
+class MonthNll:
+    """Mean object NLL of a month's probe sets right after the month was learned, nats; `avg` is the mean of the two."""
+
+    name: str
+    unchanged: float
+    changed: float
+    avg: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemporalWiki:
+    """TemporalWiki's measures of one run over T months (paper, section 5.2; transfer and forgetting over the sequence).
+
+    R(i, j): the score -NLL on `changed` of month j after month i has been learned; R(0, j) is the base model's. What
+    needs an earlier month is None where there is but one.
+    """
+
+    months: tuple[MonthNll, ...]
+    avg_nll: float  # mean of the months' averages
+    before_avg_nll: float  # the same of the base model
+    # Forgotten over gained (FUAR, Jang et al. 2022, here in NLL): Σ_j max(0, NLL rise on `unchanged` of month j) over
+    # Σ_j max(0, NLL fall on `changed` of month j), both from the base model to the end. None where nothing was gained.
+    fuar: float | None
+    backward_transfer: float | None  # mean over j < T of R(T, j) - R(j, j) (Lopez-Paz & Ranzato 2017)
+    forward_transfer: float | None  # mean over j > 1 of R(j-1, j) - R(0, j) (the same)
+    forgetting: float | None  # mean over j < T of max over i in j..T-1 of R(i, j), - R(T, j) (Chaudhry et al. 2018)
+
+
+def temporalwiki(record: Record) -> TemporalWiki:
+    """The measures of a run on a benchmark of kind temporalwiki."""
+    stages = record.stages
+    last = len(stages) - 1
+    months = []
+    for stage in stages:
+        unchanged, changed = (stage.epochs[-1].sets[name].nll for name in ("unchanged", "changed"))
+        months.append(MonthNll(name=stage.name, unchanged=unchanged, changed=changed, avg=(unchanged + changed) / 2))
+
+    def before(j: int, name: str) -> float:
+        return (stages[0].epochs[0].sets if j == 0 else record.before[stages[j].name])[name].nll
+
+    def after(i: int, j: int, name: str = "changed") -> float:
+        return (stages[i].epochs[-1].sets if i == j else stages[i].earlier[stages[j].name])[name].nll
+
+    every = range(len(stages))
+    lost = sum(max(0.0, after(last, j, "unchanged") - before(j, "unchanged")) for j in every)
+    gained = sum(max(0.0, before(j, "changed") - after(last, j)) for j in every)
+    early = range(last)
+    return TemporalWiki(
+        months=tuple(months),
+        avg_nll=_mean(month.avg for month in months),
+        before_avg_nll=_mean(before(j, name) for j in every for name in ("unchanged", "changed")),
+        fuar=lost / gained if gained > 0 else None,
+        backward_transfer=_mean(after(j, j) - after(last, j) for j in early) if early else None,
+        forward_transfer=(
+            _mean(before(j, "changed") - stages[j].epochs[0].sets["changed"].nll for j in every[1:]) if early else None
+        ),
+        forgetting=(_mean(after(last, j) - min(after(i, j) for i in range(j, last)) for j in early) if early else None),
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return sum(listed) / len(listed)
+
+
+def bootstrap_interval(*sets: Sequence[float], seed: int = 0, resamples: int = 2000) -> tuple[float, float]:
+    """95 % percentile interval of the mean of the sets' means over probes (Efron 1979), from a fixed seed.
+
+    Each set is resampled by itself, so that sets weigh the same however many probes they have.
+    """
+    draw, total = np.random.default_rng(seed), np.zeros(resamples)
+    for values in sets:
+        data = np.asarray(values, dtype=np.float64)
+        total += data[draw.integers(0, len(data), size=(resamples, len(data)))].mean(axis=1)
+    low, high = np.quantile(total / len(sets), [0.025, 0.975])
     return float(low), float(high)

@@ -7,9 +7,10 @@ from pathlib import Path
 from rich.table import Table
 
 from ckl_bench.files import leaderboards_dir
-from ckl_bench.leaderboard import Row, rows, write_tables
+from ckl_bench.leaderboard import rows, write_tables
 from ckl_bench.records import Record, read_record, read_records, write_record
-from ckl_bench.table import lama_ckl_table
+from ckl_bench.rows import Row
+from ckl_bench.table import leaderboard_table
 
 
 def finished(output: Path, run_id: str) -> Record | None:
@@ -39,4 +40,4 @@ def rows_like(folder: Path, record: Record) -> list[Row]:
 def table_beside_committed(output: Path, record: Record) -> Table:
     """The output's rows of the record's benchmark and model, with the committed leaderboard's beside them."""
     committed = [] if output.resolve() == leaderboards_dir().resolve() else rows_like(leaderboards_dir(), record)
-    return lama_ckl_table(rows_like(output, record), committed)
+    return leaderboard_table(record.spec.benchmark_kind, rows_like(output, record), committed)

@@ -69,9 +69,9 @@ def plan_run(request: RunRequest) -> Plan:
         limit=request.limit,
         inputs={name: sha256_file(path) for name, path in inputs.items()},
     )
-    certified = {m.get("revision") for m in benchmark.manifest.get("pretest_models", [])}
+    certified = [m.get("revision") for m in benchmark.manifest.get("pretest_models", [])]
     warnings = []
-    if base.revision not in certified:
+    if certified and base.revision not in certified:
         warnings.append(
             f"{benchmark.name} was pre-tested on other models than {base.name}: what {base.name} knows before training "
             "is measured at epoch 0, not certified"

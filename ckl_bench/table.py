@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-Row = dict[str, Any]
+from ckl_bench.rows import Row
+
+Column = tuple[str, Callable[[Row], str]]
 
 
 def _pair(row: Row, key: str) -> str:
@@ -17,12 +18,46 @@ def _pair(row: Row, key: str) -> str:
     return f"{row[key]:.3f}" + (f"±{spread:.3f}".replace("±0.", "±.") if spread is not None else "")
 
 
-def lama_ckl_table(ours: Sequence[Row], committed: Sequence[Row]) -> Table:
-    """This output's rows (bold, marked >) among the committed ones (dim); the most Total Knowledge first."""
+def _maybe(row: Row, key: str) -> str:
+    return "-" if row[key] is None else f"{row[key]:.3f}"
+
+
+_LAMA_CKL: list[Column] = [
+    ("Top\nAcc", lambda row: _pair(row, "top_acc")),
+    ("epoch", lambda row: f"{row['epoch']:.1f}".removesuffix(".0")),
+    ("NF\nAcc", lambda row: _pair(row, "nf_acc")),
+    ("Total\nKnowledge", lambda row: _pair(row, "total_knowledge")),
+    ("best\ntotal", lambda row: f"{row['best_total']:.3f}"),
+    ("@1%", lambda row: f"{row['learned_at_1pct']:.3f}"),
+]
+
+
+def _months(rows: Sequence[Row]) -> list[Column]:
+    """Changed and unchanged NLL of every month in one column each, then the sequence's measures."""
+    columns: list[Column] = []
+    for month in dict.fromkeys(month for row in rows for month in row["months"]):
+
+        def cell(row: Row, month: str = month) -> str:
+            parts = [row.get(f"{month}_{part}_nll") for part in ("changed", "unchanged")]
+            return "/".join("-" if part is None else f"{part:.2f}" for part in parts)
+
+        columns.append((month.replace("-", "-\n"), cell))
+    return [
+        *columns,
+        ("avg\nNLL", lambda row: _pair(row, "avg_nll")),
+        ("FUAR", lambda row: _maybe(row, "fuar")),
+        ("BWT", lambda row: _maybe(row, "backward_transfer")),
+    ]
+
+
+def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) -> Table:
+    """This output's rows (bold, marked >) among the committed ones (dim), the best first."""
     first = (ours or committed)[0]
+    lama = kind == "lama-ckl"
+    note = "@1%: 1% forgotten" if lama else "months: NLL changed/unchanged"
     table = Table(
         title=Text(f"{first['benchmark']} · {first['model']}"),
-        caption=Text("> this output, the rest is committed · ± over n seeds · @1%: 1% forgotten"),
+        caption=Text(f"> this output, the rest is committed · ± over n seeds · {note}"),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -31,21 +66,12 @@ def lama_ckl_table(ours: Sequence[Row], committed: Sequence[Row]) -> Table:
     )
     table.add_column("", no_wrap=True)
     table.add_column("method", overflow="fold", min_width=12)
-    for name in ("Top\nAcc", "epoch", "NF\nAcc", "Total\nKnowledge", "best\ntotal", "@1%", "n", "seconds"):
+    columns = _LAMA_CKL if lama else _months([*ours, *committed])
+    columns = [*columns, ("n", lambda row: str(row["seeds"])), ("seconds", lambda row: str(row["seconds"]))]
+    for name, _ in columns:
         table.add_column(name, justify="right", no_wrap=True)
     marked = [(row, True) for row in ours] + [(row, False) for row in committed]
-    for row, own in sorted(marked, key=lambda pair: -pair[0]["total_knowledge"]):
-        table.add_row(
-            ">" if own else "",
-            Text(row["method"]),
-            _pair(row, "top_acc"),
-            f"{row['epoch']:.1f}".removesuffix(".0"),
-            _pair(row, "nf_acc"),
-            _pair(row, "total_knowledge"),
-            f"{row['best_total']:.3f}",
-            f"{row['learned_at_1pct']:.3f}",
-            str(row["seeds"]),
-            str(row["seconds"]),
-            style="bold" if own else "dim",
-        )
+    for row, own in sorted(marked, key=lambda pair: -pair[0]["total_knowledge"] if lama else pair[0]["avg_nll"]):
+        cells = [cell(row) for _, cell in columns]
+        table.add_row(">" if own else "", Text(row["method"]), *cells, style="bold" if own else "dim")
     return table

@@ -63,8 +63,8 @@ class Tripwire:
             yield batch
 
     def _given_away(self, document: EncodedDocument) -> Probe | None:
-        if self._declared.get(document.id) is document and document.fact is not None:
-            return self._facts.get((document.fact.subject, document.fact.object))
+        if self._declared.get(document.id) is document and document.facts:
+            return next((p for f in document.facts if (p := self._facts.get((f.subject, f.object)))), None)
         for sentence in _SENTENCE.split(document.text):
             for (subject, answer), probe in self._facts.items():
                 if _has(subject, sentence) and _has(answer, sentence):

@@ -16,12 +16,13 @@ from ckl_bench.method import Method, StageContext, Weigh
 class Oracle(Method):
     """Weight 1 on the object's tokens in the evidence, 0 elsewhere (paper, section 5, "Oracle").
 
-    It reads the document's fact, which no real learner has. Raises UserError where documents carry no fact.
+    It reads the document's facts, which no real learner has; a document without one teaches nothing. Raises UserError
+    where no document of the stage carries a fact.
     """
 
     def weigh(self, model: nn.Module, tokenizer: Tokenizer, stage: StageContext) -> Weigh:
-        if not all(document.fact for document in stage.documents):
-            raise UserError(f"oracle needs documents with facts; stage '{stage.name}' has documents without one")
+        if not any(document.facts for document in stage.documents):
+            raise UserError(f"oracle needs documents with facts; no document of stage '{stage.name}' has one")
 
         def weights(batch: Batch, nll: Tensor) -> Tensor:
             marks = torch.zeros_like(nll)

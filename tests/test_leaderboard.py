@@ -12,9 +12,10 @@ import pytest
 from conftest import Command
 
 from ckl_bench.files import leaderboards_dir, read_json
-from ckl_bench.leaderboard import LAMA_CKL_COLUMNS, csv_tables, first_difference, write_tables
+from ckl_bench.leaderboard import csv_tables, first_difference, write_tables
 from ckl_bench.metrics import bootstrap_interval, lama_ckl
 from ckl_bench.records import Cost, Environment, EpochScores, Record, SetScores, Spec, StageScores, write_record
+from ckl_bench.rows import LAMA_CKL_COLUMNS
 
 
 def scores(values: list[float]) -> SetScores:

@@ -38,6 +38,12 @@ class Document:
     id: str
     text: str
     fact: Fact | None = None
+    more_facts: tuple[Fact, ...] = ()  # where a text (a month's changes of an article) is evidence of several
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """Every fact the text is evidence of."""
+        return (self.fact, *self.more_facts) if self.fact else self.more_facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +72,15 @@ class Stage:
     name: str
     documents: Sequence[Document]
     probes: Mapping[str, Sequence[Probe]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRows:
+    """A stage as a builder gives it: its documents may be a stream that is read once."""
+
+    name: str
+    documents: Iterable[Document]
+    probes: Mapping[str, Iterable[Probe]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,11 +136,16 @@ class _Table(Sequence[T]):
 
 def _fact(row: Mapping[str, Any]) -> Fact | None:
     fact = row.get("fact")
-    return Fact(subject=fact["subject"], relation=fact["relation"], object=fact["object"]) if fact else None
+    return _as_fact(fact) if fact else None
+
+
+def _as_fact(fact: Mapping[str, Any]) -> Fact:
+    return Fact(subject=fact["subject"], relation=fact["relation"], object=fact["object"])
 
 
 def _document(row: Mapping[str, Any]) -> Document:
-    return Document(id=row["id"], text=row["text"], fact=_fact(row))
+    more = tuple(_as_fact(fact) for fact in row.get("more_facts") or ())
+    return Document(id=row["id"], text=row["text"], fact=_fact(row), more_facts=more)
 
 
 def _attention_document(row: Mapping[str, Any]) -> AttentionDocument:
@@ -140,7 +160,7 @@ def _probe(row: Mapping[str, Any]) -> Probe:
 
 def _row(item: Document | Probe) -> dict[str, Any]:
     row = asdict(item)
-    return {key: value for key, value in row.items() if value is not None}
+    return {key: value for key, value in row.items() if value is not None and value != ()}
 
 
 def write_benchmark(
@@ -149,14 +169,15 @@ def write_benchmark(
     name: str,
     kind: str,
     about: Mapping[str, Any],
-    stages: Iterable[Stage],
+    stages: Iterable[Stage | StageRows],
     attention: Iterable[AttentionDocument] = (),
     rehearsal: Iterable[Document] = (),
 ) -> str:
     """Write a benchmark directory, whole or not at all, and return its hash.
 
     `about` joins the manifest: builder and arguments, sources, pre-test models, counts, defaults. Nothing in it may
-    depend on the time, the machine or the folder, or the same sources would give another hash.
+    depend on the time, the machine or the folder, or the same sources would give another hash. It is read after the
+    rows, so that counts in it may grow while they are streamed.
     Raises UserError where `target` exists already or cannot be written.
     """
     with new_folder(target) as folder:
@@ -165,7 +186,9 @@ def write_benchmark(
         def put(relative: str, rows: Iterable[Document | Probe]) -> None:
             path = folder / relative
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(jsonl(_row(row) for row in rows), encoding="utf-8")
+            with open(path, "w", encoding="utf-8") as file:
+                for row in rows:
+                    file.write(jsonl([_row(row)]))
             sums[relative] = sha256_file(path)
 
         names = []
