@@ -101,11 +101,11 @@ def build_temporalwiki(
     for name, share in (("subject", max_subject_share), ("relation", max_relation_share)):
         if not 0 < share <= 1:
             raise UserError(f"--max-{name}-share {share}: expected a share above 0 and at most 1, such as 0.05")
-    refuse_existing(out)
     defaults = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr}
     if published is not None:
         if wikipedia or wikidata:
             raise UserError("give either --published DIR, or --wikipedia and --wikidata dumps")
+        refuse_existing(out)
         counts = build_from_published(published, out, defaults=defaults)
     else:
         if not (wikipedia and wikidata):

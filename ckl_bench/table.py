@@ -67,7 +67,9 @@ def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) 
     table.add_column("", no_wrap=True)
     table.add_column("method", overflow="fold", min_width=12)
     columns = _LAMA_CKL if lama else _months([*ours, *committed])
-    columns = [*columns, ("n", lambda row: str(row["seeds"])), ("seconds", lambda row: str(row["seconds"]))]
+    columns = [*columns, ("n", lambda row: str(row["seeds"]))]
+    if lama:
+        columns.append(("seconds", lambda row: str(row["seconds"])))
     for name, _ in columns:
         table.add_column(name, justify="right", no_wrap=True)
     marked = [(row, True) for row in ours] + [(row, False) for row in committed]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ import numpy as np
 from ckl_bench.benchmarks.format import AttentionDocument, Document, Probe, StageRows, write_benchmark
 from ckl_bench.benchmarks.lama_sources import schematic_prompt
 from ckl_bench.errors import UserError
-from ckl_bench.files import refuse_existing, sha256_file, sha256_json
+from ckl_bench.files import read_json, refuse_existing, sha256_file, sha256_json
 from ckl_bench.progress import log
 
 from . import ingest
@@ -71,19 +72,40 @@ def build_from_dumps(
     """
     pairs = len(sources.wikipedia) - 1
     _check(sources, pairs, attention_months)
-    refuse_existing(out)
     training = attention_months if attention_months is not None else int(pairs > 1)
+    if not (out / "manifest.json").is_file():
+        refuse_existing(out)
     files = [*sources.wikipedia, *sources.wikidata, *sources.page_props]
     log("hashing the sources ...")
     sums = [{"file": path.name, "sha256": sha256_file(path), "licence": sources.licence} for path in files]
-    folder = (work or out.with_name(f"{out.name}.work")) / sha256_json([VERSION, sources.wiki, sums])[:12]
+    about = {
+        "builder": {"command": "build temporalwiki", "arguments": asdict(caps) | {"attention_months": training}},
+        "sources": sums,
+        "defaults": dict(defaults),
+    }
+    parent = work or out.with_name(f"{out.name}.work")
+    if (out / "manifest.json").is_file():
+        counts = _already(out, about)
+        shutil.rmtree(parent, ignore_errors=True)  # left where a build was stopped at its very end
+        return counts
+    folder = parent / sha256_json([VERSION, sources.wiki, sums])[:12]
     folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         months = _months(sources, folder, pool, memory_mb)
-    counts = _write(months, training, folder, out, caps, sums, defaults, memory_mb)
+    counts = _write(months, training, folder, out, caps, about, memory_mb)
     shutil.rmtree(folder, ignore_errors=True)
     if work is None:
-        shutil.rmtree(folder.parent, ignore_errors=True)
+        shutil.rmtree(parent, ignore_errors=True)
+    return counts
+
+
+def _already(out: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+    """The counts of a benchmark that this very build has made before; UserError where `out` is anything else."""
+    manifest = read_json(out / "manifest.json")
+    if not isinstance(manifest, dict) or {name: manifest.get(name) for name in about} != json.loads(json.dumps(about)):
+        raise UserError(f"{out} exists already, from other sources or settings; give another --out, or remove it first")
+    log(f"{out} is there already, built from these sources with these settings")
+    counts: dict[str, Any] = manifest["counts"]
     return counts
 
 
@@ -159,8 +181,7 @@ def _write(
     folder: Path,
     out: Path,
     caps: Caps,
-    sums: Sequence[Mapping[str, str]],
-    defaults: Mapping[str, float],
+    about: Mapping[str, Any],
     memory_mb: int,
 ) -> dict[str, Any]:
     """Choose probes and write the benchmark directory."""
@@ -191,14 +212,14 @@ def _write(
     ]
     trained = zip(months, learned, strict=False)
     attention = (pair for month, chosen in trained for pair in _attention(month, chosen, counts[month.name]))
-    about = {
-        "builder": {"command": "build temporalwiki", "arguments": asdict(caps) | {"attention_months": training}},
-        "sources": list(sums),
-        "counts": counts,
-        "defaults": dict(defaults),
-    }
     write_benchmark(
-        out, name=out.name, kind="temporalwiki", about=about, stages=stages, attention=attention, rehearsal=rehearsal
+        out,
+        name=out.name,
+        kind="temporalwiki",
+        about={**about, "counts": counts},
+        stages=stages,
+        attention=attention,
+        rehearsal=rehearsal,
     )
     connection.close()
     return counts

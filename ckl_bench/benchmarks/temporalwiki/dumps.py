@@ -115,7 +115,7 @@ def pages(stream: IO[bytes], name: str) -> Iterator[Page]:
                 yield _page(element)
                 count += 1
                 root.clear()
-    except (ParseError, EOFError, OSError, ValueError, AttributeError, TypeError) as error:
+    except (ParseError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         kind = "refused" if isinstance(error, DefusedXmlException) else "cut short or damaged"
         raise UserError(
             f"{name} is {kind} after {count} pages ({error or type(error).__name__}); fetch it again"
