@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import io
+import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pandas as pd
 
 from ckl_bench.files import write_text
+from ckl_bench.markdown import markdown_table
 from ckl_bench.records import Record
-from ckl_bench.rows import LAMA_CKL_COLUMNS, Row, lama_ckl_row, temporalwiki_columns, temporalwiki_row
+from ckl_bench.rows import COST, LAMA_CKL_COLUMNS, Row, lama_ckl_row, temporalwiki_columns, temporalwiki_row
+
+# Columns of whole numbers, which stay whole beside rows that lack them.
+_WHOLE = {"seeds", "epochs", "batch_size", "limit", "rank", "seconds", *COST}
 
 
 def groups(records: Iterable[Record]) -> list[list[Record]]:
@@ -51,21 +57,43 @@ BOARDS = {
 
 
 def rows(records: Iterable[Record], kind: str = "lama-ckl") -> list[Row]:
-    """The rows of a kind of benchmark: by benchmark and model, then the best first."""
+    """The rows of a kind of benchmark: by benchmark and model, then the best first.
+
+    `rank` counts within one benchmark hash, model and limit, over what is measured; rows that agree to four decimals
+    share the better rank, and the next one is as if they had not ("1, 2, 2, 4").
+    """
     board = BOARDS[kind]
     made = [board.row(group) for group in groups(records) if group[0].spec.benchmark_kind == kind]
-    return sorted(
-        made,
-        key=lambda r: (
-            r["benchmark"],
-            r["benchmark_hash"],
-            r["model"],
-            r["model_revision"],
-            round(board.best_first(r), 4),
-            r["method"],
-            r["run_ids"],
-        ),
-    )
+    made.sort(key=lambda r: (*_league(r), round(board.best_first(r), 4), r["method"], r["run_ids"]))
+    for row in made:
+        league, value = _league(row), round(board.best_first(row), 4)
+        better = sum(_league(other) == league and round(board.best_first(other), 4) < value for other in made)
+        row |= {"rank": better + 1, "source": "measured"}
+    return made
+
+
+def _league(row: Row) -> tuple[str, ...]:
+    """What rows must share to be ranked against each other."""
+    return row["benchmark"], row["benchmark_hash"], row["model"], row["model_revision"], str(row["limit"] or "")
+
+
+def published_rows(folder: Path, kind: str) -> list[Row]:
+    """Reference rows of `published.toml` in a folder of leaderboards, in the order they stand there; never ranked."""
+    path = folder / "published.toml"
+    if not path.is_file():
+        return []
+    made = []
+    for given in tomllib.loads(path.read_text(encoding="utf-8")).get(kind, []):
+        row: Row = {"source": "published", "months": [], **given}
+        for name in list(row):
+            if name.endswith("_changed_nll") and not name.endswith("_unchanged_nll"):
+                month = name.removesuffix("_changed_nll")
+                row["months"].append(month)
+                row[f"{month}_avg_nll"] = (row[name] + row[f"{month}_unchanged_nll"]) / 2
+        if row["months"]:
+            row["avg_nll"] = mean(row[f"{month}_avg_nll"] for month in row["months"])
+        made.append(row)
+    return made
 
 
 def _cell(value: object) -> object:
@@ -73,21 +101,31 @@ def _cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
-def csv_tables(records: Iterable[Record]) -> dict[str, str]:
-    """File name -> CSV text, for every kind of benchmark that has a finished run."""
+def tables(records: Iterable[Record], folder: Path | None = None) -> dict[str, str]:
+    """File name -> text: a CSV and its Markdown twin for every kind of benchmark that has a finished run.
+
+    Published reference rows of `folder` follow the measured ones.
+    """
     done = list(records)
-    tables = {}
+    texts = {}
     for kind, board in BOARDS.items():
-        made = rows(done, kind)
-        if made:
-            columns = list(board.columns(made))
-            frame = pd.DataFrame([[_cell(row.get(c)) for c in columns] for row in made], columns=columns)
-            if "epoch" in columns:
-                frame["epoch"] = frame["epoch"].round(2)
-            text = io.StringIO()
-            frame.to_csv(text, index=False, float_format=_number, lineterminator="\n")
-            tables[board.file] = text.getvalue()
-    return tables
+        measured = rows(done, kind)
+        published = published_rows(folder, kind) if folder else []
+        if measured:
+            texts[board.file] = _csv([*measured, *published], list(board.columns([*measured, *published])))
+            texts[board.file.replace(".csv", ".md")] = markdown_table(kind, measured, published)
+    return texts
+
+
+def _csv(made: Sequence[Row], columns: list[str]) -> str:
+    frame = pd.DataFrame([[_cell(row.get(c)) for c in columns] for row in made], columns=columns)
+    for name in _WHOLE & set(columns):
+        frame[name] = frame[name].astype("Int64")
+    if "epoch" in columns:
+        frame["epoch"] = frame["epoch"].round(2)
+    text = io.StringIO()
+    frame.to_csv(text, index=False, float_format=_number, lineterminator="\n")
+    return text.getvalue()
 
 
 def _number(value: Any) -> str:
@@ -98,16 +136,17 @@ def _number(value: Any) -> str:
 def write_tables(folder: Path, records: Iterable[Record]) -> list[Path]:
     """Write every table of the records into `folder`; returns the files."""
     paths = []
-    for name, text in csv_tables(records).items():
+    for name, text in tables(records, folder).items():
         write_text(folder / name, text)
         paths.append(folder / name)
     return paths
 
 
 def first_difference(folder: Path, records: Iterable[Record]) -> str | None:
-    """The first place where a CSV in `folder` is not what the records give, in a sentence; None where all agree."""
-    expected = csv_tables(records)
-    for name in sorted({*expected, *(board.file for board in BOARDS.values() if (folder / board.file).exists())}):
+    """The first place where a table in `folder` is not what the records give, in a sentence; None where all agree."""
+    expected = tables(records, folder)
+    files = {name for board in BOARDS.values() for name in (board.file, board.file.replace(".csv", ".md"))}
+    for name in sorted({*expected, *(file for file in files if (folder / file).exists())}):
         path = folder / name
         have = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         want = expected.get(name, "").splitlines()

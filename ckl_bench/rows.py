@@ -14,15 +14,16 @@ from ckl_bench.records import Record, Spec
 Row = dict[str, Any]
 
 # Columns are only ever added at the end.
-_COST = ("trainable_parameters", "train_tokens", "seconds", "train_tokens_per_second", "peak_memory_mb")
+COST = ("trainable_parameters", "train_tokens", "seconds", "train_tokens_per_second", "peak_memory_mb")
 _SETTINGS = ("epochs", "batch_size", "learning_rate", "limit")
 LAMA_CKL_COLUMNS = [
     *("method", "model", "benchmark", "seeds", "top_acc", "top_acc_std", "epoch", "nf_acc", "nf_acc_std"),
     *("total_knowledge", "total_knowledge_std", "best_total", "learned_at_1pct", "forgetting"),
     *("final_to_learn", "final_not_to_forget"),
-    *_COST,
+    *COST,
     *_SETTINGS,
     *("top_acc_low", "top_acc_high", "nf_acc_low", "nf_acc_high", "benchmark_hash", "model_revision", "run_ids"),
+    *("rank", "source"),
 ]
 
 
@@ -35,11 +36,11 @@ def temporalwiki_columns(rows: Sequence[Row]) -> list[str]:
         *("method", "model", "benchmark", "seeds"),
         *per_month,
         *("avg_nll", "fuar", "backward_transfer", "forgetting"),
-        *_COST,
+        *COST,
         *_SETTINGS,
         *("avg_nll_std", "forward_transfer", "before_avg_nll", "avg_nll_low", "avg_nll_high"),
         *perplexities,
-        *("benchmark_hash", "model_revision", "run_ids"),
+        *("benchmark_hash", "model_revision", "run_ids", "rank", "source"),
     ]
 
 

@@ -14,25 +14,25 @@ Column = tuple[str, Callable[[Row], str]]
 
 
 def _pair(row: Row, key: str) -> str:
-    spread = row[f"{key}_std"]
-    return f"{row[key]:.3f}" + (f"±{spread:.3f}".replace("±0.", "±.") if spread is not None else "")
+    spread = row.get(f"{key}_std")
+    return _maybe(row, key) + (f"±{spread:.3f}".replace("±0.", "±.") if spread is not None else "")
 
 
 def _maybe(row: Row, key: str) -> str:
-    return "-" if row[key] is None else f"{row[key]:.3f}"
+    return "-" if row.get(key) is None else f"{row[key]:.3f}"
 
 
-_LAMA_CKL: list[Column] = [
+LAMA_CKL: list[Column] = [
     ("Top\nAcc", lambda row: _pair(row, "top_acc")),
     ("epoch", lambda row: f"{row['epoch']:.1f}".removesuffix(".0")),
     ("NF\nAcc", lambda row: _pair(row, "nf_acc")),
     ("Total\nKnowledge", lambda row: _pair(row, "total_knowledge")),
-    ("best\ntotal", lambda row: f"{row['best_total']:.3f}"),
-    ("@1%", lambda row: f"{row['learned_at_1pct']:.3f}"),
+    ("best\ntotal", lambda row: _maybe(row, "best_total")),
+    ("@1%", lambda row: _maybe(row, "learned_at_1pct")),
 ]
 
 
-def _months(rows: Sequence[Row]) -> list[Column]:
+def month_columns(rows: Sequence[Row]) -> list[Column]:
     """Changed and unchanged NLL of every month in one column each, then the sequence's measures."""
     columns: list[Column] = []
     for month in dict.fromkeys(month for row in rows for month in row["months"]):
@@ -66,7 +66,7 @@ def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) 
     )
     table.add_column("", no_wrap=True)
     table.add_column("method", overflow="fold", min_width=12)
-    columns = _LAMA_CKL if lama else _months([*ours, *committed])
+    columns = LAMA_CKL if lama else month_columns([*ours, *committed])
     columns = [*columns, ("n", lambda row: str(row["seeds"]))]
     if lama:
         columns.append(("seconds", lambda row: str(row["seconds"])))

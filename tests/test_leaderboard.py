@@ -12,7 +12,7 @@ import pytest
 from conftest import Command
 
 from ckl_bench.files import leaderboards_dir, read_json
-from ckl_bench.leaderboard import csv_tables, first_difference, write_tables
+from ckl_bench.leaderboard import first_difference, tables, write_tables
 from ckl_bench.metrics import bootstrap_interval, lama_ckl
 from ckl_bench.records import Cost, Environment, EpochScores, Record, SetScores, Spec, StageScores, write_record
 from ckl_bench.rows import LAMA_CKL_COLUMNS
@@ -85,7 +85,7 @@ def test_the_published_definition_takes_the_first_epoch_that_reaches_the_top() -
 
 def test_seeds_share_a_row_with_their_mean_and_deviation() -> None:
     other = [[0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]
-    table = csv_tables([record(LEARNED, KEPT), record(other, KEPT, seed=1)])["lama-ckl.csv"]
+    table = tables([record(LEARNED, KEPT), record(other, KEPT, seed=1)])["lama-ckl.csv"]
     row = pd.read_csv(io.StringIO(table)).iloc[0]
     assert list(row.index) == LAMA_CKL_COLUMNS
     assert (row["seeds"], row["epoch"]) == (2, 1.5)
@@ -108,15 +108,15 @@ def test_seeds_share_a_row_with_their_mean_and_deviation() -> None:
     ],
 )
 def test_runs_that_differ_in_more_than_their_seed_never_share_a_row(change: dict[str, Any]) -> None:
-    table = csv_tables([record(LEARNED, KEPT), record(LEARNED, KEPT, seed=1, **change)])["lama-ckl.csv"]
+    table = tables([record(LEARNED, KEPT), record(LEARNED, KEPT, seed=1, **change)])["lama-ckl.csv"]
     assert list(pd.read_csv(io.StringIO(table))["seeds"]) == [1, 1]
 
 
 def test_tables_do_not_depend_on_the_order_of_records_and_rank_by_total_knowledge() -> None:
     better = record([[0.0, 0.0], [1.0, 1.0]], [[1.0, 1.0], [1.0, 1.0]], method="taalm+lora")
     records = [record(LEARNED, KEPT), better, record(LEARNED, KEPT, seed=5)]
-    assert csv_tables(records) == csv_tables(records[::-1])
-    table = pd.read_csv(io.StringIO(csv_tables(records)["lama-ckl.csv"]))
+    assert tables(records) == tables(records[::-1])
+    table = pd.read_csv(io.StringIO(tables(records)["lama-ckl.csv"]))
     assert list(table["method"]) == ["taalm+lora", "lora"]
 
 
@@ -129,7 +129,7 @@ def test_failed_runs_make_no_row_and_formulas_are_defused() -> None:
         spec=record(LEARNED, KEPT).spec,
         environment=done.environment,
     )
-    lines = csv_tables([done, failed])["lama-ckl.csv"].splitlines()
+    lines = tables([done, failed])["lama-ckl.csv"].splitlines()
     assert len(lines) == 2
     assert lines[1].startswith("'=HYPERLINK(1),")
 
@@ -198,7 +198,8 @@ def read_committed() -> Any:
 
 def test_tables_written_twice_do_not_change_a_byte(tmp_path: Path) -> None:
     records = [record(LEARNED, KEPT), record(LEARNED, KEPT, seed=2)]
-    (path,) = write_tables(tmp_path, records)
-    before = path.read_bytes()
+    paths = write_tables(tmp_path, records)
+    assert [path.name for path in paths] == ["lama-ckl.csv", "lama-ckl.md"]
+    before = [path.read_bytes() for path in paths]
     write_tables(tmp_path, records)
-    assert path.read_bytes() == before
+    assert [path.read_bytes() for path in paths] == before

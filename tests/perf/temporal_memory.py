@@ -53,8 +53,8 @@ def repeat(xml: bytes, times: int, folder: Path) -> list[str]:
                     value = {"value": {"entity-type": "item", "id": f"Q{number + 1}"}}
                     claims = {"P276": [{"mainsnak": {"snaktype": "value", "datavalue": value}, "rank": "normal"}]}
                     site = {"enwiki": {"title": f"{title} ({copy})"}}
-                    label = {"en": {"value": f"Town {copy}-{number}"}}
-                    body = {"labels": label, "sitelinks": site, "claims": claims if month == 2 or copy % 2 else {}}
+                    town = {"en": {"value": f"Town {copy}-{number}"}}
+                    body = {"labels": town, "sitelinks": site, "claims": claims if month == 2 or copy % 2 else {}}
                     file.write(json.dumps({"id": f"Q{10_000 + copy * 10_000 + number}", **body}) + ",\n")
             file.write("]\n")
         arguments.append(str(path))
