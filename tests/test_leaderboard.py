@@ -12,7 +12,7 @@ import pytest
 from conftest import Command
 
 from ckl_bench.files import leaderboards_dir, read_json
-from ckl_bench.leaderboard import first_difference, tables, write_tables
+from ckl_bench.leaderboard import first_difference, published_rows, tables, write_tables
 from ckl_bench.metrics import bootstrap_interval, lama_ckl
 from ckl_bench.records import Cost, Environment, EpochScores, Record, SetScores, Spec, StageScores, write_record
 from ckl_bench.rows import LAMA_CKL_COLUMNS
@@ -203,3 +203,44 @@ def test_tables_written_twice_do_not_change_a_byte(tmp_path: Path) -> None:
     before = [path.read_bytes() for path in paths]
     write_tables(tmp_path, records)
     assert [path.read_bytes() for path in paths] == before
+
+
+def test_ranks_count_within_a_league_and_ties_share_one() -> None:
+    def run(top: float, **changes: Any) -> Record:
+        return record([[0.0, 0.0], [top, top]], [[1.0, 1.0], [1.0, 1.0]], **changes)
+
+    best, one, two = run(0.9, method="a"), run(0.5, method="b"), run(0.5, method="c")
+    last, other = run(0.1, method="d"), run(0.3, method="e", benchmark_hash="b" * 64)
+    table = pd.read_csv(io.StringIO(tables([last, other, two, best, one])["lama-ckl.csv"]))
+    assert dict(zip(table["method"], table["rank"], strict=True)) == {"a": 1, "b": 2, "c": 2, "d": 4, "e": 1}
+
+
+def test_published_rows_are_shown_apart_and_never_ranked(tmp_path: Path) -> None:
+    (tmp_path / "published.toml").write_bytes((leaderboards_dir() / "published.toml").read_bytes())
+    write_tables(tmp_path, [record(LEARNED, KEPT)])
+    table = pd.read_csv(tmp_path / "lama-ckl.csv")
+    assert list(table["source"]) == ["measured"] + ["published"] * 11
+    assert table["rank"].notna().sum() == 1
+    measured, published = (tmp_path / "lama-ckl.md").read_text().split("## Published")
+    assert "TAALM (QLoRA) | 0.429 | 4 | 0.898 | 1.327" in published
+    assert "QLoRA" not in measured
+
+
+def test_published_rows_are_the_papers(reference: Path) -> None:
+    for name, kind in (("lama_ckl_llama2_7b", "lama-ckl"), ("temporalwiki", "temporalwiki")):
+        ours = published_rows(leaderboards_dir(), kind)
+        theirs = pd.read_csv(reference / "paper" / f"{name}.csv", dtype={"period": str})
+        if kind == "lama-ckl":
+            assert [[r[c] for c in theirs.columns] for r in ours] == theirs.to_numpy().tolist()
+        else:
+            months = {"0910": "0901-1001", "1011": "1001-1101", "1112": "1101-1201"}
+            by_method = {row["method"]: row for row in ours}
+            for _, line in theirs.iterrows():
+                month, row = months[line["period"]], by_method[line["method"]]
+                assert row[f"{month}_unchanged_nll"] == line["unchanged_nll"]
+                assert row[f"{month}_changed_nll"] == line["changed_nll"]
+
+
+def test_markdown_means_nothing_but_text() -> None:
+    text = tables([record(LEARNED, KEPT, method="a|b<script>")])["lama-ckl.md"]
+    assert "a\\|b&lt;script>" in text
