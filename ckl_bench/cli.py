@@ -19,6 +19,7 @@ from ckl_bench.cli_options import (
     at_least_one,
     spread,
 )
+from ckl_bench.cli_results import register
 from ckl_bench.errors import CklError, UserError
 
 app = typer.Typer(
@@ -219,28 +220,7 @@ def _list(columns: list[str], lines: list[list[str]]) -> None:
     Console().print(table)
 
 
-@app.command()
-def leaderboard(
-    output: Annotated[Path | None, typer.Option(help="Folder with records/ [the committed leaderboards/].")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where a table is not current.")] = False,
-) -> None:
-    """Regenerate the CSV tables from the records."""
-    from ckl_bench.files import leaderboards_dir
-    from ckl_bench.leaderboard import first_difference, write_tables
-    from ckl_bench.records import read_records
-
-    folder = output or leaderboards_dir()
-    if not (folder / "records").is_dir():
-        raise UserError(f"{folder} has no records/; give the --output of a run")
-    records = list(read_records(folder))
-    if check:
-        difference = first_difference(folder, records)
-        if difference:
-            raise CklError(f"{difference}; run ckl-bench leaderboard to regenerate")
-        typer.echo(f"{folder}: the tables agree with {len(records)} records")
-    else:
-        for path in write_tables(folder, records):
-            typer.echo(f"{path}: from {len(records)} records")
+register(app)  # leaderboard, compare, reproduce, submit, report, show
 
 
 def main(arguments: list[str] | None = None) -> None:

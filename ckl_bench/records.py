@@ -138,6 +138,17 @@ class EpochScores(_Model):
     """After the last epoch of a method that scores the model in several ways (wiseft): scores by view and probe set."""
 
 
+class TokenWeights(_Model):
+    """What a method that weighs tokens made of one document, after the stage's last epoch."""
+
+    document: str
+    """The document's id."""
+    tokens: list[str]
+    """Its text, token by token; the first one is never predicted and so never weighed."""
+    weights: list[float]
+    """Weight of every token but the first, as the method gave it."""
+
+
 class StageScores(_Model):
     """One stage: what was learned, and every score in it."""
 
@@ -151,6 +162,8 @@ class StageScores(_Model):
     """From epoch 0 on."""
     rehearsed: list[str] = []
     """Ids of the documents read that are not the stage's own."""
+    token_weights: list[TokenWeights] = []
+    """Of a method that weighs tokens: its weights in the stage's first documents, to look at."""
     earlier: dict[str, dict[str, SetScores]] = {}
     """After this stage: scores on the probe sets of every earlier stage, by stage and set."""
 

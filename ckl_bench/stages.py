@@ -14,18 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from ckl_bench.benchmarks.format import Benchmark, Document, Probe, Stage
-from ckl_bench.encode import Batch, Tokenizer, batches, encode_documents
+from ckl_bench.encode import Batch, EncodedDocument, Tokenizer, batches, collate, encode_documents
 from ckl_bench.environment import peak_memory
 from ckl_bench.errors import CklError
 from ckl_bench.method import Scoring, StageContext, Weigh
 from ckl_bench.models import BaseModel, share_trunk
 from ckl_bench.progress import bar
-from ckl_bench.records import Cost, EpochScores, SetScores, Spec, StageScores
+from ckl_bench.records import Cost, EpochScores, SetScores, Spec, StageScores, TokenWeights
 from ckl_bench.score import score_probes
 from ckl_bench.stack import Stack
-from ckl_bench.train import train_epoch
+from ckl_bench.train import token_nll, train_epoch
 from ckl_bench.tripwire import Tripwire
 
+SHOWN = 4  # documents whose token weights are recorded
 ProbeSets = Mapping[str, Sequence[Probe]]
 Scores = dict[str, SetScores]
 
@@ -103,7 +104,7 @@ class _Run:
         for index, stage in enumerate(stages):
             documents = encode_documents(self.tokenizer, _first(stage.documents, self.spec.limit), self.spec.max_tokens)
             self.tripwire.begin(documents)
-            epochs = self.learn_stage(self.context(stage.name, index, documents), self.probes[index])
+            epochs, weights = self.learn_stage(self.context(stage.name, index, documents), self.probes[index])
             scored.append(
                 StageScores(
                     name=stage.name,
@@ -111,12 +112,13 @@ class _Run:
                     probe_ids={name: [probe.id for probe in rows] for name, rows in self.probes[index].items()},
                     epochs=epochs,
                     rehearsed=self.tripwire.read,
+                    token_weights=weights,
                     earlier={names[i]: self.score(self.probes[i]) for i in range(index)},
                 )
             )
         return Learned(cost=self.cost(), before=before, stages=scored)
 
-    def context(self, name: str, index: int, documents: Sequence) -> StageContext:  # type: ignore[type-arg]
+    def context(self, name: str, index: int, documents: Sequence[EncodedDocument]) -> StageContext:
         """What the hooks may know of a stage."""
         rows, limit = self.plan.benchmark.rehearsal, self.spec.max_tokens
         return StageContext(
@@ -129,8 +131,11 @@ class _Run:
             inputs=self.plan.inputs,
         )
 
-    def learn_stage(self, stage: StageContext, probes: ProbeSets) -> list[EpochScores]:
-        """Learn one stage, scoring its probe sets before the first epoch and after every one."""
+    def learn_stage(self, stage: StageContext, probes: ProbeSets) -> tuple[list[EpochScores], list[TokenWeights]]:
+        """Learn one stage, scoring its probe sets before the first epoch and after every one.
+
+        Returns the scores, and the weights of the first documents' tokens where a method weighs them.
+        """
         results = [EpochScores(epoch=0, train_loss=None, sets=self.score(probes))]
         optimizer = self.stack.owner("optimizer").optimizer(self.trained, self.spec.learning_rate)
         with self.clock.phase("weigh"):
@@ -155,7 +160,19 @@ class _Run:
                 views = self.views(probes) if epoch == self.spec.epochs else {}
                 sets = views[self.scoring.main] if views and self.scoring else self.score(probes)
                 results.append(EpochScores(epoch=epoch, train_loss=cost.loss, sets=sets, views=views))
-        return results
+        return results, self.weights_of(stage.documents[:SHOWN], weigh) if self.stack.owners("weigh") else []
+
+    @torch.no_grad()
+    def weights_of(self, documents: Sequence[EncodedDocument], weigh: Weigh) -> list[TokenWeights]:
+        """The weights that the method gives now to some documents' tokens."""
+        shown = []
+        for document in documents:
+            batch = collate([document], self.plan.device)
+            weights = weigh(batch, token_nll(self.model, batch.ids, batch.mask))[0]
+            tokens = [document.text[start:end] for start, end in document.offsets]
+            rounded = [round(weight, 4) for weight in weights.tolist()]
+            shown.append(TokenWeights(document=document.id, tokens=tokens, weights=rounded))
+        return shown
 
     def score(self, probes: ProbeSets) -> Scores:
         """The scores of the model as its method wants it scored."""

@@ -117,7 +117,7 @@ def test_a_run_that_fails_is_recorded_and_does_not_take_the_others(
     seeds = [x for seed in (0, 1, 2) for x in ("--seed", seed)]
     result = run(command, small, "--method", "bad", "--methods-dir", folder, *seeds)
     assert result.code == 1
-    assert "1 of 3 runs failed; seed 1: CklError: the loss is nan at step 1; documents of the batch" in result.err
+    assert "1 of 3 runs failed; seed 1: the loss is nan at step 1; documents of the batch" in result.err
     records = [read_record(p) for p in (tmp_path / "runs" / "records").glob("*.json")]
     assert sorted((r.spec.seed, r.status) for r in records) == [(0, "done"), (1, "failed"), (2, "done")]
     assert list(pd.read_csv(tmp_path / "runs" / "lama-ckl.csv")["seeds"]) == [2]
@@ -181,3 +181,13 @@ def test_lists_name_what_there_is(command: Command) -> None:
     assert {"finetune", "lora", "oracle", "taalm"} <= set(command("methods").out.split())
     assert {"tiny", "smollm2-135m"} <= set(command("models").out.split())
     assert "lama-ckl-mini" in command("benchmarks").out
+
+
+def test_the_weights_of_some_tokens_are_in_the_record(command: Command, small: Path) -> None:
+    stage = json.loads(run(command, small, "--method", "oracle", "--json").out)["stages"][0]
+    assert len(stage["token_weights"]) == 4
+    for shown in stage["token_weights"]:
+        marked = "".join(t for t, w in zip(shown["tokens"][1:], shown["weights"], strict=True) if w)
+        assert marked.startswith("ObjectP108x")
+        assert set(shown["weights"]) == {0.0, 1.0}
+    assert json.loads(run(command, small, "--method", "lora", "--json").out)["stages"][0]["token_weights"] == []

@@ -1,0 +1,117 @@
+"""Commands over finished runs: tables, comparisons, repetition, submission."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ckl_bench.cli_options import BenchmarkOption, DeviceOption, MethodsOption, ModelOption
+from ckl_bench.errors import CklError, UserError
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the program."""
+    for command in (leaderboard, compare, reproduce, submit):
+        app.command()(command)
+
+
+def leaderboard(
+    output: Annotated[Path | None, typer.Option(help="Folder with records/ [the committed leaderboards/].")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where a table is not current.")] = False,
+) -> None:
+    """Regenerate the CSV tables from the records."""
+    from ckl_bench.files import leaderboards_dir
+    from ckl_bench.leaderboard import first_difference, write_tables
+    from ckl_bench.records import read_records
+
+    folder = output or leaderboards_dir()
+    if not (folder / "records").is_dir():
+        raise UserError(f"{folder} has no records/; give the --output of a run")
+    records = list(read_records(folder))
+    if check:
+        difference = first_difference(folder, records)
+        if difference:
+            raise CklError(f"{difference}; run ckl-bench leaderboard to regenerate")
+        typer.echo(f"{folder}: the tables agree with {len(records)} records")
+    else:
+        for path in write_tables(folder, records):
+            typer.echo(f"{path}: from {len(records)} records")
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A stack, such as taalm, or the beginning of a run id.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="What to compare it with.")],
+    benchmark: BenchmarkOption = "lama-ckl-mini",
+    model: ModelOption = "smollm2-135m",
+    output: Annotated[Path, typer.Option(help="Folder of your runs, looked at beside the committed ones.")] = Path(
+        "runs"
+    ),
+    methods_dir: MethodsOption = None,
+) -> None:
+    """Say whether two stacks differ by more than chance, over the same probes and seeds."""
+    from ckl_bench.compare import compare as compared
+    from ckl_bench.compare import find_runs, sentence
+    from ckl_bench.files import leaderboards_dir
+    from ckl_bench.records import read_records
+    from ckl_bench.stack import make_stack
+
+    every = {record.run_id: record for folder in (output, leaderboards_dir()) for record in read_records(folder)}
+    named = [r for r in every.values() if (r.spec.benchmark, r.spec.model) == (Path(benchmark).name, Path(model).name)]
+    sides = []
+    for wanted in (first, second):
+        try:
+            label = make_stack(wanted, methods_dir=methods_dir).label
+        except UserError:
+            label = None  # a run id, or a label with hyperparameters
+        sides.append(find_runs(named, wanted, label))
+    found, seeds = compared(*sides)
+    names = (sides[0][0].spec.method, sides[1][0].spec.method)
+    typer.echo(f"{names[0]} against {names[1]} on {benchmark}, seeds {', '.join(map(str, seeds))}:")
+    for comparison in found:
+        typer.echo(f"  {sentence(comparison, names)}")
+
+
+def reproduce(
+    record: Annotated[str, typer.Argument(help="A record's file, or the beginning of a committed run's id.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Where a file of the run lies, as taalm.attention=phi.safetensors."),
+    ] = None,
+    methods_dir: MethodsOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Run a record's spec again and say, number by number, whether it agrees."""
+    from ckl_bench.environment import pick_device
+    from ckl_bench.reproduce import agreement, find_record, plan_again
+    from ckl_bench.run import execute
+
+    original = find_record(record)
+    plan = plan_again(original, settings or [], methods_dir, pick_device(device))
+    again = execute(plan)
+    if again.status == "failed":
+        raise CklError(f"the run failed: {again.error}")
+    report = agreement(original, again)
+    for line in report.lines:
+        typer.echo(line)
+    if not report.agrees:
+        raise CklError(report.summary)
+    typer.echo(report.summary)
+
+
+def submit(
+    records: Annotated[list[Path], typer.Argument(help="Records of finished runs: runs/records/*.json.")],
+    output: Annotated[
+        Path | None, typer.Option(help="The leaderboard they join [the committed leaderboards/].")
+    ] = None,
+    methods_dir: MethodsOption = None,
+) -> None:
+    """Validate records, copy them into the leaderboard, regenerate its tables, and say what to commit."""
+    from ckl_bench.files import leaderboards_dir
+    from ckl_bench.submit import submit as submitted
+
+    folder = output or leaderboards_dir()
+    for path in submitted(records, folder, methods_dir):
+        typer.echo(f"{path}: written")
+    typer.echo(f"next: git add {folder} && git commit -m 'Records of ...'")
