@@ -102,7 +102,8 @@ def agreement(then: Record, now: Record) -> Agreement:
         for measure in ("accuracy", "nll"):
             old, new = getattr(scores, measure), getattr(again[place], measure)
             low, high = bootstrap_interval(getattr(scores, f"probe_{measure}"))
-            equal = old == new and scores == again[place]
+            probes = [getattr(side, f"probe_{measure}") for side in (scores, again[place])]
+            equal = old == new and probes[0] == probes[1]
             fits = equal if same else min(low, old) - 1e-9 <= new <= max(high, old) + 1e-9
             wrong += not fits
             verdict = "equal" if equal else f"within {low:.4f} to {high:.4f}" if fits else "DIFFERS"
