@@ -5,7 +5,7 @@ VENV ?= .venv
 # The version the tests run with; any torch>=2.6 works, as in `make run TORCH=torch`.
 TORCH ?= torch==2.13.0
 
-.PHONY: run test lint leaderboard phi benchmark temporal-benchmark clean
+.PHONY: run test lint leaderboard report phi benchmark temporal-benchmark clean
 
 run: $(VENV)/installed
 	$(VENV)/bin/ckl-bench run --method taalm
@@ -28,6 +28,9 @@ $(VENV)/installed: pyproject.toml
 # Regenerate what is committed: the tables, the embedded benchmark, the train-attention that ships with it.
 leaderboard: $(VENV)/installed
 	$(VENV)/bin/ckl-bench leaderboard
+
+report: $(VENV)/installed
+	$(VENV)/bin/ckl-bench report --figures leaderboards/figures
 
 benchmark: $(VENV)/installed
 	rm -rf data/benchmarks/lama-ckl-mini

@@ -13,7 +13,7 @@ from ckl_bench.errors import CklError, UserError
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the program."""
-    for command in (leaderboard, compare, reproduce, submit):
+    for command in (leaderboard, compare, reproduce, submit, report, show):
         app.command()(command)
 
 
@@ -115,3 +115,31 @@ def submit(
     for path in submitted(records, folder, methods_dir):
         typer.echo(f"{path}: written")
     typer.echo(f"next: git add {folder} && git commit -m 'Records of ...'")
+
+
+def report(
+    output: Annotated[
+        Path | None, typer.Option(help="Folder with records/; the page goes there [leaderboards/].")
+    ] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder for the figures as PNG and SVG files too.")] = None,
+) -> None:
+    """Write report.html: curves, the trade-off, the table, every fact, token weights; one file, no network."""
+    from ckl_bench.files import leaderboards_dir
+    from ckl_bench.records import read_records
+    from ckl_bench.report.page import write_figures, write_report
+
+    folder = output or leaderboards_dir()
+    records = list(read_records(folder))
+    typer.echo(f"{write_report(records, folder / 'report.html')}: from {len(records)} records")
+    for path in write_figures(records, figures) if figures else []:
+        typer.echo(f"{path}")
+
+
+def show(
+    run: Annotated[str, typer.Argument(help="A record's file, or the beginning of a committed run's id.")],
+) -> None:
+    """Show a run in the terminal: its curves, and its token weights in colour."""
+    from ckl_bench.report.terminal import print_run
+    from ckl_bench.reproduce import find_record
+
+    print_run(find_record(run))
