@@ -92,18 +92,16 @@ class AdaptedModel(nn.Module):
         lengths = mask.sum(1).tolist()
         keys = [tuple(row[:length]) for row, length in zip(ids.tolist(), lengths, strict=True)]
         fresh: dict[tuple[int, ...], Tensor] = {}
-        missing = [i for i, key in enumerate(keys) if key not in self._cache]
-        if missing:
-            output = self.base(
-                input_ids=ids[missing],
-                attention_mask=mask[missing],
-                use_cache=False,
-                output_hidden_states=True,
-                logits_to_keep=1,
-            )
-            chosen = torch.stack([output.hidden_states[layer] for layer in self.read], dim=1)
-            for row, i in enumerate(missing):
-                self._keep(keys[i], fresh, chosen[row, :, : lengths[i]])
+        for i, key in enumerate(keys):
+            if key not in self._cache and key not in fresh:
+                # Each text by itself: its states then never depend, not even in their rounding, on its companions.
+                output = self.base(
+                    input_ids=ids[i : i + 1, : lengths[i]],
+                    use_cache=False,
+                    output_hidden_states=True,
+                    logits_to_keep=1,
+                )
+                self._keep(key, fresh, torch.cat([output.hidden_states[layer] for layer in self.read]))
         like = next(iter(fresh.values())) if fresh else self._cache[keys[0]]
         states = torch.zeros(
             len(keys), len(self.read), ids.shape[1], like.shape[-1], dtype=like.dtype, device=ids.device
