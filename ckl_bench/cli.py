@@ -54,8 +54,8 @@ def run(
 
     from ckl_bench.environment import pick_device
     from ckl_bench.files import require_writable
-    from ckl_bench.output import finished, store, table_beside_committed
-    from ckl_bench.run import RunRequest, execute, plan_run
+    from ckl_bench.output import run_once, table_beside_committed
+    from ckl_bench.run import RunRequest, plan_run
 
     at_least_one(epochs=epochs, batch_size=batch_size, limit=limit)
     if lr is not None and not 0 <= lr < float("inf"):
@@ -84,11 +84,8 @@ def run(
         _say(f"note: {warning}")
     records = []
     for plan in plans:
-        found = None if fresh else finished(output, plan.spec.run_id)
-        if found is None:
-            found = execute(plan)
-            store(output, found)
-        else:
+        found, was_there = run_once(output, plan, fresh=fresh)
+        if was_there:
             _say(f"seed {plan.spec.seed} is done already ({output}/records/{found.run_id}.json); --fresh runs it again")
         records.append(found)
     failed = [record for record in records if record.status == "failed"]
@@ -233,7 +230,7 @@ def main(arguments: list[str] | None = None) -> None:
     except CklError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("interrupted; run the same command again", 130)
+        _fail("interrupted; run the same command again to go on", 130)
     except Exception as error:
         # Typer's own usage errors (an unknown option, a value out of range), whichever click it is built on.
         message = getattr(error, "format_message", None)
@@ -241,6 +238,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _fail(message() or "see ckl-bench --help", 2)
     else:
+        if code == 130:  # typer has caught a Ctrl-C itself
+            _fail("interrupted; run the same command again to go on", 130)
         raise SystemExit(code if isinstance(code, int) else 0)
 
 

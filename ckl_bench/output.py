@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from rich.table import Table
 
+from ckl_bench.checkpoint import Store, locked
 from ckl_bench.files import leaderboards_dir
 from ckl_bench.leaderboard import rows, write_tables
 from ckl_bench.records import Record, read_record, read_records, write_record
 from ckl_bench.rows import Row
+from ckl_bench.run import execute
+from ckl_bench.stages import Plan
 from ckl_bench.table import leaderboard_table
 
 
@@ -24,6 +28,27 @@ def store(output: Path, record: Record) -> None:
     """Write a record, and the tables of all records in the output folder."""
     write_record(output, record)
     write_tables(output, read_records(output))
+
+
+def run_once(output: Path, plan: Plan, *, fresh: bool = False) -> tuple[Record, bool]:
+    """The record of a plan, and whether it was there already; else it is run, from where it was stopped.
+
+    `fresh` runs it anew. UserError where another process is running it.
+    """
+    folder = output / "checkpoints"
+    own = Store(folder / plan.spec.run_id, plan.spec.run_id)
+    with locked(folder / f"{plan.spec.run_id}.lock", f"run {plan.spec.run_id} in {output}"):
+        if fresh:
+            own.remove()
+        found = None if fresh else finished(output, plan.spec.run_id)
+        if found is not None:
+            return found, True
+        record = execute(plan, own)
+        store(output, record)
+        own.remove()
+    with suppress(OSError):
+        folder.rmdir()  # where no other run is under way
+    return record, False
 
 
 def rows_like(folder: Path, record: Record) -> list[Row]:

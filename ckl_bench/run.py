@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ckl_bench.benchmarks.format import load_benchmark
+from ckl_bench.checkpoint import Store
 from ckl_bench.environment import environment
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.files import sha256_file
@@ -81,14 +82,16 @@ def plan_run(request: RunRequest) -> Plan:
     )
 
 
-def execute(plan: Plan) -> Record:
+def execute(plan: Plan, store: Store | None = None) -> Record:
     """Run a plan to its end. A failure while it runs comes back as a record with status `failed`.
+
+    With a `store` its state is saved as it goes on, and a run that was stopped goes on from there.
 
     Sets torch's global random state from the spec's seed.
     """
     surroundings = environment(plan.device)
     try:
-        done = learn_stages(plan)
+        done = learn_stages(plan, store)
     except UserError:
         raise
     except Exception as error:  # a plugin's hooks run in there, and may raise anything

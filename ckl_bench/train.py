@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from ckl_bench.encode import Batch
 from ckl_bench.errors import CklError
@@ -15,13 +16,18 @@ from ckl_bench.method import Penalty, Weigh
 from ckl_bench.progress import Advance
 
 
-@dataclass(frozen=True, kw_only=True)
-class EpochCost:
-    """What an epoch did: mean loss over its steps, tokens read (padding not counted), steps."""
+@dataclass(kw_only=True)
+class Progress:
+    """How far an epoch has come: steps done, the sum of their losses, tokens read (padding not counted)."""
 
-    loss: float
-    tokens: int
-    steps: int
+    steps: int = 0
+    losses: float = 0.0
+    tokens: int = 0
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over the steps."""
+        return self.losses / max(self.steps, 1)
 
 
 def token_nll(model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
@@ -49,14 +55,16 @@ def train_epoch(
     weigh: Weigh,
     penalties: Sequence[Penalty] = (),
     advance: Advance | None = None,
-) -> EpochCost:
-    """Train on every batch once.
+    progress: Progress | None = None,
+    after_step: Callable[[], None] = lambda: None,
+) -> Progress:
+    """Train on every batch once; `progress` is what was done before, where an epoch goes on, and grows step by step.
 
-    Raises CklError where the loss is not finite, before the optimizer would spread it: names step and documents.
+    Raises CklError where the loss or a gradient is not finite, before the optimizer would spread it: names step and
+    documents.
     """
     model.train()
-    losses: list[float] = []
-    tokens = 0
+    done = progress or Progress()
     for batch in batches:
         nll = token_nll(model, batch.ids, batch.mask)  # (B, T-1)
         weights = weigh(batch, nll.detach())
@@ -65,13 +73,20 @@ def train_epoch(
             loss = loss + penalty()
         if not torch.isfinite(loss):
             names = ", ".join(document.id for document in batch.documents)
-            raise CklError(f"the loss is {loss.item()} at step {len(losses) + 1}; documents of the batch: {names}")
+            raise CklError(f"the loss is {loss.item()} at step {done.steps + 1}; documents of the batch: {names}")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if not torch.isfinite(get_total_norm(gradients)):
+            names = ", ".join(document.id for document in batch.documents)
+            raise CklError(f"a gradient is not finite at step {done.steps + 1}; documents of the batch: {names}")
         optimizer.step()
-        losses.append(loss.item())
-        tokens += int(batch.mask.sum())
+        tokens = int(batch.mask.sum())
+        done.steps += 1
+        done.losses += loss.item()
+        done.tokens += tokens
         if advance:
-            advance(int(batch.mask.sum()))
+            advance(tokens)
+        after_step()
     model.eval()
-    return EpochCost(loss=sum(losses) / max(len(losses), 1), tokens=tokens, steps=len(losses))
+    return done

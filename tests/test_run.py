@@ -117,7 +117,10 @@ def test_a_run_that_fails_is_recorded_and_does_not_take_the_others(
     seeds = [x for seed in (0, 1, 2) for x in ("--seed", seed)]
     result = run(command, small, "--method", "bad", "--methods-dir", folder, *seeds)
     assert result.code == 1
-    assert "1 of 3 runs failed; seed 1: the loss is nan at step 1; documents of the batch" in result.err
+    assert (
+        "1 of 3 runs failed; seed 1: stage facts, epoch 1: the loss is nan at step 1; documents of the batch"
+        in result.err
+    )
     records = [read_record(p) for p in (tmp_path / "runs" / "records").glob("*.json")]
     assert sorted((r.spec.seed, r.status) for r in records) == [(0, "done"), (1, "failed"), (2, "done")]
     assert list(pd.read_csv(tmp_path / "runs" / "lama-ckl.csv")["seeds"]) == [2]
