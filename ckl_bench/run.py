@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ckl_bench.benchmarks.format import load_benchmark
-from ckl_bench.checkpoint import Store
+from ckl_bench.checkpoint import Keeper, Store
 from ckl_bench.environment import environment
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.files import sha256_file
@@ -91,7 +91,7 @@ def execute(plan: Plan, store: Store | None = None) -> Record:
     """
     surroundings = environment(plan.device)
     try:
-        done = learn_stages(plan, store)
+        done = learn_stages(plan, Keeper(store))
     except UserError:
         raise
     except Exception as error:  # a plugin's hooks run in there, and may raise anything

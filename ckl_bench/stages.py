@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ckl_bench.benchmarks.format import Benchmark, Probe, Stage
-from ckl_bench.checkpoint import Keeper, Store, random_state, set_random_state
+from ckl_bench.checkpoint import Keeper, random_state, set_random_state
 from ckl_bench.encode import Batch, EncodedDocument, Tokenizer, batches, encode_documents
 from ckl_bench.environment import peak_memory
 from ckl_bench.errors import CklError
@@ -53,12 +53,11 @@ class Learned:
     stages: list[StageScores]
 
 
-def learn_stages(plan: Plan, store: Store | None = None) -> Learned:
-    """Learn every stage in order, going on from `store` where this run was stopped. Sets torch's global random state.
+def learn_stages(plan: Plan, keeper: Keeper) -> Learned:
+    """Learn every stage in order, going on from what `keeper` holds. Sets torch's global random state.
 
-    Raises CklError where nothing trains, the loss is not finite, or the tripwire catches a rehearsed probe.
+    Raises CklError where nothing trains, a loss or gradient is not finite, or the tripwire catches a rehearsed probe.
     """
-    keeper = Keeper(store)
     with keeper.listening():
         return _Run(plan, keeper).learn()
 

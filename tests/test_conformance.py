@@ -36,6 +36,12 @@ BROKEN = {
     "deterministic under a seed": HEAD
     + "    def stream(self, batches, stage, epoch):\n        for batch in batches:\n"
     + "            yield collate(random.sample(batch.documents, max(1, len(batch.documents) - 1)))\n",
+    "goes on where it was stopped": HEAD
+    + "    def optimizer(self, params, lr):\n        return Forgetful(params, lr=lr)\n\n"
+    + "class Forgetful(torch.optim.SGD):\n    steps = 0\n    def step(self, closure=None):\n"
+    + "        self.steps += 1\n        for group in self.param_groups:\n"
+    + "            group['lr'] = 1e-2 / self.steps if group['lr'] else 0\n"
+    + "        return super().step(closure)\n",
     "learning rate 0 changes nothing": HEAD
     + "    def optimizer(self, params, lr):\n        return torch.optim.SGD(params, lr=max(lr, 0.1))\n",
     "does not touch probes": HEAD

@@ -13,11 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ckl_bench.checkpoint import Keeper, Store
 from ckl_bench.encode import Batch, collate
 from ckl_bench.method import HOOKS, Method, hooks_of
 from ckl_bench.records import EpochScores, Record
+from ckl_bench.run import execute
 from ckl_bench.settings import typed_settings
 from ckl_bench.stack import make_stack
+from ckl_bench.stages import learn_stages
 
 from .data import second_model, watching_probes
 from .subject import Breach, Subject
@@ -170,6 +173,29 @@ def _probes(subject: Subject) -> str:
     return f"{len(rehearsed)} documents rehearsed, none of them probed"
 
 
+class _StopAtOnce(Keeper):
+    """Saves and stops behind the first step of a run."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._asked = True
+
+
+def _resumes(subject: Subject) -> str:
+    store = Store(subject.folder / "stopped", "check")
+    with suppress(KeyboardInterrupt):
+        learn_stages(subject.plan(), _StopAtOnce(store))
+    again = execute(subject.plan(), store)
+    if again.status != "done":
+        raise Breach(f"a stopped run does not go on: {again.error}")
+    if _scores(again) != _scores(subject.record):
+        raise Breach(
+            "a run stopped behind its first step ends otherwise than an undisturbed one; between steps, hooks may keep "
+            "only what the optimizer's state_dict holds, and streams depend on stage, seed and epoch alone"
+        )
+    return ""
+
+
 def _architectures(subject: Subject) -> str:
     other = second_model(subject.folder / "gpt2")
     subject.run(model=str(other))
@@ -231,6 +257,7 @@ RULES: tuple[tuple[str, Callable[[Subject], str], bool], ...] = (
     ("does not touch probes", _probes, False),
     ("trains", _trains, True),
     ("deterministic under a seed", _deterministic, False),
+    ("goes on where it was stopped", _resumes, False),
     ("learning rate 0 changes nothing", _rate_zero, False),
     ("works on two architectures", _architectures, False),
     ("composes with others", _composes, False),
