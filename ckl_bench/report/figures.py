@@ -121,12 +121,12 @@ def trade_off(all_series: Sequence[Series]) -> Any:
         (end,) = axis.plot(learned[-1:], kept[-1:], color=one.colour, marker="o", ms=7)
         end.set_gid(f"pathend-m{one.index}")
         points += list(zip(learned, kept, strict=True))
-    frontier = sorted(p for p in points if not any(q[0] >= p[0] and q[1] >= p[1] and q != p for q in points))
+    frontier = sorted(p for p in set(points) if not any(q[0] >= p[0] and q[1] >= p[1] and q != p for q in points))
     (edge,) = axis.plot(
         *zip(*frontier, strict=True), color=INK, lw=0.8, ls=(0, (2, 2)), drawstyle="steps-post", zorder=0
     )
     edge.set_gid("frontier")
-    axis.annotate("frontier", frontier[-1], xytext=(4, 4), textcoords="offset points", fontsize=8)
+    axis.annotate("frontier", frontier[len(frontier) // 2], xytext=(8, 8), textcoords="offset points", fontsize=8)
     axis.set(xlabel="to learn: accuracy", ylabel="not to forget: accuracy")
     return figure
 
@@ -170,8 +170,8 @@ def save(figure: Any, path: Path) -> Iterator[Path]:
     """A figure as PNG and SVG for a paper, black on white, with a legend."""
     import matplotlib.pyplot as plt
 
-    axis = figure.axes[-1]
-    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    marks, labels = figure.axes[-1].get_legend_handles_labels()
+    figure.legend(marks, labels, fontsize=7, loc="outside lower center", ncols=2)
     figure.patch.set(alpha=1, facecolor="white")
     for kind in ("png", "svg"):
         target = path.with_suffix(f".{kind}")
