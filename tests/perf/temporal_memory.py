@@ -32,9 +32,8 @@ def repeat(xml: bytes, times: int, folder: Path) -> list[str]:
                     page = re.sub(rb"<id>\d+</id>", b"<id>%d</id>" % (copy * 100_000 + number + 1), page, count=1)
                     page = re.sub(rb"(<revision>\s*)<id>\d+</id>", rb"\g<1><id>%d</id>" % month, page, count=1)
                     page = page.replace(b"</title>", b" (%d)</title>" % copy, 1)
-                    edit = (
-                        f"\n\nIn month {month} the people of Town {copy}-{number} met at Hall {number}.</text>".encode()
-                    )
+                    fixed = f"\n\nThe place called Town {copy}-{number} lies in Province {number % 50}."
+                    edit = f"{fixed}\n\nIn month {month} its people met at Hall {number}.</text>".encode()
                     out.write(page.replace(b"</text>", edit, 1))
             out.write(b"</mediawiki>\n")
         arguments.append(str(path))
@@ -44,21 +43,27 @@ def repeat(xml: bytes, times: int, folder: Path) -> list[str]:
         path = folder / f"wikidata-20240{month}01.json"
         with open(path, "w", encoding="utf-8") as file:
             file.write("[\n")
-            for code, label in (("P276", "location"), ("P31", "instance of")):
+            for code, label in (("P276", "location"), ("P131", "province")):
                 file.write(json.dumps({"id": code, "labels": {"en": {"value": label}}, "claims": {}}) + ",\n")
-            for number in range(len(articles)):
-                file.write(json.dumps({"id": f"Q{number + 1}", "labels": {"en": {"value": f"Hall {number}"}}}) + ",\n")
+            names = [f"Hall {number}" for number in range(len(articles))] + [f"Province {k}" for k in range(50)]
+            for number, name in enumerate(names, 1):
+                file.write(json.dumps({"id": f"Q{number}", "labels": {"en": {"value": name}}}) + ",\n")
             for copy in range(times):
                 for number, title in enumerate(titles):
-                    value = {"value": {"entity-type": "item", "id": f"Q{number + 1}"}}
-                    claims = {"P276": [{"mainsnak": {"snaktype": "value", "datavalue": value}, "rank": "normal"}]}
+                    hall, province = _item(number + 1), _item(len(articles) + 1 + number % 50)
+                    claims = {"P131": [province], **({"P276": [hall]} if month == 2 else {})}
                     site = {"enwiki": {"title": f"{title} ({copy})"}}
                     town = {"en": {"value": f"Town {copy}-{number}"}}
-                    body = {"labels": town, "sitelinks": site, "claims": claims if month == 2 or copy % 2 else {}}
+                    body = {"labels": town, "sitelinks": site, "claims": claims}
                     file.write(json.dumps({"id": f"Q{10_000 + copy * 10_000 + number}", **body}) + ",\n")
             file.write("]\n")
         arguments.append(str(path))
     return arguments
+
+
+def _item(number: int) -> dict[str, object]:
+    value = {"value": {"entity-type": "item", "id": f"Q{number}"}}
+    return {"mainsnak": {"snaktype": "value", "datavalue": value}, "rank": "normal"}
 
 
 def _tree(pid: int) -> list[int]:
@@ -106,7 +111,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             arguments = repeat(xml, factor, Path(folder))
             size = sum(len(xml) for _ in range(factor)) / 1e6
-            most, seconds = peak([*arguments, "--out", f"{folder}/out", "--memory", "200"])
+            most, seconds = peak([*arguments, "--out", f"{folder}/out", "--memory", "200", "--max-relation-share", "1"])
             peaks.append(most)
             print(
                 f"{factor:3d} times, {size:6.0f} MB of XML a month: peak {most / 1e6:6.0f} MB, {seconds:5.0f} s",

@@ -15,6 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 
 from ckl_bench.benchmarks.format import AttentionDocument, Document, Probe, StageRows, write_benchmark
@@ -42,6 +43,11 @@ class Sources:
     page_props: Sequence[Path] = ()
     wiki: str = "enwiki"
     licence: str = "CC-BY-SA-4.0 (Wikipedia), CC0-1.0 (Wikidata)"
+
+    @property
+    def files(self) -> list[Path]:
+        """Every dump."""
+        return [*self.wikipedia, *self.wikidata, *self.page_props]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +81,8 @@ def build_from_dumps(
     training = attention_months if attention_months is not None else int(pairs > 1)
     if not (out / "manifest.json").is_file():
         refuse_existing(out)
-    files = [*sources.wikipedia, *sources.wikidata, *sources.page_props]
     log("hashing the sources ...")
-    sums = [{"file": path.name, "sha256": sha256_file(path), "licence": sources.licence} for path in files]
+    sums = [{"file": path.name, "sha256": sha256_file(path), "licence": sources.licence} for path in sources.files]
     about = {
         "builder": {"command": "build temporalwiki", "arguments": asdict(caps) | {"attention_months": training}},
         "sources": sums,
@@ -90,9 +95,14 @@ def build_from_dumps(
         return counts
     folder = parent / sha256_json([VERSION, sources.wiki, sums])[:12]
     folder.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        months = _months(sources, folder, pool, memory_mb)
-    counts = _write(months, training, folder, out, caps, about, memory_mb)
+    try:
+        with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+            months = _months(sources, folder, pool, memory_mb)
+        counts = _write(months, training, folder, out, caps, about, memory_mb)
+    except duckdb.OutOfMemoryException as error:
+        raise UserError(
+            f"--memory {memory_mb} is too little for the joins; give more, and the build goes on"
+        ) from error
     shutil.rmtree(folder, ignore_errors=True)
     if work is None:
         shutil.rmtree(parent, ignore_errors=True)
@@ -118,7 +128,7 @@ def _check(sources: Sources, pairs: int, attention_months: int | None) -> None:
         )
     if sources.page_props and len(sources.page_props) != pairs + 1:
         raise UserError(f"--page-props has {len(sources.page_props)} files, expected one a snapshot ({pairs + 1})")
-    for path in (*sources.wikipedia, *sources.wikidata, *sources.page_props):
+    for path in sources.files:
         if not path.is_file():
             raise UserError(f"there is no file {path}; give the dumps as they were downloaded")
     if attention_months is not None and not 0 <= attention_months < pairs:
@@ -196,7 +206,7 @@ def _write(
         used |= {key(row) for row in choose(connection, month.found, "changed", None).facts}
         for kind, chosen in sets.items():
             if not chosen.facts:
-                raise UserError(f"{month.name} gives no {kind} probe ({_say(chosen.refused)}); give larger snapshots")
+                raise UserError(f"{month.name} gives no {kind} probe ({chosen.why}); give larger snapshots")
             counts[month.name][f"{kind}_probes"] = {"kept": len(chosen.facts), "refused": chosen.refused}
         scored.append((month, sets))
     probed = [row for _, sets in scored for chosen in sets.values() for row in chosen.facts]
@@ -223,10 +233,6 @@ def _write(
     )
     connection.close()
     return counts
-
-
-def _say(refused: Mapping[str, int]) -> str:
-    return ", ".join(f"{number} {reason}" for reason, number in refused.items()) or "no candidate"
 
 
 def _probe(month: Month, row: Row) -> Probe:

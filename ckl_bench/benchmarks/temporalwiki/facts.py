@@ -27,6 +27,7 @@ CANDIDATES = pa.schema(
     + [("kind", pa.string())]
 )
 _BATCH = 200  # pages a unit
+Pages = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def connect(work: Path, memory_mb: int) -> duckdb.DuckDBPyConnection:
@@ -46,9 +47,7 @@ def stream(connection: duckdb.DuckDBPyConnection, query: str, size: int) -> Iter
     yield from read(size)
 
 
-def changed_pages(
-    connection: duckdb.DuckDBPyConnection, old: Path, new: Path
-) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def changed_pages(connection: duckdb.DuckDBPyConnection, old: Path, new: Path) -> Pages:
     """Sorted ids of the articles that are new or have another revision."""
     query = f"""SELECT n.page FROM {table(new)} n LEFT JOIN {table(old)} o USING (page)
                 WHERE o.page IS NULL OR o.revision <> n.revision ORDER BY n.page"""
@@ -59,22 +58,29 @@ def diff_texts(
     connection: duckdb.DuckDBPyConnection,
     old: Path,
     new: Path,
-    changed: np.ndarray,
-    folder: Path,  # type: ignore[type-arg]
+    changed: Pages,
+    folder: Path,
 ) -> Path:
     """Of every changed article the sentences that are new or changed, and those that are not; new articles whole."""
-    connection.register("wanted", pa.table({"page": changed}))
 
     def units(start: int) -> Iterator[Unit]:
-        query = f"""SELECT n.page, n.title, o.sentences AS old, n.sentences AS new
-                    FROM {table(new)} n JOIN wanted USING (page) LEFT JOIN {table(old)} o USING (page)
-                    ORDER BY n.page"""
-        reader = stream(connection, query, _BATCH)
-        for number, batch in enumerate(reader):
-            if number >= start:
-                yield _diff(batch.to_pylist())
+        for pages in _ranges(changed)[start:]:
+            connection.register("wanted", pa.table({"page": pages}))
+            within = f"BETWEEN {pages[0]} AND {pages[-1]}"
+            query = f"""SELECT n.page, n.title, o.sentences AS old, n.sentences AS new
+                        FROM (SELECT * FROM {table(new)} WHERE page {within}) n JOIN wanted USING (page)
+                        LEFT JOIN (SELECT * FROM {table(old)} WHERE page {within}) o USING (page) ORDER BY n.page"""
+            yield _diff([row for batch in stream(connection, query, _BATCH) for row in batch.to_pylist()])
 
-    return run_step(folder, DIFF, units, rows=4000)
+    return run_step(folder, DIFF, units)
+
+
+def _ranges(pages: Pages) -> list[Pages]:
+    """Sorted page ids, a few at a time: texts are joined so many pages at once, however many there are.
+
+    (A join and sort of whole texts is what DuckDB would rather hold in memory than spill.)
+    """
+    return [pages[start : start + _BATCH] for start in range(0, len(pages), _BATCH)]
 
 
 def _diff(batch: list[Row]) -> Unit:
@@ -120,24 +126,29 @@ def candidates(
         f"""CREATE OR REPLACE TEMP TABLE labels AS SELECT id, label FROM {table(new)}
             WHERE id IN (SELECT 'Q' || object_id FROM facts_new UNION SELECT 'P' || property FROM facts_new)"""
     )
-    query = f"""
-        WITH facts AS (
-            SELECT n.*, CASE WHEN o.id IS NULL THEN 'changed' ELSE 'unchanged' END AS kind
-            FROM facts_new n LEFT JOIN facts_old o USING (id, property, object_id)
-        )
-        SELECT f.id AS subject_id, f.subject, p.label AS relation, v.label AS object,
-               list_filter(CASE WHEN f.kind = 'changed' THEN d.changed ELSE d.unchanged END,
-                           lambda s: contains(s, v.label))[1] AS text,
-               f.page, f.property, f.object_id, f.kind
-        FROM facts f JOIN {table(diff)} d USING (page)
-        LEFT JOIN labels p ON p.id = 'P' || f.property LEFT JOIN labels v ON v.id = 'Q' || f.object_id
-        ORDER BY f.page, f.property, f.object_id"""
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE facts AS
+           SELECT n.*, CASE WHEN o.id IS NULL THEN 'changed' ELSE 'unchanged' END AS kind
+           FROM facts_new n LEFT JOIN facts_old o USING (id, property, object_id)"""
+    )
+    found = connection.execute(
+        f"SELECT page FROM {table(diff)} SEMI JOIN facts USING (page) ORDER BY page"
+    ).fetchnumpy()
 
     def units(start: int) -> Iterator[Unit]:
-        for number, batch in enumerate(stream(connection, query, 2000)):
-            if number >= start:
-                rows = batch.to_pylist()
-                changed = sum(row["kind"] == "changed" for row in rows)
-                yield rows, {"facts_changed": changed, "facts_unchanged": len(rows) - changed}
+        for pages in _ranges(np.asarray(found["page"], dtype=np.int64))[start:]:
+            within = f"BETWEEN {pages[0]} AND {pages[-1]}"
+            query = f"""
+                SELECT f.id AS subject_id, f.subject, p.label AS relation, v.label AS object,
+                       list_filter(CASE WHEN f.kind = 'changed' THEN d.changed ELSE d.unchanged END,
+                                   lambda s: contains(s, v.label))[1] AS text,
+                       f.page, f.property, f.object_id, f.kind
+                FROM (SELECT * FROM facts WHERE page {within}) f
+                JOIN (SELECT * FROM {table(diff)} WHERE page {within}) d USING (page)
+                LEFT JOIN labels p ON p.id = 'P' || f.property LEFT JOIN labels v ON v.id = 'Q' || f.object_id
+                ORDER BY f.page, f.property, f.object_id"""
+            rows = [row for batch in stream(connection, query, 2000) for row in batch.to_pylist()]
+            changed = sum(row["kind"] == "changed" for row in rows)
+            yield rows, {"facts_changed": changed, "facts_unchanged": len(rows) - changed}
 
     return run_step(folder, CANDIDATES, units)

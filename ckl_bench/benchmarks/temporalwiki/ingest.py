@@ -37,7 +37,7 @@ def read_articles(dump: Path, folder: Path, pool: Executor) -> Path:
 
 def read_texts(dump: Path, wanted: np.ndarray[Any, np.dtype[np.int64]], folder: Path, pool: Executor) -> Path:
     """The sentences of the wanted articles (sorted page ids), cleaned in parallel."""
-    return run_step(folder, TEXTS, partial(_units, dump, pool, _clean_pages, wanted), rows=4000)
+    return run_step(folder, TEXTS, partial(_units, dump, pool, _clean_pages, wanted))
 
 
 def _units(dump: Path, pool: Executor, work: Any, wanted: Any, start: int) -> Iterator[Unit]:

@@ -34,6 +34,11 @@ class Chosen:
     facts: list[Row]
     refused: dict[str, int]
 
+    @property
+    def why(self) -> str:
+        """The reasons and their numbers, in words."""
+        return ", ".join(f"{number} {reason}" for reason, number in self.refused.items()) or "no candidate"
+
 
 def key(row: Row) -> Key:
     """What makes a fact the same fact."""

@@ -17,6 +17,7 @@ from ckl_bench.files import write_bytes
 Row = dict[str, Any]
 Unit = tuple[list[Row], Mapping[str, int]]  # rows, and counts of what was seen and done
 _ROWS = 20_000  # rows a shard, about
+_GROUP = 8 << 20  # characters held in memory, about, before they are written
 _COUNTS = b"counts"
 
 
@@ -28,36 +29,74 @@ def run_step(folder: Path, schema: pa.Schema, units: Callable[[int], Iterator[Un
     if (folder / "done").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    first = start = max((int(path.stem.split("-")[2]) for path in _shards(folder)), default=0)
-    held: list[Row] = []
-    counts: dict[str, int] = {}
+    start = max((int(path.stem.split("-")[2]) for path in _shards(folder)), default=0)
+    shard = _Shard(folder, schema, start)
     for number, (own, seen) in enumerate(units(start), start + 1):
-        held += own
-        for name, value in seen.items():
-            counts[name] = counts.get(name, 0) + value
-        if len(held) >= rows:
-            _write(folder / f"part-{first:09d}-{number:09d}.parquet", held, counts, schema)
-            held, counts, first = [], {}, number
-        start = number
-    if held or counts or first == 0:
-        _write(folder / f"part-{first:09d}-{start:09d}.parquet", held, counts, schema)
+        shard.add(own, seen, number)
+        if shard.rows >= rows:
+            shard.close()
+            shard = _Shard(folder, schema, number)
+    if shard.counts or not _shards(folder):
+        shard.close()
     write_bytes(folder / "done", b"")
     return folder
 
 
-def _write(path: Path, rows: list[Row], counts: Mapping[str, int], schema: pa.Schema) -> None:
-    table = pa.Table.from_pylist(rows, schema=schema.with_metadata({_COUNTS: json.dumps(counts).encode()}))
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        pq.write_table(table, temporary, compression="zstd")
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; free some space, then run it again"
-        ) from error
+class _Shard:
+    """One Parquet file as it is filled, a few megabytes of rows at a time; it has its name only when it is whole."""
+
+    def __init__(self, folder: Path, schema: pa.Schema, first: int) -> None:
+        self._folder, self._schema, self._first, self._last = folder, schema, first, first
+        self._temporary = folder / f".part-{first:09d}.tmp"
+        self._writer: Any = None
+        self._held: list[Row] = []
+        self._size = self.rows = 0
+        self.counts: dict[str, int] = {}
+
+    def add(self, rows: list[Row], seen: Mapping[str, int], number: int) -> None:
+        """Add a unit's rows and counts."""
+        self._held += rows
+        self._size += sum(_size(row) for row in rows)
+        self.rows += len(rows)
+        self._last = number
+        for name, value in seen.items():
+            self.counts[name] = self.counts.get(name, 0) + value
+        if self._size > _GROUP:
+            self._write()
+
+    def _write(self) -> None:
+        try:
+            if self._writer is None:
+                self._writer = pq.ParquetWriter(self._temporary, self._schema, compression="zstd")
+            self._writer.write_table(pa.Table.from_pylist(self._held, schema=self._schema))
+        except OSError as error:
+            raise self._failed(error) from error
+        self._held, self._size = [], 0
+
+    def close(self) -> None:
+        """Write what is held, and give the file its name."""
+        self._write()
+        try:
+            self._writer.add_key_value_metadata({_COUNTS.decode(): json.dumps(self.counts)})
+            self._writer.close()
+            with open(self._temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(self._temporary, self._folder / f"part-{self._first:09d}-{self._last:09d}.parquet")
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> UserError:
+        self._temporary.unlink(missing_ok=True)
+        return UserError(f"cannot write {self._temporary}: {error.strerror or error}; free space and run it again")
+
+
+def _size(value: Any) -> int:
+    """Characters in a row, about: what its lists and texts will take."""
+    if isinstance(value, str):
+        return len(value) + 50
+    if isinstance(value, dict):
+        return sum(map(_size, value.values())) + 100
+    return sum(map(_size, value)) if isinstance(value, list) else 30
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -68,7 +107,7 @@ def counts_of(folder: Path) -> dict[str, int]:
     """What a finished step counted."""
     total: dict[str, int] = {}
     for path in _shards(folder):
-        for name, value in json.loads(pq.read_schema(path).metadata[_COUNTS]).items():
+        for name, value in json.loads(pq.read_metadata(path).metadata[_COUNTS]).items():
             total[name] = total.get(name, 0) + value
     return total
 
@@ -79,7 +118,7 @@ def table(folder: Path) -> str:
     return f"read_parquet('{where}/part-*.parquet')"
 
 
-def batches(folder: Path, size: int = 500) -> Iterator[list[Row]]:
+def batches(folder: Path, size: int = 100) -> Iterator[list[Row]]:
     """A step's rows in order, a few at a time."""
     for path in _shards(folder):
         for batch in pq.ParquetFile(path).iter_batches(batch_size=size):
