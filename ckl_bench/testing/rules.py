@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import io
 import json
 import math
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from typing import Any
 
 import torch
@@ -185,7 +186,8 @@ def _resumes(subject: Subject) -> str:
     store = Store(subject.folder / "stopped", "check")
     with suppress(KeyboardInterrupt):
         learn_stages(subject.plan(), _StopAtOnce(store))
-    again = execute(subject.plan(), store)
+    with redirect_stderr(io.StringIO()):  # that it goes on is no news here
+        again = execute(subject.plan(), store)
     if again.status != "done":
         raise Breach(f"a stopped run does not go on: {again.error}")
     if _scores(again) != _scores(subject.record):
