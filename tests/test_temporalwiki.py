@@ -14,7 +14,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from conftest import Command
 
@@ -277,7 +276,3 @@ def test_a_killed_build_goes_on_and_gives_the_same_benchmark(tmp_path: Path) -> 
     assert load_benchmark(str(tmp_path / "temporalwiki-mini")).hash == load_benchmark("temporalwiki-mini").hash
     left = {path.name for path in tmp_path.iterdir()} - {"log", "temporalwiki-mini"}
     assert all(name.startswith(".temporalwiki-mini.") for name in left), left
-
-
-def test_schemas_are_arrow() -> None:
-    assert isinstance(CANDIDATES, pa.Schema)

@@ -169,18 +169,12 @@ def _months(sources: Sources, folder: Path, pool: Executor, memory_mb: int) -> l
         diff = diff_texts(connection, texts[i], texts[i + 1], changed[i], folder / f"diff-{i}")
         items = props[i + 1] if props else None
         found = candidates(connection, diff, entities[i], entities[i + 1], items, folder / f"candidates-{i}")
-        months.append(
-            Month(
-                name=name,
-                diff=diff,
-                found=found,
-                counts={
-                    "wikipedia": [counts_of(articles[k]) | counts_of(texts[k]) for k in (i, i + 1)],
-                    "wikidata": [counts_of(entities[k]) for k in (i, i + 1)],
-                    "pair": {"articles_of_another_revision": len(changed[i])} | counts_of(diff) | counts_of(found),
-                },
-            )
-        )
+        counts = {
+            "wikipedia": [counts_of(articles[k]) | counts_of(texts[k]) for k in (i, i + 1)],
+            "wikidata": [counts_of(entities[k]) for k in (i, i + 1)],
+            "pair": {"articles_of_another_revision": len(changed[i])} | counts_of(diff) | counts_of(found),
+        }
+        months.append(Month(name=name, diff=diff, found=found, counts=counts))
     connection.close()
     return months
 
