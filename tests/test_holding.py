@@ -13,12 +13,10 @@ from conftest import Command
 from test_methods import TEXT, encode, stage
 from torch import nn
 
-from ckl_bench.benchmarks.format import Document, Probe
+from ckl_bench.benchmarks.format import Document
 from ckl_bench.encode import collate
 from ckl_bench.errors import UserError
-from ckl_bench.models import find_model, tiny_tokenizer
 from ckl_bench.records import read_record
-from ckl_bench.score import score_probes
 from ckl_bench.train import token_nll
 from ckl_bench_methods.ewc import Ewc
 from ckl_bench_methods.finetune import Finetune
@@ -79,9 +77,6 @@ def test_a_strong_ewc_keeps_the_scores(command: Command, small: Path) -> None:
     assert moved[1] < 0.5 * moved[0]
 
 
-PROBES = [Probe(id="a", prompt="The capital of France is Paris .", object="Paris")]
-
-
 @pytest.mark.parametrize("build", [Finetune(), Lora()])
 def test_wiseft_interpolates_the_effective_weights(build: Finetune | Lora) -> None:
     def weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -122,8 +117,6 @@ def test_wisefts_curve_is_recorded_and_its_end_is_the_plain_run(command: Command
     assert mixed["stages"][0]["epochs"][1]["views"] == {}
     nll = [sets["to_learn"]["nll"] for sets in last["views"].values()]
     assert len(set(nll)) == 4
-    base = score_probes(find_model("tiny").load(), tiny_tokenizer(), PROBES)[0]
-    assert base.nll > 0
     path = tmp_path / "runs" / "records" / f"{mixed['run_id']}.json"
     assert read_record(path).stages[0].epochs[-1].views["alpha=1"]["to_learn"].nll == nll[-1]
     broken = json.loads(path.read_text())

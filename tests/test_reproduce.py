@@ -36,8 +36,8 @@ def test_a_committed_run_of_the_tiny_model_repeats(command: Command) -> None:
     numbers = [line for line in result.out.splitlines() if " epoch " in line]
     assert len(numbers) == 2 * 2 * (read_record(COMMITTED).spec.epochs + 1)
     assert "numbers agree" in result.out
-    same_place = "to the last bit" in result.out
-    assert same_place == all(line.endswith(": equal") for line in numbers) or not same_place
+    if "to the last bit" in result.out:  # the machine and versions it was recorded with
+        assert all(line.endswith(": equal") for line in numbers)
 
 
 def test_a_number_that_does_not_repeat_is_found(command: Command, tmp_path: Path) -> None:

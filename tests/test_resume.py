@@ -50,7 +50,7 @@ def measured(text: str) -> Any:
     return record["run_id"], record["before"], record["stages"], cost
 
 
-def undisturbed_and_stopped(
+def assert_it_ends_as_undisturbed(
     command: Command, arguments: tuple[object, ...], stops: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = command(*arguments, "--output", "plain")
@@ -73,19 +73,19 @@ def test_every_method_ends_bit_identical(
 ) -> None:
     sets = ("--set", f"taalm.attention={phi}") if "taalm" in method else ()
     run = ("run", "--method", method, "--model", "tiny", "--benchmark", small, "--lr", "1e-2", "--json", *sets)
-    undisturbed_and_stopped(command, run, [2, 2], monkeypatch)  # 3 steps an epoch, 2 epochs: in both
+    assert_it_ends_as_undisturbed(command, run, [2, 2], monkeypatch)  # 3 steps an epoch, 2 epochs: in both
 
 
 @pytest.mark.parametrize("method", ["ewc+wiseft", "rho1+finetune", "recadam", "taalm+kadapter+mixreview+recadam"])
 def test_months_end_bit_identical(method: str, command: Command, phi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sets = ("--set", f"taalm.attention={phi}") if "taalm" in method else ()
     run = ("run", "--method", method, "--model", "tiny", "--benchmark", "temporalwiki-mini", "--limit", 5, "--json")
-    undisturbed_and_stopped(command, (*run, "--lr", "1e-2", *sets), [1, 2, 3], monkeypatch)  # 2 steps a month
+    assert_it_ends_as_undisturbed(command, (*run, "--lr", "1e-2", *sets), [1, 2, 3], monkeypatch)  # 2 steps a month
 
 
 def test_dropout_goes_on_where_it_was(command: Command, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = ("run", "--method", "lora", "--set", "lora.dropout=0.3", "--model", "tiny", "--benchmark", small, "--json")
-    undisturbed_and_stopped(command, run, [1], monkeypatch)
+    assert_it_ends_as_undisturbed(command, run, [1], monkeypatch)
 
 
 def test_fresh_starts_anew(command: Command, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,7 +194,7 @@ def test_documents_are_whole_sentences_of_bounded_length() -> None:
     texts = list(chunks(sentences))
     assert " ".join(texts) == " ".join(sentences)
     assert max(map(len, texts)) <= MOST
-    assert len(texts) == 4 or len(texts) > 3
+    assert len(texts) > 3
     assert list(chunks(["x" * (MOST + 5)])) == ["x" * (MOST + 5)]
     assert refuse_text("short") == "under 50 characters"
     assert refuse_text(" nan ") == "nan"

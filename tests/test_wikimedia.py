@@ -121,7 +121,7 @@ def test_malformed_markup_costs_its_paragraph(broken: str) -> None:
     text, dropped = clean(f"A good line.\n\n{broken}\n\nAnother good line.")
     assert text.startswith("A good line.")
     assert not any(mark in text for mark in ("{{", "[[", "<", "'''", "{|"))
-    assert dropped >= 0
+    assert "Another good line." in text or dropped
 
 
 LEFTOVERS = ("{{", "}}", "[[", "]]", "<ref", "|-", "'''")

@@ -2,5 +2,5 @@
 
 dumps.py (bytes -> pages), wikitext.py (page -> sentences), wikidata.py (entity -> statements), shards.py (steps that
 resume), ingest.py (snapshots -> Parquet), facts.py (pairs of snapshots -> candidate probes), select.py (filters, caps),
-build.py (benchmark directory), published.py (the published files).
+texts.py (sentences -> documents), build.py (benchmark directory), published.py (the published files).
 """
