@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -15,10 +16,19 @@ import pandas as pd
 from ckl_bench.files import write_text
 from ckl_bench.markdown import markdown_table
 from ckl_bench.records import Record
-from ckl_bench.rows import COST, LAMA_CKL_COLUMNS, Row, lama_ckl_row, temporalwiki_columns, temporalwiki_row
+from ckl_bench.rows import (
+    COST,
+    LAMA_CKL_COLUMNS,
+    PREPARATION,
+    Row,
+    lama_ckl_row,
+    prepared_files,
+    temporalwiki_columns,
+    temporalwiki_row,
+)
 
 # Columns of whole numbers, which stay whole beside rows that lack them.
-_WHOLE = {"seeds", "epochs", "batch_size", "limit", "rank", "seconds", *COST}
+_WHOLE = {"seeds", "epochs", "batch_size", "limit", "rank", "seconds", *COST, *PREPARATION}
 
 
 def groups(records: Iterable[Record]) -> list[list[Record]]:
@@ -35,7 +45,7 @@ class Board:
     """How the table of a kind of benchmark is made: its file, its row, its columns, and what ranks it."""
 
     file: str
-    row: Callable[[Sequence[Record]], Row]
+    row: Callable[[Sequence[Record], Mapping[str, int]], Row]
     columns: Callable[[Sequence[Row]], Sequence[str]]
     best_first: Callable[[Row], float]
 
@@ -63,7 +73,9 @@ def rows(records: Iterable[Record], kind: str = "lama-ckl") -> list[Row]:
     share the better rank, and the next one is as if they had not ("1, 2, 2, 4").
     """
     board = BOARDS[kind]
-    made = [board.row(group) for group in groups(records) if group[0].spec.benchmark_kind == kind]
+    runs = [group for group in groups(records) if group[0].spec.benchmark_kind == kind]
+    users = Counter(file for group in runs for record in group for file in prepared_files(record))
+    made = [board.row(group, users) for group in runs]
     made.sort(key=lambda r: (*_league(r), round(board.best_first(r), 4), r["method"], r["run_ids"]))
     for row in made:
         league, value = _league(row), round(board.best_first(row), 4)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ckl_bench.encode import Batch, EncodedDocument, Tokenizer
+from ckl_bench.records import Preparation
 
 Weigh = Callable[[Batch, Tensor], Tensor]
 Penalty = Callable[[], Tensor]
@@ -74,6 +75,10 @@ class Method:
         Called before any weight is loaded: the place to say in one line that something is missing (UserError).
         """
         return {}
+
+    def preparation(self, inputs: Mapping[str, Path]) -> Preparation | None:
+        """What it took to make a file among `inputs`, where that was work of its own (TAALM's φ) and is known."""
+        return None
 
     def build(self, load: Callable[..., nn.Module]) -> nn.Module:
         """The model that learns, made from the base model `load(**options)`; parameters that train require grad."""

@@ -91,6 +91,19 @@ class Environment(_Model):
     """UTC time of the start, ISO 8601."""
 
 
+class Preparation(_Model):
+    """What was spent before the run, once, on a file that the method reads."""
+
+    input: str
+    """The method's name for the file; its hash is in the spec's inputs."""
+    seconds: float
+    """Wall-clock seconds of training and validation."""
+    documents: int
+    """Documents learned from, counted every time."""
+    tokens: int
+    """Tokens of those documents."""
+
+
 class Cost(_Model):
     """What the run took."""
 
@@ -106,6 +119,8 @@ class Cost(_Model):
     """Parameters that train."""
     total_parameters: int
     """Parameters of the model, trained or not."""
+    preparations: list[Preparation] = []
+    """What was spent on files that the method reads; not part of the seconds above."""
 
 
 class SetScores(_Model):

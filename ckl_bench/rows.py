@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from statistics import mean, stdev
 from typing import Any
@@ -15,6 +15,8 @@ Row = dict[str, Any]
 
 # Columns are only ever added at the end.
 COST = ("trainable_parameters", "train_tokens", "seconds", "train_tokens_per_second", "peak_memory_mb")
+# Of files made before the run, such as φ: what they took, and seconds with all of it, and with a share of it.
+PREPARATION = ("prepare_tokens", "prepare_seconds", "seconds_and_prepare", "seconds_amortised")
 _SETTINGS = ("epochs", "batch_size", "learning_rate", "limit")
 LAMA_CKL_COLUMNS = [
     *("method", "model", "benchmark", "seeds", "top_acc", "top_acc_std", "epoch", "nf_acc", "nf_acc_std"),
@@ -24,6 +26,7 @@ LAMA_CKL_COLUMNS = [
     *_SETTINGS,
     *("top_acc_low", "top_acc_high", "nf_acc_low", "nf_acc_high", "benchmark_hash", "model_revision", "run_ids"),
     *("rank", "source"),
+    *PREPARATION,
 ]
 
 
@@ -41,6 +44,7 @@ def temporalwiki_columns(rows: Sequence[Row]) -> list[str]:
         *("avg_nll_std", "forward_transfer", "before_avg_nll", "avg_nll_low", "avg_nll_high"),
         *perplexities,
         *("benchmark_hash", "model_revision", "run_ids", "rank", "source"),
+        *PREPARATION,
     ]
 
 
@@ -57,8 +61,11 @@ def _probe_interval(group: Sequence[Record], name: str, epochs: Sequence[int]) -
     return bootstrap_interval([mean(values) for values in zip(*runs, strict=True)])
 
 
-def lama_ckl_row(group: Sequence[Record]) -> Row:
-    """The row of runs that share everything but the seed: means over seeds, and their standard deviations."""
+def lama_ckl_row(group: Sequence[Record], users: Mapping[str, int]) -> Row:
+    """The row of runs that share everything but the seed: means over seeds, and their standard deviations.
+
+    `users` counts the table's runs by the hash of every prepared file that they read.
+    """
     measures = [lama_ckl(record) for record in group]
     columns = {key: [getattr(m, key) for m in measures] for key in asdict(measures[0])}
     epochs = columns["epoch"]
@@ -71,11 +78,11 @@ def lama_ckl_row(group: Sequence[Record]) -> Row:
         "top_acc_high": top_high,
         "nf_acc_low": kept_low,
         "nf_acc_high": kept_high,
-        **_common(group),
+        **_common(group, users),
     }
 
 
-def temporalwiki_row(group: Sequence[Record]) -> Row:
+def temporalwiki_row(group: Sequence[Record], users: Mapping[str, int]) -> Row:
     """The row of runs that share everything but the seed; `months` names its stages.
 
     Means over seeds; a measure that one of the runs lacks (FUAR without any gain) is missing from the row.
@@ -95,7 +102,7 @@ def temporalwiki_row(group: Sequence[Record]) -> Row:
         "avg_nll_std": _spread([m.avg_nll for m in measures]),
         "avg_nll_low": low,
         "avg_nll_high": high,
-        **_common(group),
+        **_common(group, users),
     }
 
 
@@ -109,7 +116,32 @@ def _probes_after_their_month(group: Sequence[Record]) -> list[list[float]]:
     return sets
 
 
-def _common(group: Sequence[Record]) -> Row:
+def prepared_files(record: Record) -> list[str]:
+    """Hashes of the files of a run that took work of their own to make."""
+    spent = record.cost.preparations if record.cost is not None else []
+    return [record.spec.inputs[item.input] for item in spent if item.input in record.spec.inputs]
+
+
+def _preparation(group: Sequence[Record], users: Mapping[str, int]) -> Row:
+    """What files made before the runs took, whole and shared by all runs that read them; empty where there are none."""
+    spent = [
+        (item, users[record.spec.inputs[item.input]])
+        for record in group[:1]
+        for item in (record.cost.preparations if record.cost else [])
+        if item.input in record.spec.inputs
+    ]
+    if not spent:
+        return {}
+    seconds = mean(sum(record.cost.seconds.values()) for record in group if record.cost is not None)
+    return {
+        "prepare_tokens": sum(item.tokens for item, _ in spent),
+        "prepare_seconds": round(sum(item.seconds for item, _ in spent)),
+        "seconds_and_prepare": round(seconds + sum(item.seconds for item, _ in spent)),
+        "seconds_amortised": round(seconds + sum(item.seconds / count for item, count in spent)),
+    }
+
+
+def _common(group: Sequence[Record], users: Mapping[str, int]) -> Row:
     """What every kind of row has: who ran on what, how, at what cost."""
     spec: Spec = group[0].spec
     costs = [record.cost for record in group if record.cost is not None]
@@ -130,4 +162,5 @@ def _common(group: Sequence[Record]) -> Row:
         "benchmark_hash": spec.benchmark_hash[:16],
         "model_revision": spec.model_revision[:32],
         "run_ids": " ".join(record.run_id for record in group),
+        **_preparation(group, users),
     }

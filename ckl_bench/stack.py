@@ -10,6 +10,7 @@ from typing import Any
 from ckl_bench.errors import UserError, unknown
 from ckl_bench.method import HOOKS, SUMMED, Method, RunTarget, hooks_of
 from ckl_bench.plugins import canonical, load_method
+from ckl_bench.records import Preparation
 from ckl_bench.settings import split_setting, typed_settings
 
 
@@ -49,6 +50,10 @@ class Stack:
                     raise UserError(f"'{part}' and another part of the stack both call an input '{name}'; rename one")
                 found[name] = path
         return found
+
+    def preparations(self, inputs: Mapping[str, Path]) -> list[Preparation]:
+        """What the parts say was spent on files among `inputs`."""
+        return [spent for method in self.parts.values() if (spent := method.preparation(inputs)) is not None]
 
     @property
     def learning_rate(self) -> float | None:

@@ -268,6 +268,7 @@ class _Run:
             peak_memory_bytes=peak_memory(self.plan.device),
             trainable_parameters=sum(p.numel() for p in self.trained.values()),
             total_parameters=sum(p.numel() for p in self.model.parameters()),
+            preparations=self.stack.preparations(self.plan.inputs),
         )
 
 

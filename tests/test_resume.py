@@ -88,6 +88,29 @@ def test_dropout_goes_on_where_it_was(command: Command, small: Path, monkeypatch
     assert_it_ends_as_undisturbed(command, run, [1], monkeypatch)
 
 
+def test_training_phi_ends_bit_identical(
+    command: Command, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = ("steps=4", "batch_size=2", "validate_every=2", "held_out=3", "inner_r=2", "r=2")
+    sets = [x for setting in quick for x in ("--set", setting)]
+    train = ("train-attention", "--benchmark", small, "--model", "tiny", *sets, "--out")
+    assert command(*train, "whole.safetensors").code == 0
+    for stop in (1, 2):
+        with stopping_behind(stop, monkeypatch):
+            assert command(*train, "stopped.safetensors").code == 130
+        assert not Path("stopped.safetensors").exists()
+    ended = command(*train, "stopped.safetensors")
+    assert ended.code == 0, ended.err
+    assert "going on from step 3 of 4" in ended.err
+    assert Path("stopped.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
+    texts = [json.loads(Path(f"{name}.json").read_text()) for name in ("whole", "stopped")]
+    for text in texts:
+        assert text["cost"].pop("seconds") > 0
+    assert texts[0] == texts[1]
+    assert texts[0]["cost"]["documents"] == 4 * 2
+    assert not list(Path().glob(".*"))  # neither checkpoint nor lock is left
+
+
 def test_fresh_starts_anew(command: Command, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = ("run", "--method", "lora", "--model", "tiny", "--benchmark", small, "--json")
     with stopping_behind(2, monkeypatch):

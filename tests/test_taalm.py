@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from architectures import BUILDERS, make
@@ -21,9 +22,10 @@ from ckl_bench.errors import UserError
 from ckl_bench.method import StageContext
 from ckl_bench.models import find_model, share_trunk, tiny_tokenizer
 from ckl_bench_methods.lora import Lora
-from ckl_bench_methods.taalm import Taalm, meta_train
+from ckl_bench_methods.taalm import Taalm, training
 from ckl_bench_methods.taalm.attention import Shape, TrainAttention, load_attention, save_attention
-from ckl_bench_methods.taalm.meta_train import MetaTraining, meta_step, train_attention
+from ckl_bench_methods.taalm.meta_train import MetaTraining
+from ckl_bench_methods.taalm.training import train_attention
 
 QUICK = ("steps=4", "batch_size=2", "validate_every=2", "held_out=3", "inner_r=2", "r=2")
 
@@ -49,31 +51,37 @@ def test_train_attention_writes_phi_and_says_how_it_went(command: Command, small
     assert not list(tmp_path.glob(".*"))  # the checkpoint is gone
 
 
-def test_a_stopped_training_goes_on_and_ends_bit_identical(
+def test_a_trained_phi_is_left_alone_and_a_damaged_one_made_again(
     command: Command, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, stopped = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
-    assert train(command, small, whole).code == 0
-    calls = 0
+    out = tmp_path / "phi.safetensors"
+    assert train(command, small, out).code == 0
+    whole = out.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "meta_step", None)  # would fail if it were called
+        again = train(command, small, out)
+    assert (again.code, "is trained already; --fresh trains it again" in again.err) == (0, True)
+    out.write_bytes(whole[:-1])
+    assert train(command, small, out).code == 0
+    assert out.read_bytes() == whole
 
-    def third_time_out(*arguments: Any, **options: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 4:
-            raise KeyboardInterrupt
-        return meta_step(*arguments, **options)
 
-    monkeypatch.setattr(meta_train, "meta_step", third_time_out)
-    result = train(command, small, stopped)
-    assert (result.code, stopped.exists()) == (130, False)
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
-    result = train(command, small, stopped)
-    assert result.code == 0
-    assert "going on from step 2 of 4" in result.err
-    assert stopped.read_bytes() == whole.read_bytes()
-    texts = [json.loads(path.with_suffix(".json").read_text()) for path in (whole, stopped)]
-    assert texts[0] == texts[1]
+def test_a_run_says_what_its_phi_took(command: Command, small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "phi.safetensors"
+    assert train(command, small, out).code == 0
+    spent = json.loads(out.with_suffix(".json").read_text())["cost"]
+    assert spent["documents"] == 8
+    run = ("run", "--model", "tiny", "--benchmark", small, "--epochs", 1, "--set", f"taalm.attention={out}")
+    assert command(*run, "--method", "taalm", "--seed", 0, "--seed", 1).code == 0
+    assert command(*run, "--method", "taalm+finetune").code == 0
+    assert command("run", "--model", "tiny", "--benchmark", small, "--epochs", 1, "--method", "lora").code == 0
+    table = pd.read_csv(tmp_path / "runs" / "lama-ckl.csv").set_index("method")
+    for label in ("taalm(attention=phi.safetensors)+lora", "taalm(attention=phi.safetensors)+finetune"):
+        row = table.loc[label]
+        assert row["prepare_tokens"] == spent["tokens"] > 8
+        assert row["seconds_and_prepare"] == pytest.approx(row["seconds"] + spent["seconds"], abs=1)
+        assert row["seconds_amortised"] == pytest.approx(row["seconds"] + spent["seconds"] / 3, abs=1)
+    assert table.loc["lora", ["prepare_tokens", "seconds_amortised"]].isna().all()
 
 
 def test_too_few_documents_and_a_bad_name_are_one_line(command: Command, small: Path, tmp_path: Path) -> None:

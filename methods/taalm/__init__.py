@@ -14,6 +14,7 @@ from ckl_bench.encode import Batch, Tokenizer, collate
 from ckl_bench.errors import UserError
 from ckl_bench.files import data_dir, read_json
 from ckl_bench.method import Method, RunTarget, StageContext, Weigh
+from ckl_bench.records import Preparation
 from ckl_bench.settings import split_setting, typed_settings
 
 
@@ -44,6 +45,12 @@ class Taalm(Method):
                 f"train one with ckl-bench train-attention --model {target.model}"
             )
         return {"attention": path}
+
+    def preparation(self, inputs: Mapping[str, Path]) -> Preparation | None:
+        from .attention import read_about
+
+        cost = read_about(inputs["attention"]).get("cost")
+        return Preparation(input="attention", **cost) if cost else None
 
     def weigh(self, model: nn.Module, tokenizer: Tokenizer, stage: StageContext) -> Weigh:
         from .attention import load_attention
@@ -81,8 +88,9 @@ class Taalm(Method):
         return {"attention": folder / "phi.safetensors"}
 
     def prepare(self, *, settings: Sequence[str], **context: Any) -> None:
-        """Meta-train φ; see `meta_train.train_attention` for `context`, `meta_train.MetaTraining` for `settings`."""
-        from .meta_train import MetaTraining, train_attention
+        """Meta-train φ; see `training.train_attention` for `context`, `meta_train.MetaTraining` for `settings`."""
+        from .meta_train import MetaTraining
+        from .training import train_attention
 
         train_attention(
             settings=MetaTraining(**typed_settings(MetaTraining, dict(map(split_setting, settings)))), **context

@@ -1,0 +1,208 @@
+"""Meta-train φ: a benchmark's pairs of document and task -> φ's file, kept where it does best on held-out documents.
+
+A training that was stopped goes on from its last checkpoint when the same command is given again, and ends with the
+same φ, to the last bit.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ckl_bench.benchmarks.format import AttentionDocument, Benchmark
+from ckl_bench.checkpoint import Keeper, Store, locked
+from ckl_bench.errors import CklError, UserError
+from ckl_bench.files import sha256_json
+from ckl_bench.models import BaseModel, share_trunk
+from ckl_bench.progress import bar, log
+
+from ..qlora import load_nf4
+from .attention import Shape, TrainAttention, read_about, save_attention
+from .meta_gradient import supported_form
+from .meta_train import Example, MetaTraining, batch_of, make_examples, make_learner, meta_step, token_weights, validate
+
+
+def train_attention(
+    *, benchmark: Benchmark, base: BaseModel, out: Path, device: str, seed: int, settings: MetaTraining, fresh: bool
+) -> None:
+    """Train φ on the benchmark's attention set and write `out` (safetensors) with a JSON of its curve beside it.
+
+    A φ of the very same training that is there already is left as it is, unless `fresh`.
+
+    Raises UserError for a benchmark without an attention set or with too few documents, and where another process is
+    training to the same file; CklError where φ's gradient is not finite.
+    """
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out {out}: expected a name that ends in .safetensors")
+    rows = list(benchmark.attention)[: settings.limit or None]
+    if len(rows) <= settings.held_out:
+        raise UserError(
+            f"benchmark '{benchmark.name}' has {len(rows)} attention documents; more than {settings.held_out} "
+            "(held_out) are needed; build it from a source with more facts, or --set held_out=N"
+        )
+    random.Random(seed).shuffle(rows)
+    about = {
+        "model": base.name,
+        "model_revision": base.revision,
+        "tokenizer_hash": base.tokenizer_hash,
+        "benchmark": benchmark.name,
+        "benchmark_hash": benchmark.hash,
+        "data_sha256": benchmark.manifest["files"]["attention/train.jsonl"],
+        "seed": seed,
+        "settings": asdict(settings),
+    }
+    store = Store(out.parent / f".{out.name}.checkpoint", sha256_json(about))
+    with locked(out.parent / f".{out.name}.lock", f"the training of {out}"):
+        if fresh:
+            store.remove()
+        elif _finished(out, about):
+            log(f"{out} is trained already; --fresh trains it again")
+            store.remove()
+            return
+        keeper = Keeper(store)
+        with keeper.listening():
+            training = _Training(base, rows, settings, device, seed)
+            training.learn(keeper)
+        save_attention(out, training.best, {**about, **training.about()})
+        store.remove()
+
+
+def _finished(out: Path, about: Mapping[str, Any]) -> bool:
+    """Whether `out` is whole and of this very training."""
+    with suppress(UserError):
+        found = read_about(out)
+        return all(found.get(name) == value for name, value in about.items())
+    return False
+
+
+class _Training:
+    """φ on its way through the meta-steps."""
+
+    def __init__(
+        self, base: BaseModel, rows: Sequence[AttentionDocument], settings: MetaTraining, device: str, seed: int
+    ) -> None:
+        self.settings, self.device, self.seed = settings, device, seed
+        examples = make_examples(base.tokenizer, rows, settings.max_tokens, device)
+        self.held_out, self.training = examples[: settings.held_out], examples[settings.held_out :]
+        torch.manual_seed(seed)
+        trunk_of_learner = load_nf4(base.load) if settings.nf4 else base.load()
+        self.learner, self.theta = make_learner(trunk_of_learner, settings.inner_r, settings.inner_alpha, seed)
+        self.shape = Shape(r=settings.r, alpha=settings.alpha, bias=settings.bias, scale=settings.scale)
+        trunk: nn.Module | None = share_trunk(self.learner)
+        self.phi = TrainAttention(trunk if trunk is not None else base.load(), self.shape, seed)
+        self.own = self.phi.trained()
+        self.optimizer = torch.optim.AdamW(self.own.values(), lr=settings.lr, weight_decay=0.0)
+        first = torch.tensor(self.training[0].document.ids, device=device)
+        self.form = supported_form(self.learner, self.theta, first)
+        self.step = 0
+        self.baselines: dict[str, float] = {}
+        self.curve: list[dict[str, Any]] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_nll = float("inf")
+        self.cost = {"seconds": 0.0, "documents": 0, "tokens": 0}
+
+    def learn(self, keeper: Keeper) -> None:
+        """All meta-steps, going on from what `keeper` holds."""
+        settings = self.settings
+        saved = keeper.load()
+        if saved is None:
+            self.begin()
+        else:
+            self.take_up(saved)
+        with bar("meta-training φ", settings.steps * settings.batch_size, "documents") as advance:
+            advance(self.step * settings.batch_size)
+            while self.step < settings.steps:
+                start = time.perf_counter()
+                self.take_step(advance)
+                self.cost["seconds"] += time.perf_counter() - start
+                keeper.after_step(self.state)
+
+    def begin(self) -> None:
+        """Measure φ as it starts, and what it has to beat."""
+        start = time.perf_counter()
+        by_hand: dict[str, Callable[[Example], Tensor]] = {
+            "uniform": lambda example: torch.ones(len(example.on_object)),
+            "object only": lambda example: example.on_object.float(),
+        }
+        self.baselines = {name: self.validate(weigh)["task_nll"] for name, weigh in by_hand.items()}
+        log("held-out task NLL: " + ", ".join(f"{name} weights {nll:.3f}" for name, nll in self.baselines.items()))
+        self.curve.append({"step": 0, "held_out": self.look()})
+        self.cost["seconds"] += time.perf_counter() - start
+
+    def take_step(self, advance: Callable[[int], None]) -> None:
+        """One meta-step; φ is looked at now and then, and behind the last one. CklError where it is not finite."""
+        step, settings = self.step + 1, self.settings
+        batch = batch_of(self.training, settings.batch_size, step, self.seed)
+        self.optimizer.zero_grad(set_to_none=True)
+        seen = meta_step(self.phi, self.learner, self.theta, batch, settings, self.form, self.device, advance)
+        norm = torch.stack([p.grad.norm() for p in self.own.values() if p.grad is not None]).norm().item()
+        if not norm < float("inf"):
+            names = ", ".join(example.document.id for example in batch)
+            raise CklError(f"φ's gradient is not finite at step {step}; documents of the batch: {names}")
+        self.optimizer.step()
+        self.step = step
+        self.cost["documents"] += len(batch)
+        self.cost["tokens"] += sum(len(example.document.ids) for example in batch)
+        entry: dict[str, Any] = {"step": step, "train": seen, "gradient_norm": norm}
+        if step % settings.validate_every == 0 or step == settings.steps:
+            entry["held_out"] = score = self.look()
+            log(
+                f"step {step}: held-out task NLL {score['task_nll']:.3f}, mean weight on the object "
+                f"{score['weight_on_object']:.3f}, elsewhere {score['weight_elsewhere']:.3f}"
+            )
+        self.curve.append(entry)
+
+    def look(self) -> dict[str, float]:
+        """Validate φ, and keep it if it never did better."""
+        score = self.validate(partial(token_weights, self.phi, device=self.device))
+        if score["task_nll"] < self.best_nll or not self.best:
+            self.best_nll = score["task_nll"]
+            self.best = {name: p.detach().cpu().clone() for name, p in self.own.items()}
+        return score
+
+    def validate(self, weigh: Callable[[Example], Tensor]) -> dict[str, float]:
+        """What weights are worth on the held-out documents."""
+        return validate(self.learner, self.theta, self.held_out, weigh, self.settings, self.device)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the training needs to go on behind this step."""
+        return {
+            "step": self.step,
+            "baselines": self.baselines,
+            "curve": self.curve,
+            "best": self.best,
+            "best_nll": self.best_nll,
+            "cost": self.cost,
+            "phi": dict(self.own),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    @torch.no_grad()
+    def take_up(self, saved: dict[str, Any]) -> None:
+        """Put back what `state` gave."""
+        log(f"going on from step {saved['step']} of {self.settings.steps}")
+        for name in ("step", "baselines", "curve", "best", "best_nll", "cost"):
+            setattr(self, name, saved[name])
+        for name, parameter in self.own.items():
+            parameter.copy_(saved["phi"][name])
+        self.optimizer.load_state_dict(saved["optimizer"])
+
+    def about(self) -> dict[str, Any]:
+        """What φ's JSON says of its training, beside what it was made from; seconds count training and validation."""
+        return {
+            "shape": asdict(self.shape),
+            "gradient": self.form,
+            "baselines": self.baselines,
+            "best_task_nll": self.best_nll,
+            "cost": self.cost | {"seconds": round(self.cost["seconds"], 1)},
+            "curve": self.curve,
+        }
