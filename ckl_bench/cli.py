@@ -53,7 +53,7 @@ def run(
     from rich.console import Console
 
     from ckl_bench.environment import pick_device
-    from ckl_bench.files import require_writable
+    from ckl_bench.files import jsonl, require_writable, sealed
     from ckl_bench.output import run_once, table_beside_committed
     from ckl_bench.run import RunRequest, plan_run
 
@@ -91,7 +91,7 @@ def run(
     failed = [record for record in records if record.status == "failed"]
     if json:
         for record in records:
-            sys.stdout.write(record.model_dump_json() + "\n")
+            sys.stdout.write(jsonl([sealed(record.model_dump())]))
     elif len(failed) < len(records):
         done = [record for record in records if record.status == "done"]
         Console().print(table_beside_committed(output, done[0]))

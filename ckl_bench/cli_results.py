@@ -29,7 +29,10 @@ def leaderboard(
     folder = output or leaderboards_dir()
     if not (folder / "records").is_dir():
         raise UserError(f"{folder} has no records/; give the --output of a run")
-    records = list(read_records(folder))
+    try:
+        records = list(read_records(folder))
+    except UserError as error:
+        raise (CklError(str(error)) if check else error) from error  # --check says 1 for all that is not as it was
     if check:
         difference = first_difference(folder, records)
         if difference:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
 from ckl_bench.errors import UserError
+
+LARGEST_JSON = 512 << 20  # bytes; a record of thousands of probes has a few million
+LONGEST_LINE = 64 << 20
+CHECKSUM = "checksum"
+SEAL = "sha256.json"
 
 
 def data_dir() -> Path:
@@ -99,32 +105,99 @@ def jsonl(rows: Iterable[object]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
 
-def read_json(path: Path) -> Any:
-    """Parse one JSON file; a file that is missing or is not JSON is a UserError with its position."""
+def parse_json(text: str | bytes, where: str) -> Any:
+    """JSON as the standard has it: no NaN, nothing nested without end, no half characters.
+
+    Raises UserError that begins with `where`.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        if b"\\ud" in (text if isinstance(text, bytes) else text.encode()).lower():
+            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair can be written, but is no text
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from error
+        raise UserError(f"{where}: not valid JSON ({error.msg})") from error
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
+        raise UserError(f"{where}: not valid UTF-8 ({error.reason})") from error
+    except RecursionError as error:
+        raise UserError(f"{where}: nested too deeply") from error
+    except ValueError as error:  # a number of thousands of digits, NaN
+        raise UserError(f"{where}: not valid JSON ({error})") from error
+    return value
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not a number that JSON knows")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"{digits[:20]} is too large")
+    return number
+
+
+def read_json(path: Path) -> Any:
+    """Parse one JSON file; one that is missing, larger than `LARGEST_JSON`, or not JSON is a UserError."""
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise UserError(f"{path} is larger than {LARGEST_JSON >> 20} MiB, which no file of ckl-bench is")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    return parse_json(content, str(path))
+
+
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The object with a checksum of its content, which `read_sealed` verifies."""
+    return {**value, CHECKSUM: sha256_json(value)}
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read an object that `sealed` made, without its checksum; UserError where it is not as it was written."""
+    value = read_json(path)
+    if not isinstance(value, dict) or CHECKSUM not in value:
+        raise UserError(f"{path} has no {CHECKSUM}, so it was not written by this version; make it again")
+    found = value.pop(CHECKSUM)
+    if found != sha256_json(value):
+        raise UserError(f"{path} is not as it was written (its {CHECKSUM} differs); restore it or make it again")
+    return value
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) of a JSON Lines file; a bad line is a UserError that names file and line."""
     try:
-        with open(path, encoding="utf-8") as stream:
-            for number, line in enumerate(stream, 1):
+        with open(path, "rb") as stream:
+            for number in itertools.count(1):
+                line = stream.readline(LONGEST_LINE + 1)
+                if not line:
+                    return
+                if len(line) > LONGEST_LINE:
+                    raise UserError(f"{path}:{number}: longer than {LONGEST_LINE >> 20} MiB; expected one row a line")
                 if not line.strip():
                     continue
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise UserError(f"{path}:{number}: not valid JSON ({error.msg})") from error
+                row = parse_json(line, f"{path}:{number}")
                 if not isinstance(row, dict):
                     raise UserError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
                 yield number, row
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UserError(f"cannot read {path}: {error}") from error
+
+
+def seal_folder(folder: Path) -> None:
+    """Write down the hash of every file in a folder, for `is_sealed`."""
+    write_json(folder / SEAL, _hashes(folder))
+
+
+def is_sealed(folder: Path) -> bool:
+    """Whether a folder holds exactly the files that were there when it was sealed, unchanged."""
+    with suppress(UserError, OSError):
+        return bool(read_json(folder / SEAL) == _hashes(folder))
+    return False
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SEAL)
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
 
 
 def require_writable(folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from ckl_bench.errors import UserError
-from ckl_bench.files import read_json, sha256_json, write_json
+from ckl_bench.files import read_sealed, sealed, sha256_json, write_json
 
 SCHEMA = 1
 
@@ -238,14 +238,14 @@ def _check_sets(where: str, sets: Mapping[str, SetScores], probe_ids: Mapping[st
 def write_record(folder: Path, record: Record) -> Path:
     """Write `records/<run_id>.json` under `folder`, atomically; returns its path."""
     path = folder / "records" / f"{record.run_id}.json"
-    write_json(path, record.model_dump())
+    write_json(path, sealed(record.model_dump()))
     return path
 
 
 def read_record(path: Path) -> Record:
-    """Read and validate one record; UserError with what is wrong."""
+    """Read and validate one record; UserError with what is wrong, be it one changed byte."""
     try:
-        return Record.model_validate(read_json(path))
+        return Record.model_validate(read_sealed(path))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's client is imported; no
 
 from ckl_bench.benchmarks.format import Probe
 from ckl_bench.benchmarks.lama_ckl import build_from_lama
+from ckl_bench.files import CHECKSUM, read_json, sealed, write_json
 from ckl_bench_methods.taalm import Taalm
 
 _USERS_CACHE = os.environ.get("CKL_BENCH_CACHE")
@@ -29,6 +31,14 @@ class Result:
 
 
 Command = Callable[..., Result]
+
+
+def forge(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a sealed JSON file and seal it again, as its writer would have: what a checksum cannot catch."""
+    value = read_json(path)
+    del value[CHECKSUM]
+    change(value)
+    write_json(path, sealed(value))
 
 
 @pytest.fixture(autouse=True, scope="session")

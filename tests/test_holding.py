@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from architectures import make
-from conftest import Command
+from conftest import Command, forge
 from test_methods import TEXT, encode, stage
 from torch import nn
 
@@ -119,8 +119,6 @@ def test_wisefts_curve_is_recorded_and_its_end_is_the_plain_run(command: Command
     assert len(set(nll)) == 4
     path = tmp_path / "runs" / "records" / f"{mixed['run_id']}.json"
     assert read_record(path).stages[0].epochs[-1].views["alpha=1"]["to_learn"].nll == nll[-1]
-    broken = json.loads(path.read_text())
-    broken["stages"][0]["epochs"][-1]["views"]["alpha=1"]["to_learn"]["nll"] += 1
-    path.write_text(json.dumps(broken))
+    forge(path, lambda r: r["stages"][0]["epochs"][-1]["views"]["alpha=1"]["to_learn"].update(nll=nll[-1] + 1))
     with pytest.raises(UserError, match="a mean is not its probes'"):
         read_record(path)

@@ -20,7 +20,7 @@ from ckl_bench.benchmarks.lama_sources import (
     schematic_prompt,
 )
 from ckl_bench.errors import UserError
-from ckl_bench.files import read_json, read_jsonl
+from ckl_bench.files import read_jsonl, read_sealed, sealed, write_json
 
 MODELS = {"known": ("test", knows_first_capitals)}
 
@@ -228,7 +228,7 @@ def spoil_bytes(folder: Path) -> None:
         (spoil_template, "relations.jsonl:1: the template needs both"),
         (spoil_field, "P36.jsonl:3: expected a non-empty text 'obj_label'"),
         (spoil_all, "holds no facts"),
-        (spoil_bytes, "cannot read"),
+        (spoil_bytes, "P36.jsonl:1: not valid UTF-8"),
     ],
 )
 def test_a_broken_source_is_one_line_and_leaves_nothing(
@@ -259,7 +259,7 @@ def test_a_damaged_benchmark_is_refused(damage: str, small: Path, tmp_path: Path
     folder = tmp_path / "copy"
     shutil.copytree(small, folder)
     stage = folder / "stages" / "01-facts"
-    manifest = read_json(folder / "manifest.json")
+    manifest = read_sealed(folder / "manifest.json")
     if damage == "documents":
         (stage / "documents.jsonl").open("a").write("\n")
         words = "does not match the manifest"
@@ -278,7 +278,7 @@ def test_a_damaged_benchmark_is_refused(damage: str, small: Path, tmp_path: Path
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         )
         words = "probe set 'to_learn' of stage 'facts' is empty"
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_json(folder / "manifest.json", sealed(manifest))
     result = command("run", "--method", "lora", "--model", "tiny", "--benchmark", folder)
     assert result.code == 2
     assert words in result.err

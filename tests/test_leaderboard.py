@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import Command
+from conftest import Command, forge
 
 from ckl_bench.files import leaderboards_dir, read_json
 from ckl_bench.leaderboard import first_difference, published_rows, tables, write_tables
@@ -147,12 +147,19 @@ def test_check_finds_a_changed_digit_in_a_table_or_a_record(tmp_path: Path, comm
     table.write_text(text)
     original = path.read_text()
     path.write_text(original.replace('"train_tokens": 100', '"train_tokens": 101'))
-    assert command("leaderboard", "--output", tmp_path, "--check").code == 1
-    path.write_text(original.replace('"seed": 0', '"seed": 1'))
     result = command("leaderboard", "--output", tmp_path, "--check")
-    assert (result.code, result.err.count("\n")) == (2, 1)
-    assert "is not the hash of the spec" in result.err
-    path.write_text(original.replace('"accuracy": 0.5', '"accuracy": 0.6', 1))
+    assert (result.code, result.err.count("\n")) == (1, 1)
+    assert "is not as it was written" in result.err
+    path.write_text(original)
+    forge(path, lambda value: value["cost"].update(train_tokens=101))
+    result = command("leaderboard", "--output", tmp_path, "--check")
+    assert result.code == 1
+    assert "the records give" in result.err
+    path.write_text(original)
+    forge(path, lambda value: value["spec"].update(seed=1))
+    assert "is not the hash of the spec" in command("leaderboard", "--output", tmp_path, "--check").err
+    path.write_text(original)
+    forge(path, lambda value: value["stages"][0]["epochs"][1]["sets"]["to_learn"].update(accuracy=0.6))
     assert "a mean is not its probes'" in command("leaderboard", "--output", tmp_path, "--check").err
     path.write_text(original[:-20])
     assert "not valid JSON" in command("leaderboard", "--output", tmp_path).err

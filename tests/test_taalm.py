@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from architectures import BUILDERS, make
-from conftest import Command
+from conftest import Command, forge
 from safetensors.torch import load_file
 from torch import Tensor
 from toy import meta_train_toy
@@ -216,8 +216,7 @@ def test_a_missing_phi_names_the_command_that_trains_one(command: Command, small
 def test_a_phi_of_another_tokenizer_is_refused(command: Command, small: Path, tmp_path: Path) -> None:
     out = tmp_path / "phi.safetensors"
     assert train(command, small, out).code == 0
-    about = json.loads(out.with_suffix(".json").read_text()) | {"tokenizer_hash": "0" * 64, "model": "other"}
-    out.with_suffix(".json").write_text(json.dumps(about))
+    forge(out.with_suffix(".json"), lambda about: about.update(tokenizer_hash="0" * 64, model="other"))
     run = ("run", "--method", "taalm", "--model", "tiny", "--benchmark", small)
     result = command(*run, "--set", f"taalm.attention={out}")
     assert (result.code, result.err.count("\n")) == (2, 1)

@@ -1,6 +1,6 @@
 """The benchmark directory: `manifest.json` and JSONL files, written whole and verified by hash when read.
 
-manifest.json
+manifest.json                           what it is and was made of, the hash of every file, a checksum of its own
 stages/<nn>-<name>/documents.jsonl      {"id", "text", "fact"}
 stages/<nn>-<name>/probes-<set>.jsonl   {"id", "prompt", "object", "subject", "relation", ...}
 attention/train.jsonl                   {"id", "text", "fact", "prompt"}: documents with a task, to meta-train φ
@@ -16,7 +16,17 @@ from typing import Any, TypeVar
 
 from ckl_bench.catalogue import BENCHMARKS
 from ckl_bench.errors import UserError, unknown
-from ckl_bench.files import cache_dir, data_dir, jsonl, new_folder, read_json, sha256_file, sha256_json, write_json
+from ckl_bench.files import (
+    cache_dir,
+    data_dir,
+    jsonl,
+    new_folder,
+    read_sealed,
+    sealed,
+    sha256_file,
+    sha256_json,
+    write_json,
+)
 
 T = TypeVar("T")
 SCHEMA = 1
@@ -201,7 +211,7 @@ def write_benchmark(
         put("attention/train.jsonl", attention)
         put("rehearsal.jsonl", rehearsal)
         manifest = {"schema": SCHEMA, "name": name, "kind": kind, **about, "stages": names, "files": sums}
-        write_json(folder / "manifest.json", manifest)
+        write_json(folder / "manifest.json", sealed(manifest))
     return sha256_json(manifest)
 
 
@@ -225,9 +235,9 @@ def load_benchmark(name: str) -> Benchmark:
     folder = find_benchmark(name)
     if not (folder / "manifest.json").is_file():
         raise UserError(f"{folder} is not a benchmark directory: no manifest.json; make one with ckl-bench build")
-    manifest = read_json(folder / "manifest.json")
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        found = manifest.get("schema") if isinstance(manifest, dict) else None
+    manifest = read_sealed(folder / "manifest.json")
+    if manifest.get("schema") != SCHEMA:
+        found = manifest.get("schema")
         raise UserError(f"{folder}/manifest.json has schema {found}, this version reads {SCHEMA}; build it again")
     try:
         sums: dict[str, str] = dict(manifest["files"])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ckl_bench.encode import Batch, Tokenizer, collate
 from ckl_bench.errors import UserError
-from ckl_bench.files import data_dir, read_json
+from ckl_bench.files import data_dir, read_sealed
 from ckl_bench.method import Method, RunTarget, StageContext, Weigh
 from ckl_bench.records import Preparation
 from ckl_bench.settings import split_setting, typed_settings
@@ -100,7 +100,7 @@ class Taalm(Method):
 def shipped(target: RunTarget) -> Path | None:
     """The φ in `data/attention/` that was trained for this model on this benchmark's attention set, if there is one."""
     for file in sorted((data_dir() / "attention").glob("*.json")):
-        about = read_json(file)
+        about = read_sealed(file)
         made_for = (about.get("data_sha256"), about.get("model_revision"))
         if made_for == (target.attention_sha256, target.model_revision):
             return file.with_suffix(".safetensors")

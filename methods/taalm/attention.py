@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ckl_bench.errors import UserError
-from ckl_bench.files import read_json, sha256_file, write_bytes, write_json
+from ckl_bench.files import read_sealed, sealed, sha256_file, write_bytes, write_json
 
 SCHEMA = 1
 Scale = Literal["max", "plain"]
@@ -74,15 +74,15 @@ def save_attention(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str
     from safetensors.torch import save
 
     write_bytes(path, save({n: t.detach().to("cpu", torch.float16).contiguous() for n, t in tensors.items()}))
-    write_json(path.with_suffix(".json"), {"schema": SCHEMA, **about, "sha256": sha256_file(path)})
+    write_json(path.with_suffix(".json"), sealed({"schema": SCHEMA, **about, "sha256": sha256_file(path)}))
 
 
 def read_about(path: Path) -> dict[str, Any]:
     """The JSON beside a φ file; UserError where either is missing, damaged, or not a φ's."""
     if not path.is_file():
         raise UserError(f"no train-attention at {path}; make one with ckl-bench train-attention --out {path}")
-    about = read_json(path.with_suffix(".json"))
-    if not isinstance(about, dict) or about.get("schema") != SCHEMA or "tokenizer_hash" not in about:
+    about = read_sealed(path.with_suffix(".json"))
+    if about.get("schema") != SCHEMA or "tokenizer_hash" not in about:
         raise UserError(f"{path.with_suffix('.json')} does not describe a train-attention; train it again")
     if sha256_file(path) != about.get("sha256"):
         raise UserError(f"{path} does not match its {path.with_suffix('.json').name}; restore it or train it again")

@@ -21,7 +21,7 @@ import numpy as np
 from ckl_bench.benchmarks.format import AttentionDocument, Document, Probe, StageRows, write_benchmark
 from ckl_bench.benchmarks.lama_sources import schematic_prompt
 from ckl_bench.errors import UserError
-from ckl_bench.files import read_json, refuse_existing, sha256_file, sha256_json
+from ckl_bench.files import read_sealed, refuse_existing, sha256_file, sha256_json
 from ckl_bench.progress import log
 
 from . import ingest
@@ -111,8 +111,8 @@ def build_from_dumps(
 
 def _already(out: Path, about: Mapping[str, Any]) -> dict[str, Any]:
     """The counts of a benchmark that this very build has made before; UserError where `out` is anything else."""
-    manifest = read_json(out / "manifest.json")
-    if not isinstance(manifest, dict) or {name: manifest.get(name) for name in about} != json.loads(json.dumps(about)):
+    manifest = read_sealed(out / "manifest.json")
+    if {name: manifest.get(name) for name in about} != json.loads(json.dumps(about)):
         raise UserError(f"{out} exists already, from other sources or settings; give another --out, or remove it first")
     log(f"{out} is there already, built from these sources with these settings")
     counts: dict[str, Any] = manifest["counts"]
