@@ -1,0 +1,103 @@
+"""Commands as child processes that start at once: a server imports the heavy libraries and forks a child for each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+SHIM = Path(__file__).with_name("faults.c")  # fails chosen system calls, once a child arms it
+PRELOADED = ["torch", "transformers", "peft", "datasets", "pandas", "duckdb", "ckl_bench.cli", "ckl_bench.output"]
+
+
+@dataclass(frozen=True)
+class Child:
+    """A command under way; its standard output and error go to files."""
+
+    process: BaseProcess
+    out: Path
+    err: Path
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.process.is_alive()
+
+    def send(self, number: int) -> None:
+        """Send a signal, if it is still there."""
+        if self.process.is_alive() and self.process.pid:
+            os.kill(self.process.pid, number)
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        """The exit code (negative: the signal that killed it), or None where it still runs after so many seconds."""
+        self.process.join(seconds)
+        return self.process.exitcode
+
+
+def _main(arguments: list[str], folder: str, out: str, err: str, before: Callable[[], Any] | None) -> None:
+    os.chdir(folder)
+    for path, number in ((out, 1), (err, 2)):
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(opened, number)
+        os.close(opened)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+    from ckl_bench.cli import main
+
+    if before:
+        before()
+    main(arguments)
+
+
+def start(arguments: Sequence[object], folder: Path, logs: Path, *, before: Callable[[], Any] | None = None) -> Child:
+    """Start `ckl-bench ARGUMENTS` in `folder`, its output in files under `logs` (which should lie outside of it).
+
+    `before` is a function, importable by name, that the child calls first.
+    """
+    _serve()
+    logs.mkdir(parents=True, exist_ok=True)
+    out, err = (Path(tempfile.mkstemp(prefix=f"{name}-", dir=logs)[1]) for name in ("out", "err"))
+    given = ([str(a) for a in arguments], str(folder), str(out), str(err), before)
+    process = get_context("forkserver").Process(target=_main, args=given)
+    process.start()
+    return Child(process, out, err)
+
+
+@cache
+def _serve() -> None:
+    """Start the server, with one thread a process and, where there is a compiler, the shim in front of the C library.
+
+    Environment variables hold for every child: set what children need before the first one starts.
+    """
+    from multiprocessing import forkserver
+
+    given = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    if library := shim():
+        given["LD_PRELOAD"] = str(library)
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
+    try:
+        get_context("forkserver").set_forkserver_preload(PRELOADED)
+        forkserver.ensure_running()
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@cache
+def shim() -> Path | None:
+    """The compiled shim; None where there is no C compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None or not SHIM.is_file():
+        return None
+    library = Path(tempfile.mkdtemp(prefix="ckl-bench-shim-")) / "faults.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(SHIM), "-ldl"], check=True)
+    return library
