@@ -1,10 +1,8 @@
-"""A run's state on disk: written whole, verified by hash when read; who is running it; and when to save."""
+"""A run's state on disk: written whole, verified by hash when read; and when to save."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-import platform
+import hashlib
 import shutil
 import signal
 import threading
@@ -45,8 +43,8 @@ class Store:
         write_bytes(self.folder / file, content)
         head = {"identity": self._identity, "file": file, "sha256": sha256_bytes(content), "tree": tree}
         write_json(self.folder / "state.json", head | {"tree_sha256": sha256_json(tree)})
-        for old in self.folder.glob("*.safetensors"):
-            if old.name != file:
+        for old in self.folder.iterdir():  # the state before, and what a killed process has left half-written
+            if old.name not in (file, "state.json"):
                 old.unlink(missing_ok=True)
 
     def load(self) -> Any | None:
@@ -94,26 +92,6 @@ def _unpack(tree: Any, tensors: dict[str, Tensor]) -> Any:
     return [_unpack(item, tensors) for item in value] if kind == "list" else value
 
 
-@contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock of a run; UserError with its holder where another process has it. A dead holder's lock is free."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            held = file.read().strip() or "another process"
-            raise UserError(f"{what} is running already, by {held}; wait for it, or stop it first") from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        file.flush()
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)  # while it is still held, so that nobody else's is taken away
-
-
 class Keeper:
     """Saves a run's state as it goes on: often, but for at most `SHARE` of the time; and when it is asked to stop.
 
@@ -158,6 +136,16 @@ class Keeper:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def sha256_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Hex SHA-256 of named tensors: their names, types, shapes and bytes."""
+    whole = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        plain = tensor.detach().cpu().contiguous()
+        whole.update(f"{name} {plain.dtype} {list(plain.shape)}\n".encode())
+        whole.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
 
 
 def random_state(device: str) -> dict[str, Tensor]:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +27,7 @@ from ckl_bench.cli_options import (
     spread,
 )
 from ckl_bench.cli_results import register
-from ckl_bench.errors import CklError, UserError
+from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory, printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,6 +48,7 @@ def run(
     batch_size: Annotated[int | None, typer.Option(help="Documents a step [benchmark's default].")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Give it several times for several runs [0].")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="method.field=value, as lora.r=64.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Tokens of a document at most; the rest of it is not read.")] = 512,
     limit: Annotated[int | None, typer.Option(help="Only the first N documents and probes: a try.")] = None,
     methods_dir: MethodsOption = None,
     device: DeviceOption = "auto",
@@ -57,7 +65,7 @@ def run(
     from ckl_bench.output import run_once, table_beside_committed
     from ckl_bench.run import RunRequest, plan_run
 
-    at_least_one(epochs=epochs, batch_size=batch_size, limit=limit)
+    at_least_one(epochs=epochs, batch_size=batch_size, max_tokens=max_tokens, limit=limit)
     if lr is not None and not 0 <= lr < float("inf"):
         raise UserError(f"--lr {lr}: expected a number that is not negative, such as 5e-4")
     require_writable(output)
@@ -71,6 +79,7 @@ def run(
                 epochs=epochs,
                 batch_size=batch_size,
                 learning_rate=lr,
+                max_tokens=max_tokens,
                 limit=limit,
                 settings=settings or [],
                 methods_dir=methods_dir,
@@ -82,13 +91,21 @@ def run(
     ]
     for warning in dict.fromkeys(warning for plan in plans for warning in plan.warnings):
         _say(f"note: {warning}")
-    records = []
+    records, problems = [], []
     for plan in plans:
-        found, was_there = run_once(output, plan, fresh=fresh)
+        try:
+            found, was_there = run_once(output, plan, fresh=fresh)
+        except CklError as error:
+            if len(plans) == 1:
+                raise
+            _say(f"seed {plan.spec.seed}: {error}")
+            problems.append(f"seed {plan.spec.seed}: {error}")
+            continue
         if was_there:
             _say(f"seed {plan.spec.seed} is done already ({output}/records/{found.run_id}.json); --fresh runs it again")
         records.append(found)
     failed = [record for record in records if record.status == "failed"]
+    problems += [f"seed {record.spec.seed}: {record.error}" for record in failed]
     if json:
         for record in records:
             sys.stdout.write(jsonl([sealed(record.model_dump())]))
@@ -97,8 +114,8 @@ def run(
         Console().print(table_beside_committed(output, done[0]))
         for record in done:
             _say(f"record: {output}/records/{record.run_id}.json")
-    if failed:
-        raise CklError(f"{len(failed)} of {len(records)} runs failed; seed {failed[0].spec.seed}: {failed[0].error}")
+    if problems:
+        raise CklError(f"{len(problems)} of {len(plans)} runs failed; {problems[0]}")
 
 
 def _say(message: str) -> None:
@@ -167,7 +184,7 @@ def check_method(
     for check in checks(what, methods_dir):
         mark, style = {True: ("ok  ", "green"), False: ("FAIL", "bold red"), None: ("-   ", "dim")}[check.passed]
         detail = f": {check.detail}" if check.detail else ""
-        console.print(Text.assemble((mark, style), f"  {check.name}", (detail, "dim")), soft_wrap=True)
+        console.print(Text.assemble((mark, style), f"  {check.name}", (printable(detail), "dim")), soft_wrap=True)
         failed += check.passed is False
     if failed:
         raise CklError(f"{what} fails {failed} check{'s' * (failed > 1)}; correct it and run the same command again")
@@ -213,7 +230,7 @@ def _list(columns: list[str], lines: list[list[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for line in lines:
-        table.add_row(*(Text(cell) for cell in line))
+        table.add_row(*(Text(printable(cell)) for cell in line))
     Console().print(table)
 
 
@@ -224,25 +241,49 @@ def main(arguments: list[str] | None = None) -> None:
     """The console script: one line and an exit code for every error (design, section 7)."""
     # Deprecations inside peft and transformers are theirs to mend, not the reader's of a table.
     warnings.filterwarnings("ignore", category=FutureWarning)
+    typed = sys.argv[1:] if arguments is None else arguments
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)
     try:
-        given = spread(sys.argv[1:] if arguments is None else arguments, ("--wikipedia", "--wikidata", "--page-props"))
+        given = spread(typed, ("--wikipedia", "--wikidata", "--page-props"))
         code: Any = app(args=given, standalone_mode=False)
+        if sys.stdout is not None:  # it was closed by whoever started this
+            sys.stdout.flush()  # a full disk is to be heard of here, not while Python shuts down
     except CklError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("interrupted; run the same command again to go on", 130)
+        _interrupted(typed)
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
     except Exception as error:
         # Typer's own usage errors (an unknown option, a value out of range), whichever click it is built on.
         message = getattr(error, "format_message", None)
-        if message is None:
-            raise
-        _fail(message() or "see ckl-bench --help", 2)
+        if message is not None:
+            _fail(message() or "see ckl-bench --help", 2)
+        if out_of_memory(error):
+            _fail(OUT_OF_MEMORY, 1)
+        if isinstance(error, OSError):
+            named = f" ({error.filename})" if error.filename else ""
+            _fail(f"{error.strerror or error}{named}; mend that, and run the same command again", 1)
+        raise
     else:
         if code == 130:  # typer has caught a Ctrl-C itself
-            _fail("interrupted; run the same command again to go on", 130)
+            _interrupted(typed)
         raise SystemExit(code if isinstance(code, int) else 0)
 
 
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt  # SIGTERM is a polite request to stop, as Ctrl-C is
+
+
+def _interrupted(typed: Sequence[str]) -> None:
+    again = shlex.join(["ckl-bench", *(word for word in typed if word != "--fresh")])
+    _fail(f"interrupted; run the same command again to go on: {again}", 130)
+
+
 def _fail(message: str, code: int) -> None:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    with suppress(OSError, ValueError, AttributeError):  # a closed or full stdout has nothing more to say
+        sys.stdout.flush()
+    print("error: " + printable(" ".join(message.split())), file=sys.stderr)
     raise SystemExit(code)

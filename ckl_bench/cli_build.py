@@ -34,14 +34,14 @@ def build_lama_ckl(
     """LAMA-ckl: a to-learn and a not-to-forget set, certified by pre-testing every fact on a model."""
     from ckl_bench.benchmarks.lama_ckl import build_from_lama, build_from_published
     from ckl_bench.environment import pick_device
-    from ckl_bench.files import refuse_existing
+    from ckl_bench.files import require_writable
 
     if (lama is None) == (published is None):
         raise UserError("give exactly one of --lama DIR (with --pretest-model) and --published DIR")
     if form not in ("descriptive", "schematic"):
         raise UserError(f"--form {form}: expected descriptive or schematic")
     at_least_one(to_learn=to_learn, not_to_forget=not_to_forget, epochs=epochs, batch_size=batch_size)
-    refuse_existing(out)
+    require_writable(out.absolute().parent)
     defaults = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr}
     if published is not None:
         counts = build_from_published(published, out, form=form, defaults=defaults)  # type: ignore[arg-type]

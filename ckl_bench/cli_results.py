@@ -23,7 +23,7 @@ def leaderboard(
 ) -> None:
     """Regenerate the CSV tables from the records."""
     from ckl_bench.files import leaderboards_dir
-    from ckl_bench.leaderboard import first_difference, write_tables
+    from ckl_bench.leaderboard import first_difference, tables_locked, write_tables
     from ckl_bench.records import read_records
 
     folder = output or leaderboards_dir()
@@ -39,8 +39,10 @@ def leaderboard(
             raise CklError(f"{difference}; run ckl-bench leaderboard to regenerate")
         typer.echo(f"{folder}: the tables agree with {len(records)} records")
     else:
-        for path in write_tables(folder, records):
-            typer.echo(f"{path}: from {len(records)} records")
+        with tables_locked(folder):
+            records = list(read_records(folder))
+            for path in write_tables(folder, records):
+                typer.echo(f"{path}: from {len(records)} records")
 
 
 def compare(

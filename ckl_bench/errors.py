@@ -18,6 +18,25 @@ class UserError(CklError):
     exit_code = 2
 
 
+OUT_OF_MEMORY = (
+    "out of memory; less is needed with a smaller --batch-size (in train-attention --set batch_size=N), a smaller "
+    "--max-tokens (--set max_tokens=N), qlora in place of lora (--set nf4=true), or a smaller --model"
+)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python's, that of torch on a CPU, or a GPU's."""
+    words = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError | OSError) and any(word in str(error).lower() for word in words)
+    )
+
+
+def printable(text: str) -> str:
+    """Text as a terminal may show it: control characters, which could move its cursor or more, as escapes."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
 def unknown(what: str, given: str, known: Iterable[str], hint: str = "") -> UserError:
     """The error for a name that does not exist: names the closest one, then all that do."""
     names = sorted(known)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import io
 import itertools
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
 from ckl_bench.errors import UserError
+from ckl_bench.locks import locked
 
 LARGEST_JSON = 512 << 20  # bytes; a record of thousands of probes has a few million
 LONGEST_LINE = 64 << 20
 CHECKSUM = "checksum"
-SEAL = "sha256.json"
 
 
 def data_dir() -> Path:
@@ -60,8 +61,8 @@ def sha256_json(value: object) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -71,23 +72,76 @@ def _sync_folder(folder: Path) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically and durably: temporary file beside it, fsync, replace, fsync of the folder.
 
-    Raises UserError where the folder cannot be written.
+    Raises UserError where it cannot be written; what was there before is then as it was.
     """
-    temporary = None
+    write_files({path: content})
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Write several files, each as `write_bytes` does; none gets its name before all have been written in full."""
+    path, held = Path(), {}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
+        for path, content in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held[path] = stream = _own(_temporary(path))
+            stream.truncate(0)
+            left = memoryview(content)
+            while left:
+                left = left[stream.write(left) :]
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+            os.fchmod(stream.fileno(), 0o644)
+        _rename(list(contents))
+        for folder in {path.parent for path in contents}:
+            _sync(folder)
     except OSError as error:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise UserError(f"cannot write {path}: {error.strerror or error}; choose a folder you may write to") from error
+        for unfinished in held:
+            _temporary(unfinished).unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; free space, or choose another folder"
+        ) from error
+    finally:
+        for stream in held.values():
+            with suppress(OSError):  # what it holds is on the disk by now, or given up
+                stream.close()
+
+
+def _rename(paths: Sequence[Path]) -> None:
+    """Give files their names, all or none: where one fails, those before it get their old content back."""
+    olds = {path: path.with_name(f".{path.name}.old") for path in paths[:-1] if path.exists()}
+    done: list[Path] = []
+    try:
+        for path, old in olds.items():
+            old.unlink(missing_ok=True)
+            os.link(path, old)
+        for path in paths:
+            os.replace(_temporary(path), path)
+            done.append(path)
+    except OSError:
+        for path in done:
+            if path in olds:
+                os.replace(olds[path], path)
+            else:
+                path.unlink(missing_ok=True)
+        raise
+    finally:
+        for old in olds.values():
+            old.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Where a file or folder is made. One name for each, so that what a killed process has left is used again."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def _own(temporary: Path) -> io.FileIO:
+    """A temporary file that no other process is writing: it waits for its turn."""
+    while True:
+        stream = io.FileIO(temporary, "ab")
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(stream.fileno()), os.stat(temporary)):
+                return stream
+        stream.close()  # it got its name meanwhile
 
 
 def write_text(path: Path, content: str) -> None:
@@ -97,7 +151,12 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write indented JSON atomically; numbers that JSON cannot hold (NaN, infinities) are refused."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: object) -> str:
+    """A value as `write_json` writes it."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def jsonl(rows: Iterable[object]) -> str:
@@ -183,23 +242,6 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise UserError(f"cannot read {path}: {error}") from error
 
 
-def seal_folder(folder: Path) -> None:
-    """Write down the hash of every file in a folder, for `is_sealed`."""
-    write_json(folder / SEAL, _hashes(folder))
-
-
-def is_sealed(folder: Path) -> bool:
-    """Whether a folder holds exactly the files that were there when it was sealed, unchanged."""
-    with suppress(UserError, OSError):
-        return bool(read_json(folder / SEAL) == _hashes(folder))
-    return False
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SEAL)
-    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
-
-
 def require_writable(folder: Path) -> None:
     """Make sure that `folder` can be made and written to, making nothing; UserError where it cannot."""
     place = folder.absolute()
@@ -221,17 +263,26 @@ def refuse_existing(target: Path) -> None:
 def new_folder(target: Path) -> Iterator[Path]:
     """A folder that appears at `target` whole or not at all: filled beside it, then renamed into place.
 
-    Raises UserError where `target` exists already or its parent cannot be written.
+    Two processes that make the same one take turns, and the second finds it there. Raises UserError where `target`
+    exists already or cannot be written.
     """
-    refuse_existing(target)
-    target.absolute().parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.absolute().parent))
-    try:
-        yield temporary
-        os.chmod(temporary, 0o755)
-        if target.exists():
-            target.rmdir()
-        os.replace(temporary, target)
-        _sync_folder(target.absolute().parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    temporary = _temporary(target.absolute())
+    with locked(target.absolute().with_name(f".{target.name}.making"), f"the making of {target}", wait=True):
+        refuse_existing(target)
+        shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+        try:
+            temporary.mkdir()
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _sync(file)
+            if target.exists():
+                target.rmdir()
+            os.replace(temporary, target)
+            _sync(target.absolute().parent)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {target}: {error.strerror or error}; free space, or choose another folder"
+            ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)

@@ -6,6 +6,7 @@ import io
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -13,7 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from ckl_bench.files import write_text
+from ckl_bench.files import write_files
+from ckl_bench.locks import locked
 from ckl_bench.markdown import markdown_table
 from ckl_bench.records import Record
 from ckl_bench.rows import (
@@ -124,8 +126,9 @@ def tables(records: Iterable[Record], folder: Path | None = None) -> dict[str, s
         measured = rows(done, kind)
         published = published_rows(folder, kind) if folder else []
         if measured:
-            texts[board.file] = _csv([*measured, *published], list(board.columns([*measured, *published])))
             texts[board.file.replace(".csv", ".md")] = markdown_table(kind, measured, published)
+            # Last, so that a CSV that names a run says that its twin does too.
+            texts[board.file] = _csv([*measured, *published], list(board.columns([*measured, *published])))
     return texts
 
 
@@ -145,13 +148,16 @@ def _number(value: Any) -> str:
     return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.3g}"
 
 
+def tables_locked(folder: Path) -> AbstractContextManager[None]:
+    """One process at a time reads all records of a folder and writes its tables; the others wait for their turn."""
+    return locked(folder / ".tables.lock", f"the writing of tables in {folder}", wait=True)
+
+
 def write_tables(folder: Path, records: Iterable[Record]) -> list[Path]:
     """Write every table of the records into `folder`; returns the files."""
-    paths = []
-    for name, text in tables(records, folder).items():
-        write_text(folder / name, text)
-        paths.append(folder / name)
-    return paths
+    contents = {folder / name: text.encode() for name, text in tables(records, folder).items()}
+    write_files(contents)
+    return sorted(contents)
 
 
 def first_difference(folder: Path, records: Iterable[Record]) -> str | None:

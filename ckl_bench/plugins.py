@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ckl_bench.errors import UserError, unknown
+from ckl_bench.files import sha256_file, sha256_json
 from ckl_bench.method import HOOKS, Method
 
 GROUP = "ckl_bench.methods"
@@ -117,16 +118,35 @@ def _import(origin: Origin) -> ModuleType:
         ) from error
 
 
+def plugin_hash(name: str, methods_dir: Path | None = None) -> str | None:
+    """SHA-256 of a method's source, all files of a package; None for a built-in one, which the commit identifies.
+
+    Raises UserError as `load_method` does.
+    """
+    origin = _origin(name, methods_dir)
+    if origin.module and origin.module.startswith("ckl_bench_methods."):
+        return None
+    if origin.file.name != "__init__.py":
+        return sha256_file(origin.file)
+    folder = origin.file.parent
+    return sha256_json({str(file.relative_to(folder)): sha256_file(file) for file in folder.rglob("*.py")})
+
+
+def _origin(name: str, methods_dir: Path | None) -> Origin:
+    known, name = origins(methods_dir), canonical(name)
+    if name not in known:
+        raise unknown("method", name, known)
+    return known[name]
+
+
 def load_method(name: str, methods_dir: Path | None = None) -> type[Method]:
     """Import the named method and return its class.
 
     Raises UserError for an unknown name, for a file that cannot be imported, and for one that does not define exactly
     one method as a frozen dataclass.
     """
-    known, name = origins(methods_dir), canonical(name)
-    if name not in known:
-        raise unknown("method", name, known)
-    module = _import(known[name])
+    origin = _origin(name, methods_dir)
+    module = _import(origin)
     classes = [
         item
         for item in vars(module).values()
@@ -134,10 +154,10 @@ def load_method(name: str, methods_dir: Path | None = None) -> type[Method]:
     ]
     if len(classes) != 1:
         raise UserError(
-            f"{known[name].file} defines {len(classes)} methods, expected one subclass of ckl_bench.method.Method"
+            f"{origin.file} defines {len(classes)} methods, expected one subclass of ckl_bench.method.Method"
         )
     method = classes[0]
     params = vars(method).get("__dataclass_params__")  # its own, not the one it inherits
     if params is None or not params.frozen:
-        raise UserError(f"{known[name].file}: put @dataclass(frozen=True, kw_only=True) on {method.__name__}")
+        raise UserError(f"{origin.file}: put @dataclass(frozen=True, kw_only=True) on {method.__name__}")
     return method

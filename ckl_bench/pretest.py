@@ -9,10 +9,7 @@ from torch import nn
 from ckl_bench.benchmarks.format import Probe
 from ckl_bench.benchmarks.lama_ckl import Pretest
 from ckl_bench.models import BaseModel, find_model
-from ckl_bench.progress import bar
 from ckl_bench.score import score_probes
-
-SLICE = 256  # probes between two movements of the progress bar
 
 
 def pretest_models(names: Sequence[str], device: str) -> dict[str, tuple[str, Pretest]]:
@@ -27,12 +24,6 @@ def _scorer(base: BaseModel) -> Pretest:
     def scorer(probes: Sequence[Probe]) -> list[float]:
         if not loaded:
             loaded.append(base.load())
-        accuracies: list[float] = []
-        with bar(f"pre-testing {base.name}", len(probes), "probes") as advance:
-            for start in range(0, len(probes), SLICE):
-                part = probes[start : start + SLICE]
-                accuracies += [s.accuracy for s in score_probes(loaded[0], base.tokenizer, part)]
-                advance(len(part))
-        return accuracies
+        return [found.accuracy for found in score_probes(loaded[0], base.tokenizer, probes)]
 
     return scorer

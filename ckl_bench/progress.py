@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from ckl_bench.errors import printable
+
 Advance = Callable[[int], None]
 
 
@@ -22,7 +24,7 @@ class _Rate(ProgressColumn):
 
 def log(message: str) -> None:
     """Print one line of progress to stderr."""
-    Console(stderr=True, highlight=False).print(message, markup=False, soft_wrap=True)
+    Console(stderr=True, highlight=False).print(printable(message), markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -39,7 +41,7 @@ def bar(description: str, total: int, unit: str) -> Iterator[Advance]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(description, total=total, unit=unit)
+        task = progress.add_task(printable(description), total=total, unit=unit)
         yield lambda amount: progress.advance(task, amount)
 
 

@@ -202,6 +202,8 @@ class Record(_Model):
     """Scores of the base model on the probe sets of every stage after the first (the first's are its epoch 0)."""
     stages: list[StageScores] = []
     """Scores, stage by stage."""
+    weights_sha256: str = ""
+    """Hash of the trained parameters as the run left them: equal ones are equal to the last bit."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Record:

@@ -108,6 +108,10 @@ def agreement(then: Record, now: Record) -> Agreement:
             wrong += not fits
             verdict = "equal" if equal else f"within {low:.4f} to {high:.4f}" if fits else "DIFFERS"
             lines.append(f"{place} {measure}: {old:.6f} and {new:.6f}: {verdict}")
+    if same and then.weights_sha256 and now.weights_sha256:
+        equal = then.weights_sha256 == now.weights_sha256
+        wrong += not equal
+        lines.append(f"trained weights: {'equal' if equal else 'DIFFERS'}")
     rule = "to the last bit" if same else "within the interval over probes (another machine, versions or threads)"
     if wrong:
         return Agreement(lines=lines, agrees=False, summary=f"{wrong} of {len(lines)} numbers do not agree {rule}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.checkpoint import Keeper, Store
 from ckl_bench.environment import environment
-from ckl_bench.errors import CklError, UserError
+from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.files import sha256_file
 from ckl_bench.method import RunTarget
 from ckl_bench.models import find_model
@@ -68,7 +68,7 @@ def plan_run(request: RunRequest) -> Plan:
         learning_rate=next(rate for rate in rates if rate is not None),
         max_tokens=request.max_tokens,
         limit=request.limit,
-        inputs={name: sha256_file(path) for name, path in inputs.items()},
+        inputs={name: sha256_file(path) for name, path in inputs.items()} | dict(stack.plugins),
     )
     certified = [m.get("revision") for m in benchmark.manifest.get("pretest_models", [])]
     warnings = []
@@ -95,7 +95,10 @@ def execute(plan: Plan, store: Store | None = None) -> Record:
     except UserError:
         raise
     except Exception as error:  # a plugin's hooks run in there, and may raise anything
-        reason = str(error) if isinstance(error, CklError) else f"{type(error).__name__}: {error} {_place(error)}"
+        if out_of_memory(error):
+            reason = OUT_OF_MEMORY
+        else:
+            reason = str(error) if isinstance(error, CklError) else f"{type(error).__name__}: {error} {_place(error)}"
         return Record(run_id=plan.spec.run_id, status="failed", error=reason, spec=plan.spec, environment=surroundings)
     return Record(
         run_id=plan.spec.run_id,
@@ -105,6 +108,7 @@ def execute(plan: Plan, store: Store | None = None) -> Record:
         cost=done.cost,
         before=done.before,
         stages=done.stages,
+        weights_sha256=done.weights_sha256,
     )
 
 

@@ -9,16 +9,20 @@ from typing import Any
 
 from ckl_bench.errors import UserError, unknown
 from ckl_bench.method import HOOKS, SUMMED, Method, RunTarget, hooks_of
-from ckl_bench.plugins import canonical, load_method
+from ckl_bench.plugins import canonical, load_method, plugin_hash
 from ckl_bench.records import Preparation
 from ckl_bench.settings import split_setting, typed_settings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stack:
-    """Methods that learn together, in canonical order; `parts` maps each name to its configured method."""
+    """Methods that learn together, in canonical order; `parts` maps each name to its configured method.
+
+    `plugins` maps `method:NAME` to the hash of the source of every part that is not built in.
+    """
 
     parts: Mapping[str, Method]
+    plugins: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -122,4 +126,5 @@ def make_stack(expression: str, settings: Sequence[str] = (), methods_dir: Path 
         name: classes[name](**typed_settings(classes[name], parsed[name], f"{name}."))
         for name in sorted(classes, key=place)
     }
-    return Stack(parts=parts)
+    hashes = {f"method:{name}": plugin_hash(name, methods_dir) for name in parts}
+    return Stack(parts=parts, plugins={name: found for name, found in hashes.items() if found})

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from ckl_bench.benchmarks.format import Benchmark, Probe, Stage
-from ckl_bench.checkpoint import Keeper, random_state, set_random_state
+from ckl_bench.checkpoint import Keeper, random_state, set_random_state, sha256_tensors
 from ckl_bench.encode import Batch, EncodedDocument, Tokenizer, batches, encode_documents
 from ckl_bench.environment import peak_memory
-from ckl_bench.errors import CklError
+from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.method import Penalty, Scoring, StageContext, Weigh
 from ckl_bench.models import BaseModel, share_trunk
 from ckl_bench.progress import Advance, Clock, bar, log
@@ -51,6 +51,7 @@ class Learned:
     cost: Cost
     before: dict[str, Scores]
     stages: list[StageScores]
+    weights_sha256: str
 
 
 def learn_stages(plan: Plan, keeper: Keeper) -> Learned:
@@ -110,7 +111,9 @@ class _Run:
                     earlier={names[i]: self.score(self.probes[i]) for i in range(index)},
                 )
             )
-        return Learned(cost=self.cost(), before=self.before, stages=self.scored)
+        return Learned(
+            cost=self.cost(), before=self.before, stages=self.scored, weights_sha256=sha256_tensors(self.trained)
+        )
 
     def take_up(self, saved: dict[str, Any]) -> None:
         """Put back what was measured before the run was stopped."""
@@ -198,8 +201,14 @@ class _Run:
         try:
             after = partial(self.keeper.after_step, state)
             train_epoch(self.model, stream, optimizer, weigh, penalties, advance, progress, after)
+        except UserError:
+            raise  # the state could not be saved: no fault of the run's, which can go on
         except CklError as error:
             raise CklError(f"{where}: {error}") from error
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            raise CklError(f"{where}, step {progress.steps + 1}: {OUT_OF_MEMORY}") from error
         seconds = time.perf_counter() - start - (self.clock.seconds.get("weigh", 0.0) - before)
         self.clock.seconds["train"] = self.clock.seconds.get("train", 0.0) + seconds
 

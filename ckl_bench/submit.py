@@ -9,7 +9,7 @@ from pathlib import Path
 from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.catalogue import BENCHMARKS
 from ckl_bench.errors import UserError, unknown
-from ckl_bench.leaderboard import write_tables
+from ckl_bench.leaderboard import tables_locked, write_tables
 from ckl_bench.records import Record, SetScores, read_record, read_records, write_record
 from ckl_bench.reproduce import request_of
 from ckl_bench.run import plan_run
@@ -31,7 +31,8 @@ def submit(paths: Sequence[Path], folder: Path, methods_dir: Path | None = None)
             raise UserError(f"{path} cannot be submitted: {other} is another run of the same spec; remove one of them")
         records.append(record)
     written = [write_record(folder, record) for record in records]
-    return [*written, *write_tables(folder, read_records(folder))]
+    with tables_locked(folder):
+        return [*written, *write_tables(folder, read_records(folder))]
 
 
 def refuse(record: Record, methods_dir: Path | None = None) -> str | None:

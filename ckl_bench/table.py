@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from ckl_bench.errors import printable
 from ckl_bench.rows import Row
 
 Column = tuple[str, Callable[[Row], str]]
@@ -42,7 +43,7 @@ def month_columns(rows: Sequence[Row]) -> list[Column]:
             parts = [row.get(f"{month}_{part}_nll") for part in ("changed", "unchanged")]
             return "/".join("-" if part is None else f"{part:.2f}" for part in parts)
 
-        columns.append((month.replace("-", "-\n"), cell))
+        columns.append((printable(month).replace("-", "-\n"), cell))
     return [
         *columns,
         ("avg\nNLL", lambda row: _pair(row, "avg_nll")),
@@ -58,7 +59,7 @@ def _broken(label: str, width: int = 20) -> str:
         if lines[-1] and len(lines[-1]) + len(part) > width:
             lines.append("  ")
         lines[-1] += part
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) -> Table:
@@ -67,7 +68,7 @@ def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) 
     lama = kind == "lama-ckl"
     note = "" if lama else " · months: NLL changed/unchanged"
     table = Table(
-        title=Text(f"{first['benchmark']} · {first['model']}"),
+        title=Text(printable(f"{first['benchmark']} · {first['model']}")),
         caption=Text(f"> this output, the rest is committed · ± over n seeds{note}"),
         title_justify="left",
         caption_justify="left",

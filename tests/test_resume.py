@@ -18,8 +18,9 @@ import pytest
 import torch
 from conftest import Command
 
-from ckl_bench.checkpoint import Keeper, Store, locked
+from ckl_bench.checkpoint import Keeper, Store
 from ckl_bench.errors import UserError
+from ckl_bench.locks import locked
 from ckl_bench.plugins import origins
 
 PAPER = ["taalm+kadapter", "taalm+mixreview", "taalm+recadam", "taalm+kadapter+mixreview+recadam"]
@@ -158,7 +159,7 @@ def test_a_state_survives_as_it_is(tmp_path: Path) -> None:
 
 def test_a_run_in_progress_is_locked_and_a_dead_ones_lock_is_free(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from ckl_bench.checkpoint import locked\n"
+        "import sys, time; from pathlib import Path; from ckl_bench.locks import locked\n"
         "with locked(Path(sys.argv[1]), 'it'):\n    print('held', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "x.lock")]

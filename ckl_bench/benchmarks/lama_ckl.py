@@ -13,13 +13,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ckl_bench.benchmarks.building import building, built
 from ckl_bench.benchmarks.format import AttentionDocument, Document, Probe, Stage, write_benchmark
 from ckl_bench.benchmarks.lama_sources import FORMS, Candidate, Form, read_lama, read_published
+from ckl_bench.checkpoint import Keeper, Store
 from ckl_bench.errors import UserError
-from ckl_bench.files import sha256_file
+from ckl_bench.files import sha256_file, sha256_json
+from ckl_bench.progress import bar, log
 
 CAPS = {"to_learn": {"P530": 130}, "attention": {"P530": 350}}
 DEFAULTS: Mapping[str, float] = {"epochs": 30, "batch_size": 64, "learning_rate": 1e-4}  # the paper's
+VERSION = 1  # of saved pre-tests: another one starts anew
+SLICE = 64  # prompts between two chances to save
 Split = Literal["to_learn", "not_to_forget", "attention"]
 Pretest = Callable[[Sequence[Probe]], Sequence[float]]
 
@@ -143,14 +148,25 @@ def write_selection(target: Path, selection: Selection, *, form: Form, about: Ma
     )
 
 
-def pretest(candidates: Sequence[Candidate], models: Mapping[str, Pretest]) -> list[Candidate]:
-    """Every candidate with its accuracy by each model on both forms."""
-    table: dict[Form, list[list[float]]] = {form: [[] for _ in candidates] for form in FORMS}
-    for scorer in models.values():
+def pretest(candidates: Sequence[Candidate], models: Mapping[str, Pretest], keeper: Keeper) -> list[Candidate]:
+    """Every candidate with its accuracy by each model on both forms, going on from what `keeper` holds."""
+    table: dict[str, list[float]] = keeper.load() or {}
+    if table:
+        log(f"going on behind {sum(map(len, table.values())):,} pre-tested prompts")
+    for name, scorer in models.items():
         for form in FORMS:
-            for row, score in zip(table[form], scorer([_probe(c, form) for c in candidates]), strict=True):
-                row.append(float(score))
-    return [replace(c, scores={form: tuple(table[form][i]) for form in FORMS}) for i, c in enumerate(candidates)]
+            scores = table.setdefault(f"{form} {name}", [])
+            with bar(f"pre-testing {name}, {form}", len(candidates), "probes") as advance:
+                advance(len(scores))
+                while len(scores) < len(candidates):
+                    part = candidates[len(scores) : len(scores) + SLICE]
+                    scores += map(float, scorer([_probe(c, form) for c in part]))
+                    advance(len(part))
+                    keeper.after_step(lambda: table)
+    return [
+        replace(c, scores={form: tuple(table[f"{form} {name}"][i] for name in models) for form in FORMS})
+        for i, c in enumerate(candidates)
+    ]
 
 
 def build_from_lama(
@@ -171,20 +187,30 @@ def build_from_lama(
     facts that are in no set, by reason. Raises UserError as its parts do.
     """
     candidates, refused = read_lama(lama)
-    tested = pretest(candidates, {name: scorer for name, (_, scorer) in models.items()})
-    selection = select(tested, to_learn=to_learn, not_to_forget=not_to_forget, seed=seed, form=form)
-    counts = _counts(len(candidates) + sum(refused.values()), selection, refused)
     names = ["relations.jsonl", *sorted(f"TREx/{file.name}" for file in (lama / "TREx").glob("P*.jsonl"))]
     arguments = {"to_learn": to_learn, "not_to_forget": not_to_forget, "seed": seed, "form": form}
-    about = {
+    sources = [{"file": name, "sha256": sha256_file(lama / name), "licence": licence} for name in names]
+    revisions = [{"name": name, "revision": revision} for name, (revision, _) in models.items()]
+    about: dict[str, Any] = {
         "builder": {"command": "build lama-ckl --lama", "arguments": arguments},
-        "sources": [{"file": name, "sha256": sha256_file(lama / name), "licence": licence} for name in names],
-        "pretest_models": [{"name": name, "revision": revision} for name, (revision, _) in models.items()],
-        "counts": counts,
+        "sources": sources,
+        "pretest_models": revisions,
         "defaults": dict(defaults),
     }
-    write_selection(out, selection, form=form, about=about, name=out.name)
-    return counts | {"left_out": dict(sorted(left_out(tested, selection, form).items()))}
+    # What pre-testing found depends on sources and models alone: another size of the sets can take it up too.
+    store = Store(out.with_name(f"{out.name}.work"), sha256_json([VERSION, sources, revisions]))
+    with building(out):
+        counts = built(out, about)
+        if counts is None:
+            keeper = Keeper(store)
+            with keeper.listening():
+                tested = pretest(candidates, {name: scorer for name, (_, scorer) in models.items()}, keeper)
+            selection = select(tested, to_learn=to_learn, not_to_forget=not_to_forget, seed=seed, form=form)
+            counts = _counts(len(candidates) + sum(refused.values()), selection, refused)
+            write_selection(out, selection, form=form, about={**about, "counts": counts}, name=out.name)
+            counts = counts | {"left_out": dict(sorted(left_out(tested, selection, form).items()))}
+        store.remove()
+    return counts
 
 
 def build_from_published(
@@ -204,7 +230,7 @@ def build_from_published(
         to_learn=rows[names[0]], not_to_forget=rows[names[1]], attention=rows.get(names[2], []), rehearsal=[]
     )
     counts = _counts(sum(map(len, rows.values())), selection, Counter())
-    about = {
+    about: dict[str, Any] = {
         "builder": {"command": "build lama-ckl --published", "arguments": {"form": form}},
         "sources": [
             {"file": name, "sha256": sha256_file(published / name), "licence": "CC-BY-NC-4.0"} for name in present
@@ -213,7 +239,9 @@ def build_from_published(
         "counts": counts,
         "defaults": dict(defaults),
     }
-    write_selection(out, selection, form=form, about=about, name=out.name)
+    with building(out):
+        if built(out, about) is None:
+            write_selection(out, selection, form=form, about=about, name=out.name)
     return counts
 
 

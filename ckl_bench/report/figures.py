@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ckl_bench.files import write_bytes
 from ckl_bench.metrics import temporalwiki
 from ckl_bench.records import Record
 
@@ -175,6 +176,9 @@ def save(figure: Any, path: Path) -> Iterator[Path]:
     figure.patch.set(alpha=1, facecolor="white")
     for kind in ("png", "svg"):
         target = path.with_suffix(f".{kind}")
-        figure.savefig(target, dpi=200, metadata={"Date": None} if kind == "svg" else {"Software": None})
+        drawn = io.BytesIO()
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(drawn, format=kind, dpi=200, metadata=metadata)
+        write_bytes(target, drawn.getvalue())
         yield target
     plt.close(figure)

@@ -6,6 +6,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ckl_bench.errors import printable
 from ckl_bench.records import Record, StageScores, TokenWeights
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -21,9 +22,10 @@ def bars(values: list[float], low: float = 0.0, high: float = 1.0) -> str:
 def show(record: Record) -> RenderableType:
     """What a run measured, stage by stage."""
     spec = record.spec
-    head = Text(f"{spec.method} on {spec.benchmark} with {spec.model}, seed {spec.seed} ({record.run_id})", "bold")
+    title = f"{spec.method} on {spec.benchmark} with {spec.model}, seed {spec.seed} ({record.run_id})"
+    head = Text(printable(title), "bold")
     if record.status == "failed":
-        return Group(head, Text(f"failed: {record.error}", "red"))
+        return Group(head, Text(printable(f"failed: {record.error}"), "red"))
     parts: list[RenderableType] = [head]
     for stage in record.stages:
         parts += [_curves(stage), *(_weights(shown) for shown in stage.token_weights)]
@@ -31,24 +33,24 @@ def show(record: Record) -> RenderableType:
 
 
 def _curves(stage: StageScores) -> Table:
-    table = Table(box=None, pad_edge=False, title=Text(f"stage {stage.name}"), title_justify="left")
+    table = Table(box=None, pad_edge=False, title=Text(printable(f"stage {stage.name}")), title_justify="left")
     for name in ("set", "measure", "epochs 0 to " + str(len(stage.epochs) - 1), "first", "last"):
         table.add_column(name)
     for name in stage.probe_ids:
         for measure in ("accuracy", "nll"):
             values = [getattr(epoch.sets[name], measure) for epoch in stage.epochs]
             scale = (0.0, 1.0) if measure == "accuracy" else (min(values), max(values))
-            table.add_row(name, measure, bars(values, *scale), f"{values[0]:.3f}", f"{values[-1]:.3f}")
+            table.add_row(Text(printable(name)), measure, bars(values, *scale), f"{values[0]:.3f}", f"{values[-1]:.3f}")
     return table
 
 
 def _weights(shown: TokenWeights) -> Text:
     """A document whose tokens are shaded by their weight, the largest in full."""
     most = max(shown.weights, default=0.0) or 1.0
-    text = Text(f"{shown.document}\n", "dim")
+    text = Text(printable(f"{shown.document}\n"), "dim")
     for token, weight in zip(shown.tokens, [0.0, *shown.weights], strict=True):
         shade = _SHADES[round(weight / most * (len(_SHADES) - 1))]
-        text.append(token, f"black on {shade}" if weight else "")
+        text.append(printable(token), f"black on {shade}" if weight else "")
     return text.append("\n")
 
 

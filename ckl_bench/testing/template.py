@@ -6,7 +6,7 @@ import keyword
 from pathlib import Path
 
 from ckl_bench.errors import UserError
-from ckl_bench.files import write_text
+from ckl_bench.files import write_files
 from ckl_bench.plugins import canonical, origins
 
 _METHOD = '''"""TITLE: one line that says what it does; `ckl-bench methods` shows it."""
@@ -63,8 +63,10 @@ def write_method(name: str, folder: Path) -> tuple[Path, Path]:
         if path.exists():
             raise UserError(f"{path} exists already; choose another name")
     words = {"CLASS": "".join(part.title() for part in module.split("_")), "TITLE": module.replace("_", " ").title()}
+    contents = {}
     for path, text in ((method, _METHOD), (test, _TEST)):
         for word, value in (*words.items(), ("NAME", canonical(module)), ("FILE", module)):
             text = text.replace(word, value)
-        write_text(path, text)
+        contents[path] = text.encode()
+    write_files(contents)
     return method, test

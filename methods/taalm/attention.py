@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ckl_bench.errors import UserError
-from ckl_bench.files import read_sealed, sealed, sha256_file, write_bytes, write_json
+from ckl_bench.files import json_text, read_sealed, sealed, sha256_bytes, sha256_file, write_files
 
 SCHEMA = 1
 Scale = Literal["max", "plain"]
@@ -73,8 +73,9 @@ def save_attention(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str
     """Write φ as safetensors (half precision, LoRA and head only) with a JSON of the same name beside it."""
     from safetensors.torch import save
 
-    write_bytes(path, save({n: t.detach().to("cpu", torch.float16).contiguous() for n, t in tensors.items()}))
-    write_json(path.with_suffix(".json"), sealed({"schema": SCHEMA, **about, "sha256": sha256_file(path)}))
+    content = save({n: t.detach().to("cpu", torch.float16).contiguous() for n, t in tensors.items()})
+    beside = sealed({"schema": SCHEMA, **about, "sha256": sha256_bytes(content)})
+    write_files({path: content, path.with_suffix(".json"): json_text(beside).encode()})
 
 
 def read_about(path: Path) -> dict[str, Any]:

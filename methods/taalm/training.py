@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from ckl_bench.benchmarks.format import AttentionDocument, Benchmark
-from ckl_bench.checkpoint import Keeper, Store, locked
+from ckl_bench.checkpoint import Keeper, Store
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.files import sha256_json
+from ckl_bench.locks import locked
 from ckl_bench.models import BaseModel, share_trunk
 from ckl_bench.progress import bar, log
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
 
+from ckl_bench.benchmarks.building import building, built
 from ckl_bench.benchmarks.format import AttentionDocument, Document, Probe, StageRows, write_benchmark
 from ckl_bench.benchmarks.lama_sources import schematic_prompt
-from ckl_bench.errors import UserError
-from ckl_bench.files import read_sealed, refuse_existing, sha256_file, sha256_json
+from ckl_bench.errors import CklError, UserError
+from ckl_bench.files import sha256_file, sha256_json
 from ckl_bench.progress import log
 
 from . import ingest
@@ -29,9 +27,10 @@ from .facts import candidates, changed_pages, connect, diff_texts
 from .select import Caps, Chosen, Key, choose, fact, key
 from .shards import Row, batches, counts_of
 from .texts import chunks, refuse_text
+from .workers import workers
 
 DEFAULTS: Mapping[str, float] = {"epochs": 1, "batch_size": 64, "learning_rate": 1e-4}
-VERSION = 1  # of the intermediate files: another one starts anew
+VERSION = 2  # of the intermediate files: another one starts anew
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +78,6 @@ def build_from_dumps(
     pairs = len(sources.wikipedia) - 1
     _check(sources, pairs, attention_months)
     training = attention_months if attention_months is not None else int(pairs > 1)
-    if not (out / "manifest.json").is_file():
-        refuse_existing(out)
     log("hashing the sources ...")
     sums = [{"file": path.name, "sha256": sha256_file(path), "licence": sources.licence} for path in sources.files]
     about = {
@@ -89,33 +86,28 @@ def build_from_dumps(
         "defaults": dict(defaults),
     }
     parent = work or out.with_name(f"{out.name}.work")
-    if (out / "manifest.json").is_file():
-        counts = _already(out, about)
-        shutil.rmtree(parent, ignore_errors=True)  # left where a build was stopped at its very end
-        return counts
     folder = parent / sha256_json([VERSION, sources.wiki, sums])[:12]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-            months = _months(sources, folder, pool, memory_mb)
-        counts = _write(months, training, folder, out, caps, about, memory_mb)
-    except duckdb.OutOfMemoryException as error:
-        raise UserError(
-            f"--memory {memory_mb} is too little for the joins; give more, and the build goes on"
-        ) from error
-    shutil.rmtree(folder, ignore_errors=True)
-    if work is None:
-        shutil.rmtree(parent, ignore_errors=True)
-    return counts
-
-
-def _already(out: Path, about: Mapping[str, Any]) -> dict[str, Any]:
-    """The counts of a benchmark that this very build has made before; UserError where `out` is anything else."""
-    manifest = read_sealed(out / "manifest.json")
-    if {name: manifest.get(name) for name in about} != json.loads(json.dumps(about)):
-        raise UserError(f"{out} exists already, from other sources or settings; give another --out, or remove it first")
-    log(f"{out} is there already, built from these sources with these settings")
-    counts: dict[str, Any] = manifest["counts"]
+    with building(out):
+        counts = built(out, about)
+        if counts is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                with workers() as pool:
+                    months = _months(sources, folder, pool, memory_mb)
+                counts = _write(months, training, folder, out, caps, about, memory_mb)
+            except duckdb.OutOfMemoryException as error:
+                raise UserError(
+                    f"--memory {memory_mb} is too little for the joins; give more, and the build goes on"
+                ) from error
+            except duckdb.Error as error:
+                raise CklError(f"the joins failed ({error}); mend that, and run the same command again") from error
+            except BrokenExecutor as error:
+                raise CklError(
+                    "a worker process was killed, perhaps for want of memory; run the same command again to go on"
+                ) from error
+        shutil.rmtree(folder, ignore_errors=True)
+        if work is None:
+            shutil.rmtree(parent, ignore_errors=True)
     return counts
 
 

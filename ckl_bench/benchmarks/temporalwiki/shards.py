@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ckl_bench.errors import UserError
-from ckl_bench.files import write_bytes
+from ckl_bench.files import read_json, sha256_file, write_json
+from ckl_bench.progress import log
 
 Row = dict[str, Any]
 Unit = tuple[list[Row], Mapping[str, int]]  # rows, and counts of what was seen and done
 _ROWS = 20_000  # rows a shard, about
 _GROUP = 8 << 20  # characters held in memory, about, before they are written
 _COUNTS = b"counts"
+_HASH = 32  # hex digits of a shard's SHA-256 that stand in its name
 
 
 def run_step(folder: Path, schema: pa.Schema, units: Callable[[int], Iterator[Unit]], rows: int = _ROWS) -> Path:
@@ -26,10 +29,10 @@ def run_step(folder: Path, schema: pa.Schema, units: Callable[[int], Iterator[Un
 
     Units must come in the same order every time. Counts travel in the shards, so that they too survive a stop.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    start = _whole(folder)
     if (folder / "done").exists():
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    start = max((int(path.stem.split("-")[2]) for path in _shards(folder)), default=0)
     shard = _Shard(folder, schema, start)
     for number, (own, seen) in enumerate(units(start), start + 1):
         shard.add(own, seen, number)
@@ -38,8 +41,27 @@ def run_step(folder: Path, schema: pa.Schema, units: Callable[[int], Iterator[Un
             shard = _Shard(folder, schema, number)
     if shard.counts or not _shards(folder):
         shard.close()
-    write_bytes(folder / "done", b"")
+    write_json(folder / "done", [path.name for path in _shards(folder)])
     return folder
+
+
+def _whole(folder: Path) -> int:
+    """The number of units in the shards that are as they were written, one behind the other; the rest is removed."""
+    start, damaged = 0, False
+    for path in _shards(folder):
+        first, last, sha256 = path.stem.split("-")[1:]
+        damaged = damaged or int(first) != start or sha256_file(path)[:_HASH] != sha256
+        if damaged:
+            log(f"{path} is damaged, or follows one that is: it is made again")
+            path.unlink()
+        else:
+            start = int(last)
+    listed = folder / "done"
+    with suppress(UserError):
+        if listed.exists() and read_json(listed) == [path.name for path in _shards(folder)]:
+            return start
+    listed.unlink(missing_ok=True)
+    return start
 
 
 class _Shard:
@@ -81,7 +103,8 @@ class _Shard:
             self._writer.close()
             with open(self._temporary, "rb") as file:
                 os.fsync(file.fileno())
-            os.replace(self._temporary, self._folder / f"part-{self._first:09d}-{self._last:09d}.parquet")
+            sha256 = sha256_file(self._temporary)[:_HASH]
+            os.replace(self._temporary, self._folder / f"part-{self._first:09d}-{self._last:09d}-{sha256}.parquet")
         except OSError as error:
             raise self._failed(error) from error
 

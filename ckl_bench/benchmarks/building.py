@@ -1,0 +1,35 @@
+"""A build is made once: a stopped one goes on, a finished one is found again, two of one kind do not meet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from ckl_bench.errors import UserError
+from ckl_bench.files import read_sealed, refuse_existing
+from ckl_bench.locks import locked
+from ckl_bench.progress import log
+
+
+def building(out: Path) -> AbstractContextManager[None]:
+    """Hold the lock of a benchmark directory that is being built; UserError where another process builds it."""
+    return locked(out.absolute().with_name(f".{out.name}.lock"), f"the build of {out}")
+
+
+def built(out: Path, about: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The counts of a benchmark that this very build (`about`, its manifest's entries) has made; None where none is.
+
+    Raises UserError where `out` is anything else.
+    """
+    if not (out / "manifest.json").is_file():
+        refuse_existing(out)
+        return None
+    manifest = read_sealed(out / "manifest.json")
+    if {name: manifest.get(name) for name in about} != json.loads(json.dumps(about)):
+        raise UserError(f"{out} exists already, from other sources or settings; give another --out, or remove it first")
+    log(f"{out} is there already, built from these sources with these settings")
+    counts: dict[str, Any] = manifest["counts"]
+    return counts
