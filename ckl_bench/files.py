@@ -69,6 +69,11 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def unwritable(path: Path, error: OSError) -> UserError:
+    """What to say where a file or folder could not be written."""
+    return UserError(f"cannot write {path}: {error.strerror or error}; free space, or choose another folder")
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically and durably: temporary file beside it, fsync, replace, fsync of the folder.
 
@@ -96,9 +101,7 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     except OSError as error:
         for unfinished in held:
             _temporary(unfinished).unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; free space, or choose another folder"
-        ) from error
+        raise unwritable(path, error) from error
     finally:
         for stream in held.values():
             with suppress(OSError):  # what it holds is on the disk by now, or given up
@@ -112,7 +115,10 @@ def _rename(paths: Sequence[Path]) -> None:
     try:
         for path, old in olds.items():
             old.unlink(missing_ok=True)
-            os.link(path, old)
+            try:
+                os.link(path, old)
+            except OSError:  # a file system without links
+                shutil.copyfile(path, old)
         for path in paths:
             os.replace(_temporary(path), path)
             done.append(path)
@@ -281,8 +287,6 @@ def new_folder(target: Path) -> Iterator[Path]:
             os.replace(temporary, target)
             _sync(target.absolute().parent)
         except OSError as error:
-            raise UserError(
-                f"cannot write {target}: {error.strerror or error}; free space, or choose another folder"
-            ) from error
+            raise unwritable(target, error) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -10,9 +10,11 @@ rehearsal.jsonl                         {"id", "text", "fact"}: documents that a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from ckl_bench.catalogue import BENCHMARKS
 from ckl_bench.errors import UserError, unknown
@@ -21,10 +23,12 @@ from ckl_bench.files import (
     data_dir,
     jsonl,
     new_folder,
+    read_jsonl,
     read_sealed,
     sealed,
     sha256_file,
     sha256_json,
+    unwritable,
     write_json,
 )
 
@@ -109,26 +113,46 @@ class Benchmark:
 class _Table(Sequence[T]):
     """Rows of a JSONL file as objects, memory-mapped through Arrow so that a long file does not fill memory."""
 
-    def __init__(self, path: Path, sha256: str, make: Any) -> None:
-        self._path, self._sha256, self._make = path, sha256, make
+    def __init__(self, path: Path, sha256: str, row: type[T]) -> None:
+        self._path, self._row = path, TypeAdapter(row)
+        self._cache = cache_dir() / "arrow" / sha256  # of the content: a changed file never meets an old table
+        self._kind = row
         self._rows: Any = None
 
     def _load(self) -> Any:
         if self._rows is None:
-            if self._path.stat().st_size == 0:
-                self._rows = []
-            else:
-                import datasets
-
-                shown = datasets.is_progress_bar_enabled()
-                datasets.disable_progress_bars()
-                try:  # cached under the content's hash, so that a changed file never meets an old table
-                    cache = str(cache_dir() / "arrow" / self._sha256)
-                    self._rows = datasets.Dataset.from_json(str(self._path), cache_dir=cache)
-                finally:
-                    if shown:
-                        datasets.enable_progress_bars()
+            self._rows = [] if self._path.stat().st_size == 0 else self._as_arrow()
         return self._rows
+
+    def _as_arrow(self) -> Any:
+        import datasets
+
+        shown = datasets.is_progress_bar_enabled()
+        datasets.disable_progress_bars()
+        try:
+            return datasets.Dataset.from_generator(
+                self._checked,
+                features=_features(self._kind),
+                cache_dir=str(self._cache),
+                fingerprint=f"{self._kind.__name__}-{SCHEMA}",
+            )
+        except datasets.exceptions.DatasetGenerationError as error:
+            if isinstance(error.__cause__, OSError):
+                raise unwritable(self._cache, error.__cause__) from error
+            raise (error.__cause__ or error) from None
+        finally:
+            if shown:
+                datasets.enable_progress_bars()
+
+    def _checked(self) -> Iterator[dict[str, Any]]:
+        # Not by Arrow's own reader of JSON: lines that a stranger made crash it.
+        for number, row in read_jsonl(self._path):
+            try:
+                yield asdict(self._row.validate_python(row))  # type: ignore[call-overload]
+            except ValidationError as error:
+                first = error.errors()[0]
+                place = ".".join(map(str, first["loc"])) or "row"
+                raise UserError(f"{self._path}:{number}: {place}: {first['msg']}; build the benchmark again") from error
 
     def __len__(self) -> int:
         return len(self._load())
@@ -136,36 +160,21 @@ class _Table(Sequence[T]):
     def __getitem__(self, index: Any) -> Any:
         rows = self._load()
         if isinstance(index, slice):
-            return [self._make(rows[i]) for i in range(*index.indices(len(rows)))]
-        return self._make(rows[index])
+            return [self._row.validate_python(rows[i]) for i in range(*index.indices(len(rows)))]
+        return self._row.validate_python(rows[index])
 
     def __iter__(self) -> Iterator[T]:
         for row in self._load():
-            yield self._make(row)
+            yield self._row.validate_python(row)
 
 
-def _fact(row: Mapping[str, Any]) -> Fact | None:
-    fact = row.get("fact")
-    return _as_fact(fact) if fact else None
+def _features(row: type) -> Any:
+    """The Arrow columns of a kind of row: its fields, all of them text but for facts."""
+    from datasets import Features, List, Value
 
-
-def _as_fact(fact: Mapping[str, Any]) -> Fact:
-    return Fact(subject=fact["subject"], relation=fact["relation"], object=fact["object"])
-
-
-def _document(row: Mapping[str, Any]) -> Document:
-    more = tuple(_as_fact(fact) for fact in row.get("more_facts") or ())
-    return Document(id=row["id"], text=row["text"], fact=_fact(row), more_facts=more)
-
-
-def _attention_document(row: Mapping[str, Any]) -> AttentionDocument:
-    fact = _fact(row)
-    assert fact is not None  # the writer's type guarantees it, and the file is verified by hash
-    return AttentionDocument(id=row["id"], text=row["text"], fact=fact, prompt=row["prompt"])
-
-
-def _probe(row: Mapping[str, Any]) -> Probe:
-    return Probe(**{name: row[name] for name in ("id", "prompt", "object", "subject", "relation")})
+    text = Value("string")
+    fact = {field.name: text for field in fields(Fact)}
+    return Features({f.name: {"fact": fact, "more_facts": List(fact)}.get(f.name, text) for f in fields(row)})
 
 
 def _row(item: Document | Probe) -> dict[str, Any]:
@@ -252,18 +261,18 @@ def load_benchmark(name: str) -> Benchmark:
                     "restore the file or build the benchmark again"
                 )
 
-        def table(relative: str, make: Any) -> _Table[Any]:
-            return _Table(folder / relative, sums[relative], make)
+        def table(relative: str, row: type[T]) -> _Table[T]:
+            return _Table(folder / relative, sums[relative], row)
 
         stages = []
         for entry in manifest["stages"]:
-            probes = {s: table(f"{entry['folder']}/probes-{s}.jsonl", _probe) for s in entry["probe_sets"]}
+            probes = {s: table(f"{entry['folder']}/probes-{s}.jsonl", Probe) for s in entry["probe_sets"]}
             for set_name, rows in probes.items():
                 if not rows:
                     raise UserError(
                         f"{folder}: probe set '{set_name}' of stage '{entry['name']}' is empty; build again"
                     )
-            documents = table(f"{entry['folder']}/documents.jsonl", _document)
+            documents = table(f"{entry['folder']}/documents.jsonl", Document)
             stages.append(Stage(name=entry["name"], documents=documents, probes=probes))
         return Benchmark(
             name=manifest["name"],
@@ -271,8 +280,8 @@ def load_benchmark(name: str) -> Benchmark:
             hash=sha256_json(manifest),
             manifest=manifest,
             stages=stages,
-            attention=table("attention/train.jsonl", _attention_document),
-            rehearsal=table("rehearsal.jsonl", _document),
+            attention=table("attention/train.jsonl", AttentionDocument),
+            rehearsal=table("rehearsal.jsonl", Document),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
