@@ -5,12 +5,14 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ckl_bench.benchmarks.temporalwiki import dumps
 from ckl_bench.benchmarks.temporalwiki.dumps import Page, blocks, index_of, open_dump, pages, pages_of_block
 from ckl_bench.benchmarks.temporalwiki.ingest import read_articles, read_entities, read_page_props
 from ckl_bench.benchmarks.temporalwiki.shards import batches, counts_of, run_step
@@ -59,6 +61,7 @@ def test_every_form_of_a_dump_gives_the_same_pages(tmp_path: Path) -> None:
         ("cut.xml.gz", gzip.compress(XML)[:9000], "cut short or damaged after"),
         ("dtd.xml", b'<!DOCTYPE m [<!ENTITY a "b">]><mediawiki><page/></mediawiki>', "refused after 0 pages"),
         ("odd.xml", b"<mediawiki><page><title>a</title></page></mediawiki>", "damaged after 0 pages"),
+        ("deep.xml", b"<mediawiki>" + b"<a>" * 100, "nested too deeply"),
         ("number.xml", XML.replace(b"<id>1</id>", b"<id>one</id>", 1), "damaged after 0 pages"),
     ],
 )
@@ -67,6 +70,45 @@ def test_a_broken_dump_is_one_clear_line(name: str, content: bytes, words: str, 
     with pytest.raises(UserError, match=words) as raised:
         read(tmp_path / name)
     assert name in str(raised.value)
+
+
+def damaged_magic(path: Path, stream: int) -> bytes:
+    """A dump one of whose bzip2 streams does not begin as it should."""
+    content = path.read_bytes()
+    place = [found.start() for found in re.finditer(b"BZh91AY&SY", content)][stream]
+    return content[:place] + b"X" + content[place + 1 :]
+
+
+@pytest.mark.parametrize("stream", [1, -1])
+@pytest.mark.parametrize("workers", [False, True])
+def test_a_stream_that_is_not_one_is_not_passed_over(stream: int, workers: bool, tmp_path: Path) -> None:
+    (tmp_path / "w.xml.bz2").write_bytes(damaged_magic(DUMP, stream))
+    with (
+        ThreadPoolExecutor(2) as pool,
+        open_dump(tmp_path / "w.xml.bz2", pool if workers else None) as dump,
+        pytest.raises((OSError, EOFError)),
+    ):
+        dump.read()
+
+
+def test_what_would_fill_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dumps, "_PAGE", 1 << 20)
+    monkeypatch.setattr(dumps, "_WHOLE", 1 << 20)
+    bomb = bz2.compress(b"<mediawiki><page><title>" + b" " * (4 << 20))
+    for name, content in (("one.xml.bz2", bomb), ("two.xml.bz2", 2 * bomb)):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=r"after 0 pages \((1 MiB without a page|a stream is larger than 1 MiB)"):
+            read(tmp_path / name)
+    with pytest.raises(UserError, match="does not match its index at byte 0"):
+        pages_of_block((tmp_path / "one.xml.bz2", 0, len(bomb)))
+    assert read(DUMP)  # what is not larger than that goes on being read
+
+
+def test_an_array_that_is_not_closed_was_cut_short(tmp_path: Path) -> None:
+    whole = gzip.decompress(WIKIDATA.read_bytes())
+    (tmp_path / "cut.json").write_bytes(whole[: whole.rindex(b",\n") + 2])
+    with ThreadPoolExecutor(2) as pool, pytest.raises(UserError, match=r"cut.json is cut short .*the array has no end"):
+        read_entities(tmp_path / "cut.json", "enwiki", tmp_path / "rows", pool)
 
 
 def test_articles_are_namespace_zero_without_redirects(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ import bz2
 import gzip
 import io
 import re
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, TypeVar
 from xml.etree.ElementTree import Element, ParseError
@@ -23,6 +25,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 _STREAM = re.compile(rb"BZh[1-9]1AY&SY")  # every bzip2 stream begins with it, on a whole byte
 _READ = 1 << 20
+# What one thing may take in memory, so that a dump made to fill it is refused instead; a page of Wikipedia has 2 MiB.
+_PAGE = 64 << 20  # bytes of XML from the end of one page to the next's
+_DEPTH = 32  # tags in tags; a dump has six
+_WHOLE = 512 << 20  # bytes, packed or not, of a stream that is unpacked at once; they have about one
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +57,24 @@ def ordered_map(pool: Executor, work: Callable[[T], R], items: Iterable[T], wind
 def open_dump(path: Path, pool: Executor | None = None) -> IO[bytes]:
     """A dump's decompressed bytes; the streams of a multistream bzip2 are decompressed in the pool."""
     if path.suffix == ".gz":
-        return io.BufferedReader(gzip.open(path))
+        return io.BufferedReader(_Joined(_gunzipped(path)), _READ)
     if path.suffix != ".bz2":
         return open(path, "rb")
-    if pool is None or not _has_several_streams(path):
-        return bz2.open(path)
-    return io.BufferedReader(_Joined(ordered_map(pool, bz2.decompress, _streams(path))), _READ)
+    several = pool is not None and _has_several_streams(path)
+    chunks = ordered_map(pool, _unpack, _streams(path)) if pool and several else _unpacked(path)
+    return io.BufferedReader(_Joined(chunks), _READ)
+
+
+def _gunzipped(path: Path) -> Iterator[bytes]:
+    """A gzip file's content, a megabyte at a time; EOFError or OSError for damage."""
+    if path.stat().st_size == 0:
+        raise EOFError("the file is empty")
+    try:
+        with gzip.open(path) as file:
+            while chunk := file.read(_READ):
+                yield chunk
+    except zlib.error as error:
+        raise OSError(str(error)) from error
 
 
 def _has_several_streams(path: Path, within: int = 16 << 20) -> bool:
@@ -65,17 +83,54 @@ def _has_several_streams(path: Path, within: int = 16 << 20) -> bool:
     return len(_STREAM.findall(head)) > 1
 
 
-def _streams(path: Path) -> Iterator[bytes]:
-    """The compressed streams of a multistream bzip2, one after the other."""
+def _unpacked(path: Path) -> Iterator[bytes]:
+    """A bzip2 file's content, a megabyte at a time.
+
+    Raises EOFError or OSError for damage, and also where Python's own reader would leave out what follows a stream.
+    """
     with open(path, "rb") as file:
-        held = b""
+        unpacker, held = bz2.BZ2Decompressor(), file.read(_READ)
+        while held or not unpacker.needs_input:
+            yield unpacker.decompress(held, _READ)
+            held = b""
+            if unpacker.eof:
+                held = unpacker.unused_data or file.read(_READ)
+                if not held:
+                    return
+                unpacker = bz2.BZ2Decompressor()
+            elif unpacker.needs_input:
+                held = file.read(_READ)
+    raise EOFError("a bzip2 stream has no end")
+
+
+def _unpack(packed: bytes) -> bytes:
+    """bzip2 streams unpacked at once; raises as `_unpacked` does, and OSError where they are larger than `_WHOLE`."""
+    whole = []
+    while packed:
+        unpacker = bz2.BZ2Decompressor()
+        whole.append(unpacker.decompress(packed, _WHOLE + 1))
+        if sum(map(len, whole)) > _WHOLE:
+            raise OSError(f"a stream is larger than {_WHOLE >> 20} MiB")
+        if not unpacker.eof:
+            raise EOFError("a bzip2 stream has no end")
+        packed = unpacker.unused_data
+    return b"".join(whole)
+
+
+def _streams(path: Path) -> Iterator[bytes]:
+    """The compressed streams of a multistream bzip2, one after the other; OSError where one is larger than `_WHOLE`."""
+    with open(path, "rb") as file:
+        held = bytearray()
         while block := file.read(_READ):
             searched = max(len(held) - 9, 1)
             held += block
             while found := _STREAM.search(held, searched):
-                yield held[: found.start()]
-                held, searched = held[found.start() :], 1
-        yield held
+                yield bytes(held[: found.start()])
+                del held[: found.start()]
+                searched = 1
+            if len(held) > _WHOLE:
+                raise OSError(f"a stream is larger than {_WHOLE >> 20} MiB")
+        yield bytes(held)
 
 
 class _Joined(io.RawIOBase):
@@ -99,22 +154,43 @@ class _Joined(io.RawIOBase):
         return size
 
 
+class _Counted:
+    """A stream of XML that may not go on for ever without a page's end."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self.read_since = stream, 0
+
+    def read(self, size: int = -1) -> bytes:
+        """As the stream's; ValueError where no page has ended for `_PAGE` bytes."""
+        found = self._stream.read(size)
+        self.read_since += len(found)
+        if self.read_since > _PAGE:
+            raise ValueError(f"{_PAGE >> 20} MiB without a page's end")
+        return found
+
+
 def pages(stream: IO[bytes], name: str) -> Iterator[Page]:
     """Every page of a MediaWiki XML export (schema 0.10 or 0.11); `name` stands in errors.
 
-    Raises UserError for XML that is cut short or malformed, for a DTD or entities, and for a page without its parts.
+    Raises UserError for XML that is cut short or malformed, for a DTD or entities, for a page without its parts, and
+    for what is larger or nested deeper than any dump.
     """
-    count = 0
+    count = depth = 0
+    source = _Counted(stream)
     try:
-        context = iterparse(stream, events=("start", "end"), forbid_dtd=True)
+        context = iterparse(source, events=("start", "end"), forbid_dtd=True)
         root: Element | None = None
         for event, element in context:
             if root is None:
                 root = element
+            depth += 1 if event == "start" else -1
+            if depth > _DEPTH:
+                raise ValueError("its tags are nested too deeply")
             if event == "end" and element.tag.rpartition("}")[2] == "page":
                 yield _page(element)
                 count += 1
                 root.clear()
+                source.read_since = 0
     except (ParseError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         kind = "refused" if isinstance(error, DefusedXmlException) else "cut short or damaged"
         raise UserError(
@@ -147,30 +223,45 @@ def index_of(path: Path) -> Path | None:
 def blocks(path: Path, index: Path) -> Iterator[tuple[Path, int, int]]:
     """(dump, first byte, end byte) of every stream of whole pages that the index names."""
     start = 0
-    with open_dump(index) as lines:
-        for number, line in enumerate(lines, 1):
-            head = line.split(b":", 1)[0]
-            if not head.isdigit():
-                raise UserError(f"{index}:{number}: expected offset:id:title; fetch the index again or remove it")
-            offset = int(head)
-            if offset > start:
-                if start:
-                    yield path, start, offset
-                start = offset
-    if start:
-        yield path, start, path.stat().st_size
+    try:
+        with open_dump(index) as lines:
+            for number, line in enumerate(iter(partial(lines.readline, _READ), b""), 1):
+                head = line.split(b":", 1)[0]
+                if not head.isdigit():
+                    raise UserError(f"{index}:{number}: expected offset:id:title; fetch the index again or remove it")
+                offset = int(head)
+                if offset > start:
+                    if start:
+                        yield path, start, offset
+                    else:
+                        _only_head(path, offset, index)
+                    start = offset
+    except (EOFError, OSError, ValueError) as error:
+        raise UserError(f"{index} is damaged ({error}); fetch the index again or remove it") from error
+    if not start:
+        raise UserError(f"{index} names no pages; fetch the index again or remove it")
+    yield path, start, path.stat().st_size
+
+
+def _only_head(path: Path, end: int, index: Path) -> None:
+    """UserError where there are pages before those that the index names first: its beginning is lost."""
+    with open(path, "rb") as file:
+        head = _unpack(file.read(min(end, _WHOLE)))
+    if b"<page>" in head:
+        raise UserError(f"{index} does not name the first pages of {path}; fetch the index again or remove it")
 
 
 def pages_of_block(block: tuple[Path, int, int]) -> list[Page]:
     """The pages of one stream of a multistream dump (the last one carries the closing tag, which is left out)."""
     path, start, end = block
-    with open(path, "rb") as file:
-        file.seek(start)
-        raw = file.read(end - start)
     try:
-        text = bz2.BZ2Decompressor().decompress(raw)
-    except OSError as error:
-        raise UserError(f"{path} does not match its index at byte {start}; fetch both again") from error
+        if end - start > _WHOLE:
+            raise OSError("the stream is too large")
+        with open(path, "rb") as file:
+            file.seek(start)
+            text = _unpack(file.read(end - start))
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(f"{path} does not match its index at byte {start} ({error}); fetch both again") from error
     whole = b"<mediawiki>" + text.rpartition(b"</mediawiki>")[0 if b"</mediawiki>" in text else 2] + b"</mediawiki>"
     return list(pages(io.BytesIO(whole), f"{path} (byte {start})"))
 

@@ -21,6 +21,7 @@ from .shards import Unit, run_step
 from .wikitext import clean, sentences
 
 _GROUP = 32  # pages or entities a unit
+_LINE = 64 << 20  # bytes of a line of SQL at most (a longer one is read in parts); MySQL writes one megabyte
 ARTICLES = pa.schema([("page", pa.int64()), ("title", pa.string()), ("revision", pa.int64())])
 TEXTS = pa.schema([("page", pa.int64()), ("title", pa.string()), ("sentences", pa.list_(pa.string()))])
 _CLAIM = pa.struct([("property", pa.int64()), ("object", pa.int64())])
@@ -121,7 +122,7 @@ def read_page_props(path: Path, folder: Path) -> Path:
     def units(start: int) -> Iterator[Unit]:
         with open_dump(path) as stream:
             try:
-                for line in islice(stream, start, None):
+                for line in islice(iter(partial(stream.readline, _LINE), b""), start, None):
                     found = _PROPERTY.findall(line.decode("utf-8", "replace"))
                     yield [{"page": int(page), "id": item} for page, item in found], {"page_items": len(found)}
             except (EOFError, OSError) as error:

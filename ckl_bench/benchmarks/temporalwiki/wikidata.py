@@ -15,14 +15,21 @@ _LINE = 64 << 20  # bytes; the longest entities have a few
 
 
 def lines(stream: IO[bytes], name: str) -> Iterator[bytes]:
-    """The entities of a JSON dump, one a line, without the brackets and commas of the array around them."""
-    number = 0
+    """The entities of a JSON dump, one a line, without the brackets and commas of the array around them.
+
+    Raises UserError for a dump that cannot be unpacked, or whose array is not closed.
+    """
+    number, opened = 0, False
     try:
         while line := stream.readline(_LINE):
             number += 1
             line = line.strip().rstrip(b",")
-            if line and line not in (b"[", b"]"):
+            if line in (b"[", b"]"):
+                opened = line == b"["
+            elif line:
                 yield line
+        if opened:
+            raise EOFError("the array has no end")
     except (EOFError, OSError) as error:
         raise UserError(f"{name} is cut short or damaged after {number} lines ({error}); fetch it again") from error
 
