@@ -49,6 +49,7 @@ class Store:
 
     def load(self) -> Any | None:
         """The saved state of this very run, or None; UserError where its files are damaged."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         path = self.folder / "state.json"
@@ -57,13 +58,13 @@ class Store:
         damaged = UserError(f"the checkpoint in {self.folder} is damaged; --fresh starts the run anew")
         try:
             head = read_json(path)
-            if not isinstance(head, dict) or head.get("identity") != self._identity:
+            if head["identity"] != self._identity:
                 return None
             tensors = self.folder / Path(head["file"]).name
             if sha256_json(head["tree"]) != head["tree_sha256"] or sha256_file(tensors) != head["sha256"]:
                 raise damaged
             return _unpack(head["tree"], load_file(tensors))
-        except (UserError, OSError, KeyError, TypeError, ValueError) as error:
+        except (UserError, OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
             raise damaged from error
 
     def remove(self) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import pandas as pd
@@ -17,6 +15,7 @@ import pandas as pd
 from ckl_bench.files import write_files
 from ckl_bench.locks import locked
 from ckl_bench.markdown import markdown_table
+from ckl_bench.published import published_rows
 from ckl_bench.records import Record
 from ckl_bench.rows import (
     COST,
@@ -89,25 +88,6 @@ def rows(records: Iterable[Record], kind: str = "lama-ckl") -> list[Row]:
 def _league(row: Row) -> tuple[str, ...]:
     """What rows must share to be ranked against each other."""
     return row["benchmark"], row["benchmark_hash"], row["model"], row["model_revision"], str(row["limit"] or "")
-
-
-def published_rows(folder: Path, kind: str) -> list[Row]:
-    """Reference rows of `published.toml` in a folder of leaderboards, in the order they stand there; never ranked."""
-    path = folder / "published.toml"
-    if not path.is_file():
-        return []
-    made = []
-    for given in tomllib.loads(path.read_text(encoding="utf-8")).get(kind, []):
-        row: Row = {"source": "published", "months": [], **given}
-        for name in list(row):
-            if name.endswith("_changed_nll") and not name.endswith("_unchanged_nll"):
-                month = name.removesuffix("_changed_nll")
-                row["months"].append(month)
-                row[f"{month}_avg_nll"] = (row[name] + row[f"{month}_unchanged_nll"]) / 2
-        if row["months"]:
-            row["avg_nll"] = mean(row[f"{month}_avg_nll"] for month in row["months"])
-        made.append(row)
-    return made
 
 
 def _cell(value: object) -> object:

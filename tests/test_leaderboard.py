@@ -12,8 +12,9 @@ import pytest
 from conftest import Command, forge
 
 from ckl_bench.files import leaderboards_dir, read_json
-from ckl_bench.leaderboard import first_difference, published_rows, tables, write_tables
+from ckl_bench.leaderboard import first_difference, tables, write_tables
 from ckl_bench.metrics import bootstrap_interval, lama_ckl
+from ckl_bench.published import published_rows
 from ckl_bench.records import Cost, Environment, EpochScores, Record, SetScores, Spec, StageScores, write_record
 from ckl_bench.rows import LAMA_CKL_COLUMNS
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from ckl_bench.errors import UserError
@@ -21,9 +22,9 @@ Scale = Literal["max", "plain"]
 class Shape:
     """How φ is made from a base model."""
 
-    r: int = 8  # rank of φ's LoRA on all linear layers
-    alpha: float = 16.0
-    bias: float = 0.0  # the head's initial bias; the released code starts at 4, in sigmoid's flat part
+    r: Annotated[int, Field(gt=0, le=4096)] = 8  # rank of φ's LoRA on all linear layers
+    alpha: FiniteFloat = 16.0
+    bias: FiniteFloat = 0.0  # the head's initial bias; the released code starts at 4, in sigmoid's flat part
     scale: Scale = "max"  # weights divided by the document's largest, or left as sigmoid gives them
 
 
@@ -95,12 +96,18 @@ def load_attention(path: Path, base: nn.Module) -> TrainAttention:
 
     Raises UserError where the file does not fit the base model's shape.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     about = read_about(path)
-    phi = TrainAttention(base, Shape(**about["shape"]), seed=0)
+    try:
+        shape = TypeAdapter(Shape).validate_python(about.get("shape"))
+        tensors = load_file(path)
+    except (ValidationError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} is no train-attention ({reason}); restore it or train it again") from error
+    phi = TrainAttention(base, shape, seed=0)
     own = phi.trained()
-    tensors = load_file(path)
     wrong = list(own.keys() ^ tensors.keys()) or [n for n in own if own[n].shape != tensors[n].shape]
     if wrong:
         raise UserError(f"{path} was made for another model shape (at {wrong[0]}); it names {about.get('model')!r}")
