@@ -22,6 +22,7 @@ from ckl_bench.cli_options import (
     DeviceOption,
     MethodsOption,
     ModelOption,
+    PickleOption,
     RemoteOption,
     at_least_one,
     spread,
@@ -56,6 +57,7 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Run again although the record is there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the record, and nothing else, to stdout.")] = False,
     trust_remote_code: RemoteOption = False,
+    allow_pickle: PickleOption = False,
 ) -> None:
     """Run a method on a benchmark, write its record, and show its row beside the committed ones."""
     from rich.console import Console
@@ -85,6 +87,7 @@ def run(
                 methods_dir=methods_dir,
                 device=pick_device(device),
                 trust_remote_code=trust_remote_code,
+                allow_pickle=allow_pickle,
             )
         )
         for number in dict.fromkeys(seed or [0])
@@ -137,6 +140,7 @@ def train_attention(
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew although a checkpoint is there.")] = False,
     methods_dir: MethodsOption = None,
     trust_remote_code: RemoteOption = False,
+    allow_pickle: PickleOption = False,
 ) -> None:
     """Meta-train TAALM's train-attention φ on a benchmark's attention set; run it again to go on after a stop."""
     from ckl_bench.benchmarks.format import load_benchmark
@@ -150,7 +154,7 @@ def train_attention(
     place = pick_device(device)
     method.prepare(
         benchmark=load_benchmark(benchmark),
-        base=find_model(model, device=place, trust_remote_code=trust_remote_code),
+        base=find_model(model, device=place, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle),
         out=out,
         device=place,
         seed=seed,

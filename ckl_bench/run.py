@@ -36,13 +36,19 @@ class RunRequest:
     methods_dir: Path | None = None
     device: str = "cpu"
     trust_remote_code: bool = False
+    allow_pickle: bool = False
 
 
 def plan_run(request: RunRequest) -> Plan:
     """Resolve a request: every mistake that a user can make is found here. Raises UserError."""
     stack = make_stack(request.method, request.settings, request.methods_dir)
     benchmark = load_benchmark(request.benchmark)
-    base = find_model(request.model, device=request.device, trust_remote_code=request.trust_remote_code)
+    base = find_model(
+        request.model,
+        device=request.device,
+        trust_remote_code=request.trust_remote_code,
+        allow_pickle=request.allow_pickle,
+    )
     target = RunTarget(
         benchmark=request.benchmark,
         benchmark_hash=benchmark.hash,
