@@ -128,7 +128,7 @@ def test_a_new_method_passes_as_it_is_written(command: Command, tmp_path: Path, 
     run = ("run", "--method", "rare-words", "--model", "tiny", "--benchmark", small, "--json")
     ran = command(*run, "--set", "rare-words.power=2")
     assert ran.code == 0, ran.err
-    assert '"method":"rare-words(power=2.0)+lora"' in ran.out
+    assert '"method": "rare-words(power=2.0)+lora"' in ran.out
     pytest_run = [sys.executable, "-m", "pytest", "-q", "methods"]
     done = subprocess.run(pytest_run, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout

@@ -191,4 +191,4 @@ def test_the_readmes_example_is_a_method(tmp_path: Path, small: Path, command: C
     run = ("run", "--method", "rare", "--model", "tiny", "--benchmark", small, "--json")
     result = command(*run, "--set", "rare.power=2")
     assert result.code == 0, result.err
-    assert '"method":"rare(power=2.0)+lora"' in result.out
+    assert '"method": "rare(power=2.0)+lora"' in result.out
