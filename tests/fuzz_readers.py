@@ -283,7 +283,7 @@ def _make_folder(folder: Path) -> None:
     tiny_tokenizer().save_pretrained(folder)
 
 
-def _make_gguf(folder: Path) -> None:
+def make_gguf(folder: Path) -> None:
     vocabulary = tiny_tokenizer().get_vocab()
     tokens = [*sorted(vocabulary, key=vocabulary.__getitem__), "ab"]
     file = GGUFWriter(folder / "model.gguf", "llama")
@@ -331,6 +331,6 @@ _LIST = [
     _OPEN(name="published rows", make=partial(_put, {"published.toml": _TOML}), read=_read_toml, share=2),
     _OPEN(name="plugin", make=partial(_put, {"mine.py": _PLUGIN}), read=_read_plugin),
     _OPEN(name="model folder", make=_make_folder, read=_read_model, share=0.5),
-    _OPEN(name="gguf", make=_make_gguf, read=_read_model, share=0.5),
+    _OPEN(name="gguf", make=make_gguf, read=_read_model, share=0.5),
 ]
 READERS = {reader.name: reader for reader in _LIST}
