@@ -25,6 +25,7 @@ from ckl_bench.cli_options import (
     PickleOption,
     RemoteOption,
     at_least_one,
+    say,
     spread,
 )
 from ckl_bench.cli_results import register
@@ -47,7 +48,9 @@ def run(
     epochs: Annotated[int | None, typer.Option(help="Passes over a stage [benchmark's default].")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate [the method's, else the benchmark's].")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Documents a step [benchmark's default].")] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="Give it several times for several runs [0].")] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(min=0, max=2**63 - 1, help="Give it several times for several runs [0].")
+    ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="method.field=value, as lora.r=64.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Tokens of a document at most; the rest of it is not read.")] = 512,
     limit: Annotated[int | None, typer.Option(help="Only the first N documents and probes: a try.")] = None,
@@ -132,7 +135,9 @@ def train_attention(
     out: Annotated[Path, typer.Option(help="FILE.safetensors to write; a JSON goes beside it.")],
     benchmark: BenchmarkOption = "lama-ckl-mini",
     model: ModelOption = "smollm2-135m",
-    seed: Annotated[int, typer.Option(help="Seeds φ, the learner's adapters and the order of documents.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Seeds φ, the learner's adapters and the order of documents.")
+    ] = 0,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="field=value, as steps=60; a wrong field lists all.")
     ] = None,
@@ -161,7 +166,7 @@ def train_attention(
         settings=settings or [],
         fresh=fresh,
     )
-    typer.echo(f"{out}: use it with ckl-bench run --method taalm --set taalm.attention={out}")
+    say(f"{out}: use it with ckl-bench run --method taalm --set taalm.attention={out}")
 
 
 @app.command()
@@ -204,9 +209,9 @@ def new_method(
 
     method, test = write_method(name, folder)
     elsewhere = "" if folder == Path("methods") else f" --methods-dir {folder}"
-    typer.echo(f"{method}\n{test}")
-    typer.echo(f"next: edit {method}, then ckl-bench check-method {method}")
-    typer.echo(f"      and ckl-bench run --method {method.stem}{elsewhere}")
+    say(f"{method}\n{test}")
+    say(f"next: edit {method}, then ckl-bench check-method {method}")
+    say(f"      and ckl-bench run --method {method.stem}{elsewhere}")
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ckl_bench.cli_options import DeviceOption, at_least_one
+from ckl_bench.cli_options import DeviceOption, at_least_one, say
 from ckl_bench.errors import UserError
 
 build = typer.Typer(no_args_is_help=True, help="Build a benchmark directory from its raw source.")
@@ -62,13 +62,13 @@ def build_lama_ckl(
             licence=licence,
             defaults=defaults,
         )
-    typer.echo(f"{out}: {counts['facts']} facts read")
+    say(f"{out}: {counts['facts']} facts read")
     for name, number in counts["kept"].items():
-        typer.echo(f"  {number:6d}  {name}")
+        say(f"  {number:6d}  {name}")
     for reason, number in counts["refused"].items():
-        typer.echo(f"  {number:6d}  refused: {reason}")
+        say(f"  {number:6d}  refused: {reason}")
     for reason, number in counts.get("left_out", {}).items():
-        typer.echo(f"  {number:6d}  left out: {reason}")
+        say(f"  {number:6d}  left out: {reason}")
 
 
 @build.command("temporalwiki")
@@ -129,11 +129,11 @@ def build_temporalwiki(
 def _print_counts(name: str, counts: Any, indent: int = 0) -> None:
     """Nested counts as indented lines."""
     if isinstance(counts, Mapping):
-        typer.echo(" " * indent + f"{name}:")
+        say(" " * indent + f"{name}:")
         for key, value in counts.items():
             _print_counts(key, value, indent + 2)
     elif isinstance(counts, Sequence) and not isinstance(counts, str):
         for label, value in zip(("old", "new"), counts, strict=False):
             _print_counts(f"{name} ({label})", value, indent)
     else:
-        typer.echo(" " * indent + f"{name}: {counts:,}")
+        say(" " * indent + f"{name}: {counts:,}")

@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
-from ckl_bench.errors import UserError
+from ckl_bench.errors import UserError, printable
 
-ModelOption = Annotated[str, typer.Option("--model", help="A name (see `models`), a folder, or a hub id.")]
+ModelOption = Annotated[
+    str, typer.Option("--model", help="A name (see `models`), a folder, a .gguf file, or a hub id.")
+]
 BenchmarkOption = Annotated[str, typer.Option("--benchmark", help="A name (see `benchmarks`) or a directory.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
 RemoteOption = Annotated[bool, typer.Option("--trust-remote-code", help="Let a hub model run its own code.")]
@@ -22,10 +24,10 @@ MethodsOption = Annotated[Path | None, typer.Option("--methods-dir", help="A fol
 
 
 def at_least_one(**options: int | None) -> None:
-    """UserError for a count below 1."""
+    """UserError for a count below 1, or beyond anything that could be counted."""
     for name, value in options.items():
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} {value}: expected a whole number of at least 1")
+        if value is not None and not 1 <= value < 2**31:
+            raise UserError(f"--{name.replace('_', '-')} {value}: expected a whole number of at least 1, below 2^31")
 
 
 def spread(arguments: Sequence[str], options: Collection[str]) -> list[str]:
@@ -39,3 +41,8 @@ def spread(arguments: Sequence[str], options: Collection[str]) -> list[str]:
             result.append(current)
         result.append(argument)
     return result
+
+
+def say(text: str) -> None:
+    """Print to stdout; names from data and file names may not move the terminal's cursor."""
+    typer.echo(printable(text))

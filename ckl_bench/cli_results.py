@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ckl_bench.cli_options import BenchmarkOption, DeviceOption, MethodsOption, ModelOption
+from ckl_bench.cli_options import BenchmarkOption, DeviceOption, MethodsOption, ModelOption, say
 from ckl_bench.errors import CklError, UserError
 
 
@@ -37,12 +37,12 @@ def leaderboard(
         difference = first_difference(folder, records)
         if difference:
             raise CklError(f"{difference}; run ckl-bench leaderboard to regenerate")
-        typer.echo(f"{folder}: the tables agree with {len(records)} records")
+        say(f"{folder}: the tables agree with {len(records)} records")
     else:
         with tables_locked(folder):
             records = list(read_records(folder))
             for path in write_tables(folder, records):
-                typer.echo(f"{path}: from {len(records)} records")
+                say(f"{path}: from {len(records)} records")
 
 
 def compare(
@@ -73,9 +73,9 @@ def compare(
         sides.append(find_runs(named, wanted, label))
     found, seeds = compared(*sides)
     names = (sides[0][0].spec.method, sides[1][0].spec.method)
-    typer.echo(f"{names[0]} against {names[1]} on {benchmark}, seeds {', '.join(map(str, seeds))}:")
+    say(f"{names[0]} against {names[1]} on {benchmark}, seeds {', '.join(map(str, seeds))}:")
     for comparison in found:
-        typer.echo(f"  {sentence(comparison, names)}")
+        say(f"  {sentence(comparison, names)}")
 
 
 def reproduce(
@@ -99,10 +99,10 @@ def reproduce(
         raise CklError(f"the run failed: {again.error}")
     report = agreement(original, again)
     for line in report.lines:
-        typer.echo(line)
+        say(line)
     if not report.agrees:
         raise CklError(report.summary)
-    typer.echo(report.summary)
+    say(report.summary)
 
 
 def submit(
@@ -118,8 +118,8 @@ def submit(
 
     folder = output or leaderboards_dir()
     for path in submitted(records, folder, methods_dir):
-        typer.echo(f"{path}: written")
-    typer.echo(f"next: git add {folder} && git commit -m 'Records of ...'")
+        say(f"{path}: written")
+    say(f"next: git add {folder} && git commit -m 'Records of ...'")
 
 
 def report(
@@ -135,9 +135,9 @@ def report(
 
     folder = output or leaderboards_dir()
     records = list(read_records(folder))
-    typer.echo(f"{write_report(records, folder / 'report.html')}: from {len(records)} records")
+    say(f"{write_report(records, folder / 'report.html')}: from {len(records)} records")
     for path in write_figures(records, figures) if figures else []:
-        typer.echo(f"{path}")
+        say(f"{path}")
 
 
 def show(

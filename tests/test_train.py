@@ -83,6 +83,17 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_documents
     assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
 
 
+def test_a_gradient_that_is_not_finite_stops_before_the_step_too() -> None:
+    model = make("llama")
+    before = {n: p.clone() for n, p in model.named_parameters()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    some = next(model.parameters())
+    root = [lambda: (some * 0).pow(2).sum().sqrt()]  # of nothing: 0, with a slope that is no number
+    with pytest.raises(CklError, match=r"gradient is not finite at step 1; documents of the batch: 0, 1, 2"):
+        train_epoch(model, [collate(encoded(TEXTS))], optimizer, lambda batch, nll: torch.ones_like(nll), root)
+    assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
+
+
 def test_batches_hold_every_document_once_in_an_order_that_the_seed_fixes() -> None:
     documents = encoded([f"text {i} " + "word " * (i % 7) for i in range(50)])
     first, again, other = (
