@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ckl_bench.errors import UserError
-from ckl_bench.files import read_json, sha256_bytes, sha256_file, sha256_json, write_bytes, write_json
+from ckl_bench.files import read_sealed, sealed, sha256_bytes, sha256_file, write_bytes, write_json
 
 SHARE = 0.02  # of the time, at most, goes into saving
 
@@ -42,7 +42,7 @@ class Store:
         file = f"state-{sha256_bytes(content)[:16]}.safetensors"
         write_bytes(self.folder / file, content)
         head = {"identity": self._identity, "file": file, "sha256": sha256_bytes(content), "tree": tree}
-        write_json(self.folder / "state.json", head | {"tree_sha256": sha256_json(tree)})
+        write_json(self.folder / "state.json", sealed(head))
         for old in self.folder.iterdir():  # the state before, and what a killed process has left half-written
             if old.name not in (file, "state.json"):
                 old.unlink(missing_ok=True)
@@ -57,11 +57,11 @@ class Store:
             return None
         damaged = UserError(f"the checkpoint in {self.folder} is damaged; --fresh starts the run anew")
         try:
-            head = read_json(path)
+            head = read_sealed(path)
             if head["identity"] != self._identity:
                 return None
             tensors = self.folder / Path(head["file"]).name
-            if sha256_json(head["tree"]) != head["tree_sha256"] or sha256_file(tensors) != head["sha256"]:
+            if sha256_file(tensors) != head["sha256"]:
                 raise damaged
             return _unpack(head["tree"], load_file(tensors))
         except (UserError, OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:

@@ -135,9 +135,7 @@ def train_attention(
     out: Annotated[Path, typer.Option(help="FILE.safetensors to write; a JSON goes beside it.")],
     benchmark: BenchmarkOption = "lama-ckl-mini",
     model: ModelOption = "smollm2-135m",
-    seed: Annotated[
-        int, typer.Option(min=0, max=2**63 - 1, help="Seeds φ, the learner's adapters and the order of documents.")
-    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seeds φ, adapters and the order of documents.")] = 0,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="field=value, as steps=60; a wrong field lists all.")
     ] = None,

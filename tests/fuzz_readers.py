@@ -140,13 +140,8 @@ def _plain(value: Any) -> Any:
 
 
 def _restore_checkpoint(files: Files) -> None:
-    head = _object(files, "state.json")
-    with suppress(KeyError, ValueError):
-        content = next((content for name, content in files.items() if name.endswith(".safetensors")), b"")
-        head |= {"tree_sha256": sha256_json(head["tree"]), "sha256": _sha256(content)}
-        _seal(files, "state.json", **head) if CHECKSUM in head else files.update(
-            {"state.json": json_text(head).encode()}
-        )
+    content = next((content for name, content in files.items() if name.endswith(".safetensors")), b"")
+    _seal(files, "state.json", sha256=_sha256(content))
 
 
 def _make_sealed(folder: Path) -> None:
