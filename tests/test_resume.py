@@ -20,6 +20,7 @@ from conftest import Command
 
 from ckl_bench.checkpoint import Keeper, Store
 from ckl_bench.errors import UserError
+from ckl_bench.files import read_sealed
 from ckl_bench.locks import locked
 from ckl_bench.plugins import origins
 
@@ -104,7 +105,7 @@ def test_training_phi_ends_bit_identical(
     assert ended.code == 0, ended.err
     assert "going on from step 3 of 4" in ended.err
     assert Path("stopped.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
-    texts = [json.loads(Path(f"{name}.json").read_text()) for name in ("whole", "stopped")]
+    texts = [read_sealed(Path(f"{name}.json")) for name in ("whole", "stopped")]
     for text in texts:
         assert text["cost"].pop("seconds") > 0
     assert texts[0] == texts[1]
