@@ -6,10 +6,17 @@ import difflib
 from collections.abc import Iterable
 
 
+LONGEST = 480  # characters of an error; what it quotes from data may have any length
+
+
 class CklError(Exception):
     """A failure of a run that is reported in one line (exit code 1)."""
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        half = LONGEST // 2
+        super().__init__(message if len(message) <= LONGEST else f"{message[:half]} ... {message[-half:]}")
 
 
 class UserError(CklError):

@@ -161,6 +161,13 @@ def test_out_of_memory_names_what_reduces_it(error: str, command: Command, small
     assert "out of memory" in (read_record(path).error or "")
 
 
+def test_an_error_is_one_line_of_bounded_length(command: Command) -> None:
+    result = command("run", "--method", "x" * 100_000)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert len(result.err) < 600
+    assert result.err.startswith("error: unknown method 'xxx")
+
+
 def test_out_of_memory_before_training_is_one_line_too(
     command: Command, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
