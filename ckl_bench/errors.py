@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
 LONGEST = 480  # characters of an error; what it quotes from data may have any length
 
 

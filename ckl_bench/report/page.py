@@ -117,6 +117,11 @@ def _table(kind: str, made: Sequence[Row]) -> str:
         ("MB", lambda row: f"{row['peak_memory_mb']:,}"),
         ("seconds", lambda row: f"{row['seconds']:,}"),
     ]
+    if any("prepare_seconds" in row for row in made):  # what was made before the run, such as φ
+        columns += [
+            ("with φ", lambda row: f"{row.get('seconds_and_prepare', row['seconds']):,}"),
+            ("with a share of φ", lambda row: f"{row.get('seconds_amortised', row['seconds']):,}"),
+        ]
     names = [escape(name.replace("-\n", "-").replace("\n", " ")) for name, _ in columns]
     head = "".join(f'<th aria-sort="none"><button type="button">{name}</button></th>' for name in names)
     lines = ["".join(f"<td>{escape(cell(row))}</td>" for _, cell in columns) for row in made]
@@ -128,8 +133,8 @@ def _table(kind: str, made: Sequence[Row]) -> str:
 
 
 def _weights(group: Sequence[Sequence[Record]]) -> str:
-    """The same documents side by side, shaded by each method's token weights."""
-    shown: dict[str, list[str]] = {}
+    """The same documents side by side, shaded by each method's token weights; stacks that share them share a line."""
+    shown: dict[str, dict[str, list[str]]] = {}
     for runs in group:
         for item in runs[0].stages[0].token_weights:
             most = max(item.weights, default=0) or 1
@@ -137,14 +142,14 @@ def _weights(group: Sequence[Sequence[Record]]) -> str:
                 f'<span style="--w:{weight / most:.2f}">{escape(token)}</span>'
                 for token, weight in zip(item.tokens, [0.0, *item.weights], strict=True)
             )
-            line = f"<div class='doc'><b>{escape(runs[0].spec.method)}</b><p>{words}</p></div>"
-            shown.setdefault(item.document, []).append(line)
+            shown.setdefault(item.document, {}).setdefault(words, []).append(escape(runs[0].spec.method))
     if not shown:
         return ""
     parts = []
     for number, lines in enumerate(shown.values(), 1):
+        drawn = (f"<div class='doc'><b>{', '.join(names)}</b><p>{words}</p></div>" for words, names in lines.items())
         opened = " open" if number == 1 else ""
-        parts.append(f"<details{opened}><summary>Document {number}</summary>{''.join(lines)}</details>")
+        parts.append(f"<details{opened}><summary>Document {number}</summary>{''.join(drawn)}</details>")
     note = "<p class='note'>The darker, the more a token's loss counts; each document's largest weight is full.</p>"
     return f"<h3>Token weights</h3>{note}{''.join(parts)}"
 
