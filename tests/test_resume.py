@@ -78,11 +78,11 @@ def test_every_method_ends_bit_identical(
     assert_it_ends_as_undisturbed(command, run, [2, 2], monkeypatch)  # 3 steps an epoch, 2 epochs: in both
 
 
-@pytest.mark.parametrize("method", ["ewc+wiseft", "rho1+finetune", "recadam", "taalm+kadapter+mixreview+recadam"])
+@pytest.mark.parametrize("method", [*sorted(origins()), "ewc+wiseft", "rho1+finetune", *PAPER])
 def test_months_end_bit_identical(method: str, command: Command, phi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sets = ("--set", f"taalm.attention={phi}") if "taalm" in method else ()
     run = ("run", "--method", method, "--model", "tiny", "--benchmark", "temporalwiki-mini", "--limit", 5, "--json")
-    assert_it_ends_as_undisturbed(command, (*run, "--lr", "1e-2", *sets), [1, 2, 3], monkeypatch)  # 2 steps a month
+    assert_it_ends_as_undisturbed(command, (*run, "--lr", "1e-2", *sets), [1, 2], monkeypatch)  # 2 steps a month
 
 
 def test_dropout_goes_on_where_it_was(command: Command, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:

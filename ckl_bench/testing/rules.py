@@ -174,25 +174,31 @@ def _probes(subject: Subject) -> str:
     return f"{len(rehearsed)} documents rehearsed, none of them probed"
 
 
-class _StopAtOnce(Keeper):
-    """Saves and stops behind the first step of a run."""
+class _StopBehind(Keeper):
+    """Saves and stops behind so many steps."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, steps: int) -> None:
         super().__init__(store)
-        self._asked = True
+        self._left = steps
+
+    def after_step(self, state: Callable[[], Any]) -> None:
+        self._left -= 1
+        self._asked = self._left == 0
+        super().after_step(state)
 
 
 def _resumes(subject: Subject) -> str:
     store = Store(subject.folder / "stopped", "check")
-    with suppress(KeyboardInterrupt):
-        learn_stages(subject.plan(), _StopAtOnce(store))
+    for steps in (1, 2):  # of two an epoch: in the first epoch, and in the second, when half of them are done
+        with suppress(KeyboardInterrupt), redirect_stderr(io.StringIO()):
+            learn_stages(subject.plan(), _StopBehind(store, steps))
     with redirect_stderr(io.StringIO()):  # that it goes on is no news here
         again = execute(subject.plan(), store)
     if again.status != "done":
         raise Breach(f"a stopped run does not go on: {again.error}")
     if _scores(again) != _scores(subject.record):
         raise Breach(
-            "a run stopped behind its first step ends otherwise than an undisturbed one; between steps, hooks may keep "
+            "a run that was stopped twice ends otherwise than an undisturbed one; between steps, hooks may keep "
             "only what the optimizer's state_dict holds, and streams depend on stage, seed and epoch alone"
         )
     return ""
