@@ -1,11 +1,12 @@
 # Two commands: `make run` and `make test`. Both make their virtual environment first.
+# `make torture` is the long form of the tests of robustness: about an hour.
 
 PYTHON ?= python3
 VENV ?= .venv
 # The version the tests run with; any torch>=2.6 works, as in `make run TORCH=torch`.
 TORCH ?= torch==2.13.0
 
-.PHONY: run test lint leaderboard report phi benchmark temporal-benchmark clean
+.PHONY: run test lint torture kills faults fuzz leaderboard report phi benchmark temporal-benchmark clean
 
 run: $(VENV)/installed
 	$(VENV)/bin/ckl-bench run --method taalm
@@ -24,6 +25,18 @@ $(VENV)/installed: pyproject.toml
 	$(VENV)/bin/python -m pip install -q '$(TORCH)'
 	$(VENV)/bin/python -m pip install -q -e '.[dev]'
 	touch $@
+
+torture: kills faults fuzz
+
+kills: $(VENV)/installed
+	$(VENV)/bin/python tests/torture.py --kills 200
+	CKL_BENCH_RECORDS=2000 $(VENV)/bin/python -m pytest tests/test_parallel.py
+
+faults: $(VENV)/installed
+	$(VENV)/bin/python tests/faults.py
+
+fuzz: $(VENV)/installed
+	$(VENV)/bin/python tests/fuzz.py --examples 12000
 
 # Regenerate what is committed: the tables, the embedded benchmark, the train-attention that ships with it.
 leaderboard: $(VENV)/installed
