@@ -275,7 +275,7 @@ def _pretrained(
     def load(**options: Any) -> nn.Module:
         settings: dict[str, Any] = {"trust_remote_code": trust_remote_code}
         if allow_pickle:
-            settings |= {"use_safetensors": None, "weights_only": True}  # safetensors where there are any
+            settings["use_safetensors"] = None  # where there are any; transformers unpickles tensors and nothing else
         if commit:
             settings["revision"] = commit  # the weights of the commit that the record names
         try:

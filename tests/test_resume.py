@@ -158,6 +158,24 @@ def test_a_state_survives_as_it_is(tmp_path: Path) -> None:
     assert len(list((tmp_path / "s").glob("*.safetensors"))) == 1
 
 
+@pytest.mark.parametrize("writer", ["write_bytes", "write_json"])
+def test_the_state_before_is_kept_until_the_next_is_complete(
+    writer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(path: Path, content: object) -> None:
+        raise UserError(f"cannot write {path}")
+
+    store = Store(tmp_path / "s", "run")
+    store.save({"step": 1, "weights": torch.ones(3)})
+    with monkeypatch.context() as patched:
+        patched.setattr(f"ckl_bench.checkpoint.{writer}", failing)
+        with pytest.raises(UserError, match="cannot write"):
+            store.save({"step": 2, "weights": torch.zeros(3)})
+    found: Any = store.load()
+    assert found["step"] == 1
+    assert torch.equal(found["weights"], torch.ones(3))
+
+
 def test_a_run_in_progress_is_locked_and_a_dead_ones_lock_is_free(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from ckl_bench.locks import locked\n"

@@ -78,7 +78,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_documents
     model = make("llama")
     before = {n: p.clone() for n, p in model.named_parameters()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    with pytest.raises(CklError, match=r"step 1; documents of the batch: 0, 1, 2"):
+    with pytest.raises(CklError, match=r"loss is nan at step 1; documents of the batch: 0, 1, 2"):
         train_epoch(model, [collate(encoded(TEXTS))], optimizer, lambda batch, nll: nll * float("inf"))
     assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
 
