@@ -26,7 +26,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of the committed records, with a hostile run and a sequence beside them."""
-    evil = record(LEARNED, KEPT, method="<img src=x onerror=alert(1)></script>", benchmark="made-up")
+    evil = record(LEARNED, KEPT, method="<img src=x onerror=alert(1)></script>$\\frac{$", benchmark="made-up")
     words = TokenWeights(document="d", tokens=["<b>", "one", " two"], weights=[0.5, 1.0])
     evil = evil.model_copy(update={"stages": [evil.stages[0].model_copy(update={"token_weights": [words]})]})
     committed = [r for r in read_records(leaderboards_dir()) if r.spec.benchmark_kind == "lama-ckl"]
@@ -145,7 +145,7 @@ def test_a_fact_is_known_where_every_token_of_its_answer_is_right() -> None:
 
 
 def test_the_command_writes_page_and_figures(command: Command, tmp_path: Path) -> None:
-    write_record(tmp_path, record(LEARNED, KEPT))
+    write_record(tmp_path, record(LEARNED, KEPT, method="a$\\frac{$"))
     result = command("report", "--output", tmp_path, "--figures", tmp_path / "figures")
     assert result.code == 0, result.err
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [

@@ -60,6 +60,7 @@ def _axes(panels: int, width: float, height: float) -> tuple[Any, list[Any]]:
     plt.rcParams.update(
         {
             **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+            "text.parse_math": False,  # a name with a $ in it is a name
             "svg.fonttype": "none",
             "svg.hashsalt": "ckl-bench",
             "font.family": "sans-serif",

@@ -124,7 +124,8 @@ def _table(kind: str, made: Sequence[Row]) -> str:
         ]
     names = [escape(name.replace("-\n", "-").replace("\n", " ")) for name, _ in columns]
     head = "".join(f'<th aria-sort="none"><button type="button">{name}</button></th>' for name in names)
-    lines = ["".join(f"<td>{escape(cell(row))}</td>" for _, cell in columns) for row in made]
+    # A stack's name may break behind each of its parts, so that a phone shows scores beside it.
+    lines = ["".join(f"<td>{escape(cell(row)).replace('+', '+<wbr>')}</td>" for _, cell in columns) for row in made]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
     return (
         "<h3>Leaderboard</h3><div class='scroll' tabindex='0'><table class='board'>"
