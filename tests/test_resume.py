@@ -158,6 +158,21 @@ def test_a_state_survives_as_it_is(tmp_path: Path) -> None:
     assert len(list((tmp_path / "s").glob("*.safetensors"))) == 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_step_finish_and_be_saved_a_second_one_does_not(number: int, tmp_path: Path) -> None:
+    store = Store(tmp_path / "s", "run")
+    keeper, before = Keeper(store), signal.getsignal(number)
+    with keeper.listening():
+        os.kill(os.getpid(), number)
+        finished = True  # the step under way goes on
+        with pytest.raises(KeyboardInterrupt):
+            keeper.after_step(lambda: {"finished": finished})
+        assert store.load() == {"finished": True}
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) == before
+
+
 @pytest.mark.parametrize("writer", ["write_bytes", "write_json"])
 def test_the_state_before_is_kept_until_the_next_is_complete(
     writer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
