@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import sys
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -49,13 +50,24 @@ def _from_folder(folder: Path) -> list[Origin]:
 def _from_entry_points() -> list[Origin]:
     found = []
     for point in entry_points(group=GROUP):
-        try:
-            spec = importlib.util.find_spec(point.module)  # imports the parent package, not the method
-        except (ImportError, ValueError):
-            continue  # a half-removed distribution must not break every other method
-        if spec is not None and spec.origin:
+        spec = _find_spec(point.module)
+        if spec is not None and spec.origin:  # a half-removed distribution must not break every other method
             found.append(Origin(name=canonical(point.name), file=Path(spec.origin).resolve(), module=point.module))
     return found
+
+
+def _find_spec(module: str) -> ModuleSpec | None:
+    """Where a module lies; unlike importlib's own search it imports none of the packages around it."""
+    name, *inner = module.split(".")
+    try:
+        spec = importlib.util.find_spec(name)
+        for part in inner:
+            name = f"{name}.{part}"
+            inside = spec.submodule_search_locations if spec else None
+            spec = PathFinder.find_spec(name, inside) if inside else None
+    except (ImportError, ValueError):
+        return None
+    return spec
 
 
 def origins(methods_dir: Path | None = None) -> dict[str, Origin]:

@@ -74,3 +74,24 @@ def test_a_syntax_error_breaks_only_its_own_plugin(installed: Path, small: Path,
     broken = ckl_bench(tmp_path, installed, *run, "bad")
     assert (broken.returncode, broken.stderr.count("\n")) == (2, 1)
     assert "bad.py, line 1): SyntaxError" in broken.stderr
+
+
+def test_an_installed_package_runs_only_when_its_method_is_named(small: Path, tmp_path: Path) -> None:
+    target, proof = tmp_path / "installed", tmp_path / "proof"
+    (target / "loud").mkdir(parents=True)
+    (target / "loud" / "__init__.py").write_text(f"from pathlib import Path\n\nPath({str(proof)!r}).touch()\n")
+    (target / "loud" / "method.py").write_text(PLUGIN)
+    about = target / "loud-0.1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: loud\nVersion: 0.1\n")
+    (about / "entry_points.txt").write_text("[ckl_bench.methods]\nloud = loud.method\nlost = lost.method\n")
+    run = ("run", "--model", "tiny", "--benchmark", small, "--method")
+    listed = ckl_bench(tmp_path, target, "methods")
+    assert "loud" in listed.stdout
+    assert "lost" not in listed.stdout
+    other = ckl_bench(tmp_path, target, *run, "lora")
+    assert other.returncode == 0, other.stderr
+    assert not proof.exists()
+    named = ckl_bench(tmp_path, target, *run, "loud")
+    assert named.returncode == 0, named.stderr
+    assert proof.exists()
