@@ -8,6 +8,7 @@ import os
 import random
 import time
 from multiprocessing.context import ForkProcess
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,23 @@ def test_records_stored_by_eight_processes_of_which_some_are_killed(tmp_path: Pa
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
     records = {f"records/{run_id}.json" for run_id in expected}
     assert left == {"records", "lama-ckl.csv", "lama-ckl.md", *records}
+
+
+def _store_together(folder: Path, record: Record, barrier: Barrier) -> None:
+    barrier.wait()
+    store(folder, record)
+
+
+def test_those_that_end_at_once_leave_a_table_of_all(tmp_path: Path) -> None:
+    """Each reads all records and writes the table: one that has read too early may not write last."""
+    template, context = _short(read_record(COMMITTED)), multiprocessing.get_context("fork")
+    for turn in range(12):
+        folder, barrier = tmp_path / str(turn), context.Barrier(PROCESSES)
+        records = [records[0] for records in (_records(number, template) for number in range(PROCESSES))]
+        processes = [context.Process(target=_store_together, args=(folder, r, barrier)) for r in records]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+            assert process.exitcode == 0
+        assert first_difference(folder, list(read_records(folder))) is None
