@@ -249,21 +249,30 @@ def main(arguments: list[str] | None = None) -> None:
     # Deprecations inside peft and transformers are theirs to mend, not the reader's of a table.
     warnings.filterwarnings("ignore", category=FutureWarning)
     typed = sys.argv[1:] if arguments is None else arguments
+    asked: list[int] = []  # signals to stop: whatever a library makes of one, it is no error
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        raise KeyboardInterrupt  # SIGTERM is a polite request to stop, as Ctrl-C is
+
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)
     try:
         given = spread(typed, ("--wikipedia", "--wikidata", "--page-props"))
         code: Any = app(args=given, standalone_mode=False)
         if sys.stdout is not None:  # it was closed by whoever started this
             sys.stdout.flush()  # a full disk is to be heard of here, not while Python shuts down
-    except CklError as error:
-        _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         _interrupted(typed)
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
     except Exception as error:
+        if asked:
+            _interrupted(typed)
+        if isinstance(error, CklError):
+            _fail(str(error), error.exit_code)
         # Typer's own usage errors (an unknown option, a value out of range), whichever click it is built on.
         message = getattr(error, "format_message", None)
         if message is not None:
@@ -278,10 +287,6 @@ def main(arguments: list[str] | None = None) -> None:
         if code == 130:  # typer has caught a Ctrl-C itself
             _interrupted(typed)
         raise SystemExit(code if isinstance(code, int) else 0)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt  # SIGTERM is a polite request to stop, as Ctrl-C is
 
 
 def _interrupted(typed: Sequence[str]) -> None:

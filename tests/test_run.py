@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -233,6 +234,22 @@ def test_an_output_folder_that_cannot_be_written(command: Command, tmp_path: Pat
     result = command("run", "--method", "lora", "--model", "tiny", "--output", tmp_path / "file" / "runs")
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert "cannot write to the output folder" in result.err
+
+
+def test_what_a_library_makes_of_a_signal_is_an_interruption(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def query(folder: Path) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt as error:  # as DuckDB does
+            raise RuntimeError("Query interrupted") from error
+
+    (tmp_path / "out" / "records").mkdir(parents=True)
+    monkeypatch.setattr("ckl_bench.records.read_records", query)
+    result = command("leaderboard", "--output", "out")
+    assert (result.code, result.err.count("\n")) == (130, 1)
+    assert result.err.startswith("error: interrupted; run the same command again to go on: ckl-bench leaderboard")
 
 
 def test_help_answers_without_torch() -> None:
