@@ -273,8 +273,7 @@ def main(arguments: list[str] | None = None) -> None:
             _interrupted(typed)
         if isinstance(error, CklError):
             _fail(str(error), error.exit_code)
-        # Typer's own usage errors (an unknown option, a value out of range), whichever click it is built on.
-        message = getattr(error, "format_message", None)
+        message = getattr(error, "format_message", None)  # typer's own, of usage, whichever click it is built on
         if message is not None:
             _fail(message() or "see ckl-bench --help", 2)
         if out_of_memory(error):

@@ -112,3 +112,12 @@ def test_those_that_end_at_once_leave_a_table_of_all(tmp_path: Path) -> None:
             process.join()
             assert process.exitcode == 0
         assert first_difference(folder, list(read_records(folder))) is None
+
+
+def test_a_failed_run_takes_no_finished_ones_place(tmp_path: Path) -> None:
+    done = read_record(COMMITTED)
+    failed = Record.model_validate(done.model_dump() | {"status": "failed", "error": "the loss is nan"})
+    for record, expected in ((failed, failed), (done, done), (failed, done)):
+        store(tmp_path, record)
+        assert list(read_records(tmp_path)) == [expected]
+        assert first_difference(tmp_path, [expected]) is None
