@@ -257,11 +257,11 @@ def main() -> None:
     from test_faults import commands
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="Commands whose names begin so.")
+    parser.add_argument("--only", default="", help="Commands whose names begin so, several after one another by |.")
     parser.add_argument("--most", type=int, help="Faults a command, evenly spread [all].")
     given = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="faults-"))
-    chosen = {name: c for name, c in commands(work / "inputs").items() if name.startswith(given.only)}
+    chosen = {name: c for name, c in commands(work / "inputs").items() if name.startswith(tuple(given.only.split("|")))}
     print(f"{'command':24} {'fault':32} {'failed':>6} {'passed':>6}", flush=True)
     fine = True
     for name, command in chosen.items():
