@@ -6,6 +6,7 @@ python tests/fuzz.py [--examples 12000] [--seed 0] [--reader NAME]
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import math
 import os
@@ -230,6 +231,7 @@ def _apart(work: Callable[[], object], folder: Path) -> Outcome:
 
 
 def _confine(folder: Path, printed: int) -> None:
+    faulthandler.disable()  # pytest's would tell of a death that is counted here
     for stream in (1, 2):
         os.dup2(printed, stream)
     sys.stdout = sys.stderr = os.fdopen(os.dup(printed), "w")

@@ -29,7 +29,7 @@ from ckl_bench.run import RunRequest, execute, plan_run
 from ckl_bench_methods.taalm import Taalm
 
 needs_shim = pytest.mark.skipif(shim() is None, reason="calls are made to fail by a library that a C compiler makes")
-MOST = os.environ.get("CKL_BENCH_FAULTS", "9")  # faults a long command: so many of them, evenly spread, or "all"
+MOST = os.environ.get("CKL_BENCH_FAULTS", "7")  # faults a long command: so many of them, evenly spread, or "all"
 
 
 def _longer_run() -> Record:
