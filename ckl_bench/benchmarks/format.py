@@ -136,10 +136,11 @@ class _Table(Sequence[T]):
                 cache_dir=str(self._cache),
                 fingerprint=f"{self._kind.__name__}-{SCHEMA}",
             )
-        except datasets.exceptions.DatasetGenerationError as error:
-            if isinstance(error.__cause__, OSError):
-                raise unwritable(self._cache, error.__cause__) from error
-            raise (error.__cause__ or error) from None
+        except (OSError, datasets.exceptions.DatasetGenerationError) as error:
+            cause = error.__cause__ if isinstance(error, datasets.exceptions.DatasetGenerationError) else error
+            if isinstance(cause, OSError):
+                raise unwritable(self._cache, cause) from error
+            raise (cause or error) from None
         finally:
             if shown:
                 datasets.enable_progress_bars()
