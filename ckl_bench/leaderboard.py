@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -152,5 +153,7 @@ def first_difference(folder: Path, records: Iterable[Record]) -> str | None:
             left = have[number] if number < len(have) else "(nothing)"
             right = want[number] if number < len(want) else "(nothing)"
             if left != right:
-                return f"{path}:{number + 1}: the file says {left!r}, the records give {right!r}"
+                start = max(0, len(os.path.commonprefix([left, right])) - 30)
+                says, give = (repr(line[start : start + 60]) for line in (left, right))
+                return f"{path}:{number + 1}, from character {start + 1}: the file says {says}, the records give {give}"
     return None

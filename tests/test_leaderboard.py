@@ -144,7 +144,9 @@ def test_check_finds_a_changed_digit_in_a_table_or_a_record(tmp_path: Path, comm
     table.write_text(text.replace("1.2500", "1.2600", 1))
     result = command("leaderboard", "--output", tmp_path, "--check")
     assert result.code == 1
-    assert "lama-ckl.csv:2: the file says" in result.err
+    assert "lama-ckl.csv:2, from character " in result.err
+    assert "1.2600," in result.err.split("the file says ")[1].split(", the records give ")[0]
+    assert "1.2500," in result.err.split(", the records give ")[1]
     table.write_text(text)
     original = path.read_text()
     path.write_text(original.replace('"train_tokens": 100', '"train_tokens": 101'))
