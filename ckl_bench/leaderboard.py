@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -153,7 +152,8 @@ def first_difference(folder: Path, records: Iterable[Record]) -> str | None:
             left = have[number] if number < len(have) else "(nothing)"
             right = want[number] if number < len(want) else "(nothing)"
             if left != right:
-                start = max(0, len(os.path.commonprefix([left, right])) - 30)
+                differing = (i for i, pair in enumerate(zip(left, right, strict=False)) if len({*pair}) > 1)
+                start = max(0, next(differing, min(len(left), len(right))) - 30)
                 says, give = (repr(line[start : start + 60]) for line in (left, right))
                 return f"{path}:{number + 1}, from character {start + 1}: the file says {says}, the records give {give}"
     return None
