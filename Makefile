@@ -1,5 +1,5 @@
 # Two commands: `make run` and `make test`. Both make their virtual environment first.
-# `make torture` is the long form of the tests of robustness: about an hour.
+# `make torture` is the long form of the tests of robustness: hours, most of them in `make faults`.
 
 PYTHON ?= python3
 VENV ?= .venv
