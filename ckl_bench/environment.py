@@ -40,9 +40,15 @@ def environment(device: str) -> Environment:
         platform=f"{platform.system()} {platform.machine()}",
         device=_device_name(device),
         threads=torch.get_num_threads(),
-        command=["ckl-bench", *sys.argv[1:]],
+        command=["ckl-bench", *map(_portable, sys.argv[1:])],
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
+
+
+def _portable(word: str) -> str:
+    """A word of the command line; of an absolute path its last part, since a record travels and its folders do not."""
+    key, equals, value = word.rpartition("=")
+    return key + equals + Path(value).name if Path(value).is_absolute() else word
 
 
 def _version(package: str) -> str | None:

@@ -87,7 +87,7 @@ class Environment(_Model):
     threads: Count
     """Threads torch used."""
     command: list[str]
-    """The command line."""
+    """The command line; of absolute paths the last part."""
     started: str
     """UTC time of the start, ISO 8601."""
 

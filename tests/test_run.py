@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from conftest import Command
 
+from ckl_bench.environment import environment
 from ckl_bench.locks import locked
 from ckl_bench.records import read_record, read_records
 
@@ -234,6 +235,13 @@ def test_an_output_folder_that_cannot_be_written(command: Command, tmp_path: Pat
     result = command("run", "--method", "lora", "--model", "tiny", "--output", tmp_path / "file" / "runs")
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert "cannot write to the output folder" in result.err
+
+
+def test_a_record_names_no_folder_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = ["run", "--output", "/home/me/runs", "--set", "taalm.attention=/home/me/phi.safetensors", "--lr=1e-3"]
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/ckl-bench", *typed])
+    shown = ["run", "--output", "runs", "--set", "taalm.attention=phi.safetensors", "--lr=1e-3"]
+    assert environment("cpu").command == ["ckl-bench", *shown]
 
 
 def test_what_a_library_makes_of_a_signal_is_an_interruption(
