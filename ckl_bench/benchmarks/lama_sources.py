@@ -151,6 +151,8 @@ def read_published(path: Path) -> list[Candidate]:
         )
         try:
             scores = {form: tuple(float(x) for x in row["scores"][form].values()) for form in FORMS}
+            if not all(0 <= score <= 1 for values in scores.values() for score in values):
+                raise ValueError("a score is not between 0 and 1")
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise UserError(f"{where}: expected 'scores' with a number per model for each of {FORMS}") from error
         candidates.append(
