@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import signal
 import sys
-import threading
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ckl_bench.cli_build import build
+from ckl_bench.cli_ending import to_the_end
 from ckl_bench.cli_options import (
     BenchmarkOption,
     DeviceOption,
@@ -29,7 +23,7 @@ from ckl_bench.cli_options import (
     spread,
 )
 from ckl_bench.cli_results import register
-from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory, printable
+from ckl_bench.errors import CklError, UserError, printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -249,52 +243,5 @@ def main(arguments: list[str] | None = None) -> None:
     # Deprecations inside peft and transformers are theirs to mend, not the reader's of a table.
     warnings.filterwarnings("ignore", category=FutureWarning)
     typed = sys.argv[1:] if arguments is None else arguments
-    asked: list[int] = []  # signals to stop: whatever a library makes of one, it is no error
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-        raise KeyboardInterrupt  # SIGTERM is a polite request to stop, as Ctrl-C is
-
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
-    try:
-        given = spread(typed, ("--wikipedia", "--wikidata", "--page-props"))
-        code: Any = app(args=given, standalone_mode=False)
-        if sys.stdout is not None:  # it was closed by whoever started this
-            sys.stdout.flush()  # a full disk is to be heard of here, not while Python shuts down
-    except KeyboardInterrupt:
-        _interrupted(typed)
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
-    except Exception as error:
-        if asked:
-            _interrupted(typed)
-        if isinstance(error, CklError):
-            _fail(str(error), error.exit_code)
-        message = getattr(error, "format_message", None)  # typer's own, of usage, whichever click it is built on
-        if message is not None:
-            _fail(message() or "see ckl-bench --help", 2)
-        if out_of_memory(error):
-            _fail(OUT_OF_MEMORY, 1)
-        if isinstance(error, OSError):
-            named = f" ({error.filename})" if error.filename else ""
-            _fail(f"{error.strerror or error}{named}; mend that, and run the same command again", 1)
-        raise
-    else:
-        if code == 130:  # typer has caught a Ctrl-C itself
-            _interrupted(typed)
-        raise SystemExit(code if isinstance(code, int) else 0)
-
-
-def _interrupted(typed: Sequence[str]) -> None:
-    again = shlex.join(["ckl-bench", *(word for word in typed if word != "--fresh")])
-    _fail(f"interrupted; run the same command again to go on: {again}", 130)
-
-
-def _fail(message: str, code: int) -> None:
-    with suppress(OSError, ValueError, AttributeError):  # a closed or full stdout has nothing more to say
-        sys.stdout.flush()
-    print("error: " + printable(" ".join(message.split())), file=sys.stderr)
-    raise SystemExit(code)
+    several = ("--wikipedia", "--wikidata", "--page-props")  # options that take all files behind them
+    to_the_end(lambda: app(args=spread(typed, several), standalone_mode=False), typed)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
@@ -33,9 +34,10 @@ class Child:
         return self.process.is_alive()
 
     def send(self, number: int) -> None:
-        """Send a signal, if it is still there."""
+        """Send a signal, if it is still there: its end is heard of a moment after it."""
         if self.process.is_alive() and self.process.pid:
-            os.kill(self.process.pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
 
     def wait(self, seconds: float | None = None) -> int | None:
         """The exit code (negative: the signal that killed it), or None where it still runs after so many seconds."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,19 @@ class Result:
 
 Command = Callable[..., Result]
 
+# A method whose first step raises what is put in for {}.
+RAISING = '''"""Fails where it weighs."""
+from dataclasses import dataclass
+from ckl_bench.method import Method
+
+@dataclass(frozen=True, kw_only=True)
+class Bad(Method):
+    def weigh(self, model, tokenizer, stage):
+        def weights(batch, nll):
+            raise {}
+        return weights
+'''
+
 
 def forge(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change a sealed JSON file and seal it again, as its writer would have: what a checksum cannot catch."""
@@ -56,7 +70,18 @@ def users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+def own_signals() -> Iterator[None]:
+    """What Ctrl-C does to these tests, given back behind commands in this process: they set it for themselves."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def command(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_signals: None
+) -> Command:
     """Run `ckl-bench ARGUMENTS` in an empty working folder."""
     from ckl_bench.cli import main
 

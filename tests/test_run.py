@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import Command
+from conftest import RAISING, Command
 
 from ckl_bench.environment import environment
 from ckl_bench.locks import locked
@@ -130,58 +129,6 @@ def test_a_run_that_fails_is_recorded_and_does_not_take_the_others(
     assert list(pd.read_csv(tmp_path / "runs" / "lama-ckl.csv")["seeds"]) == [2]
 
 
-RAISING = '''"""Fails where it weighs."""
-from dataclasses import dataclass
-from ckl_bench.method import Method
-
-@dataclass(frozen=True, kw_only=True)
-class Bad(Method):
-    def weigh(self, model, tokenizer, stage):
-        def weights(batch, nll):
-            raise {}
-        return weights
-'''
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        "MemoryError",
-        'RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can\'t allocate memory")',
-        'RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.")',
-    ],
-)
-def test_out_of_memory_names_what_reduces_it(error: str, command: Command, small: Path, tmp_path: Path) -> None:
-    (tmp_path / "methods").mkdir()
-    (tmp_path / "methods" / "bad.py").write_text(RAISING.format(error))
-    result = run(command, small, "--method", "bad")
-    assert (result.code, "Traceback" in result.err) == (1, False)
-    (line,) = (line for line in result.err.splitlines() if line.startswith("error:"))
-    for words in ("out of memory", "step 1", "--batch-size", "--max-tokens", "qlora", "--model"):
-        assert words in line
-    (path,) = (tmp_path / "runs" / "records").glob("*.json")
-    assert "out of memory" in (read_record(path).error or "")
-
-
-def test_an_error_is_one_line_of_bounded_length(command: Command) -> None:
-    result = command("run", "--method", "x" * 100_000)
-    assert (result.code, result.err.count("\n")) == (2, 1)
-    assert len(result.err) < 600
-    assert result.err.startswith("error: unknown method 'xxx")
-
-
-def test_out_of_memory_before_training_is_one_line_too(
-    command: Command, small: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def raising(*arguments: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr("ckl_bench.run.load_benchmark", raising)
-    result = run(command, small, "--method", "lora")
-    assert (result.code, result.err.count("\n")) == (1, 1)
-    assert "--batch-size" in result.err
-
-
 def test_the_record_holds_the_hash_of_a_plugins_file(command: Command, small: Path, tmp_path: Path) -> None:
     (tmp_path / "methods").mkdir()
     file = tmp_path / "methods" / "mine.py"
@@ -242,22 +189,6 @@ def test_a_record_names_no_folder_of_the_machine(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "argv", ["/usr/bin/ckl-bench", *typed])
     shown = ["run", "--output", "runs", "--set", "taalm.attention=phi.safetensors", "--lr=1e-3"]
     assert environment("cpu").command == ["ckl-bench", *shown]
-
-
-def test_what_a_library_makes_of_a_signal_is_an_interruption(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def query(folder: Path) -> None:
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-        except KeyboardInterrupt as error:  # as DuckDB does
-            raise RuntimeError("Query interrupted") from error
-
-    (tmp_path / "out" / "records").mkdir(parents=True)
-    monkeypatch.setattr("ckl_bench.records.read_records", query)
-    result = command("leaderboard", "--output", "out")
-    assert (result.code, result.err.count("\n")) == (130, 1)
-    assert result.err.startswith("error: interrupted; run the same command again to go on: ckl-bench leaderboard")
 
 
 def test_help_answers_without_torch() -> None:

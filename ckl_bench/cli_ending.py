@@ -1,0 +1,80 @@
+"""How a command ends: one line for every error and every interruption, and the exit code that belongs to it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import FrameType
+from typing import Any, NoReturn
+
+from ckl_bench.errors import OUT_OF_MEMORY, CklError, out_of_memory, printable
+
+
+def to_the_end(command: Callable[[], Any], typed: Sequence[str]) -> NoReturn:
+    """Call a command, which was typed so, and leave Python as it ends (design, section 7).
+
+    An error that is not ours, not of usage, memory or the disk, is raised as it is: a fault, to be reported.
+    """
+    asked: list[int] = []  # signals to stop: whatever a library makes of one, it is no error
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        raise KeyboardInterrupt  # SIGTERM is a polite request to stop, as Ctrl-C is
+
+    _on_signals(stop)
+    try:
+        code = command()
+        if sys.stdout is not None:  # it was closed by whoever started this
+            sys.stdout.flush()  # a full disk is to be heard of here, not while Python shuts down
+    except KeyboardInterrupt:
+        _interrupted(typed)
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave(0)
+    except Exception as error:
+        if asked:
+            _interrupted(typed)
+        if isinstance(error, CklError):
+            _fail(str(error), error.exit_code)
+        message = getattr(error, "format_message", None)  # typer's own, of usage, whichever click it is built on
+        if message is not None:
+            _fail(message() or "see ckl-bench --help", 2)
+        if out_of_memory(error):
+            _fail(OUT_OF_MEMORY, 1)
+        if isinstance(error, OSError):
+            named = f" ({error.filename})" if error.filename else ""
+            _fail(f"{error.strerror or error}{named}; mend that, and run the same command again", 1)
+        raise
+    if code == 130:  # typer has caught a Ctrl-C itself
+        _interrupted(typed)
+    _leave(code if isinstance(code, int) else 0)
+
+
+def _on_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, handler)
+
+
+def _interrupted(typed: Sequence[str]) -> NoReturn:
+    again = shlex.join(["ckl-bench", *(word for word in typed if word != "--fresh")])
+    _fail(f"interrupted; run the same command again to go on: {again}", 130)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    _on_signals(signal.SIG_IGN)  # one interruption is one line
+    with suppress(OSError, ValueError, AttributeError):  # a closed or full stdout has nothing more to say
+        sys.stdout.flush()
+    print("error: " + printable(" ".join(message.split())), file=sys.stderr)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """There is nothing left to stop, and Python's shutting down is no place to raise an exception in."""
+    _on_signals(signal.SIG_IGN)
+    raise SystemExit(code)
