@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ckl_bench.cli_options import DeviceOption, at_least_one, say
+from ckl_bench.cli_options import DeviceOption, PickleOption, RemoteOption, at_least_one, say
 from ckl_bench.errors import UserError
 
 build = typer.Typer(no_args_is_help=True, help="Build a benchmark directory from its raw source.")
@@ -30,6 +30,8 @@ def build_lama_ckl(
     batch_size: Annotated[int, typer.Option(help="Default batch size of runs.")] = 64,
     lr: Annotated[float, typer.Option(help="Default learning rate of runs.")] = 1e-4,
     device: DeviceOption = "auto",
+    trust_remote_code: RemoteOption = False,
+    allow_pickle: PickleOption = False,
 ) -> None:
     """LAMA-ckl: a to-learn and a not-to-forget set, certified by pre-testing every fact on a model."""
     from ckl_bench.benchmarks.lama_ckl import build_from_lama, build_from_published
@@ -51,10 +53,16 @@ def build_lama_ckl(
             raise UserError("--lama needs --pretest-model M: a split is certified for a base model")
         from ckl_bench.pretest import pretest_models
 
+        models = pretest_models(
+            pretest_model,
+            device=pick_device(device),
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+        )
         counts = build_from_lama(
             lama,
             out,
-            models=pretest_models(pretest_model, pick_device(device)),
+            models=models,
             to_learn=to_learn,
             not_to_forget=not_to_forget,
             seed=seed,

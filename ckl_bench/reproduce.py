@@ -24,17 +24,21 @@ class Agreement:
 
 
 def find_record(given: str) -> Record:
-    """A record by its file, or by the beginning of a committed run's id; UserError where there is none."""
+    """A record by its file, or by the beginning of the id of a run that is committed or under `runs/`.
+
+    The committed one where both are. Raises UserError where there is none, or more than one.
+    """
     path = Path(given)
     if path.is_file():
         return read_record(path)
-    found = sorted((leaderboards_dir() / "records").glob(f"{given}*.json")) if given.isalnum() else []
+    folders = (Path("runs"), leaderboards_dir()) if given.isalnum() else ()
+    found = {file.name: file for folder in folders for file in folder.glob(f"records/{given}*.json")}
     if len(found) != 1:
         raise UserError(f"'{given}' names {len(found)} records; give a record's file, or the beginning of one run's id")
-    return read_record(found[0])
+    return read_record(next(iter(found.values())))
 
 
-def request_of(spec: Spec, settings: Sequence[str], methods_dir: Path | None, device: str = "cpu") -> RunRequest:
+def request_of(spec: Spec, settings: Sequence[str] = ()) -> RunRequest:
     """The request that gives this spec: its parts, every hyperparameter, its benchmark and model by name."""
     given = {setting.split("=", 1)[0] for setting in settings}
     own = [
@@ -54,14 +58,12 @@ def request_of(spec: Spec, settings: Sequence[str], methods_dir: Path | None, de
         max_tokens=spec.max_tokens,
         limit=spec.limit,
         settings=[*own, *settings],
-        methods_dir=methods_dir,
-        device=device,
     )
 
 
-def plan_again(record: Record, settings: Sequence[str], methods_dir: Path | None, device: str = "cpu") -> Plan:
-    """The plan of a record's spec; UserError where what is here now is not what was run then."""
-    plan = plan_run(request_of(record.spec, settings, methods_dir, device))
+def plan_again(record: Record, request: RunRequest) -> Plan:
+    """The plan of a record's spec, requested here; UserError where what is here now is not what was run then."""
+    plan = plan_run(request)
     then, now = record.spec.model_dump(), plan.spec.model_dump()
     for name, value in then.items():
         if now[name] != value:

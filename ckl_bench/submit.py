@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ckl_bench.benchmarks.format import load_benchmark
@@ -49,7 +50,7 @@ def refuse(record: Record, methods_dir: Path | None = None) -> str | None:
             unknown("benchmark", spec.benchmark, BENCHMARKS, "Only embedded benchmarks have a leaderboard here.")
         )
     try:
-        plan = plan_run(request_of(spec, [], methods_dir))
+        plan = plan_run(replace(request_of(spec), methods_dir=methods_dir))
     except UserError as error:
         return str(error)
     now = plan.spec.model_dump()

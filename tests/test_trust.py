@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from architectures import make
-from conftest import Command
+from conftest import Command, write_lama
 from fuzz_readers import make_gguf
 
 from ckl_bench.models import find_model, tiny_tokenizer
@@ -63,6 +63,18 @@ def test_pickled_weights_are_read_only_where_the_user_says_so(pickled: Path, sma
     assert not list(Path("runs").rglob("*.json"))
     allowed = run(command, pickled, small, "--allow-pickle")
     assert allowed.code == 0, allowed.err
+    (path,) = Path("runs", "records").glob("*.json")
+    again = ("reproduce", path.stem[:8], "--model", pickled, "--benchmark", small)  # these lie in folders of ours
+    assert "only with --allow-pickle" in command(*again).err
+    reproduced = command(*again, "--allow-pickle")
+    assert (reproduced.code, "to the last bit" in reproduced.out) == (0, True), reproduced.err
+
+
+def test_a_pretest_model_is_trusted_no_more_than_a_runs(pickled: Path, command: Command, tmp_path: Path) -> None:
+    build = ("build", "lama-ckl", "--lama", write_lama(tmp_path / "lama"), "--pretest-model", pickled, "--out", "built")
+    assert "only with --allow-pickle" in command(*build).err
+    assert not Path("built").exists()
+    assert "only with --allow-pickle" not in command(*build, "--allow-pickle").err
 
 
 @pytest.mark.parametrize("flags", [(), ("--allow-pickle",)], ids=["without the flag", "with the flag"])

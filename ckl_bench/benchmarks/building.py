@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,27 @@ from ckl_bench.errors import UserError
 from ckl_bench.files import read_sealed, refuse_existing
 from ckl_bench.locks import locked
 from ckl_bench.progress import log
+from ckl_bench.sums import sha256_checked
 
 
 def building(out: Path) -> AbstractContextManager[None]:
     """Hold the lock of a benchmark directory that is being built; UserError where another process builds it."""
     return locked(out.absolute().with_name(f".{out.name}.lock"), f"the build of {out}")
+
+
+def described(files: Sequence[Path], licence: str, root: Path | None = None) -> list[dict[str, str]]:
+    """What a manifest says of its sources: each one's name (under `root`, where one is given), SHA-256 and licence.
+
+    Raises UserError where a list of checksums beside a file, or in `root`, says that it is another.
+    """
+    return [
+        {
+            "file": path.relative_to(root).as_posix() if root else path.name,
+            "sha256": sha256_checked(path, root),
+            "licence": licence,
+        }
+        for path in files
+    ]
 
 
 def built(out: Path, about: Mapping[str, Any]) -> dict[str, Any] | None:

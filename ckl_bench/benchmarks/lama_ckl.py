@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ckl_bench.benchmarks.building import building, built
+from ckl_bench.benchmarks.building import building, built, described
 from ckl_bench.benchmarks.format import AttentionDocument, Document, Probe, Stage, write_benchmark
 from ckl_bench.benchmarks.lama_sources import FORMS, Candidate, Form, read_lama, read_published
 from ckl_bench.checkpoint import Keeper, Store
 from ckl_bench.errors import UserError
-from ckl_bench.files import sha256_file, sha256_json
+from ckl_bench.files import sha256_json
 from ckl_bench.progress import bar, log
 
 CAPS = {"to_learn": {"P530": 130}, "attention": {"P530": 350}}
@@ -187,9 +187,9 @@ def build_from_lama(
     facts that are in no set, by reason. Raises UserError as its parts do.
     """
     candidates, refused = read_lama(lama)
-    names = ["relations.jsonl", *sorted(f"TREx/{file.name}" for file in (lama / "TREx").glob("P*.jsonl"))]
+    files = [lama / "relations.jsonl", *sorted((lama / "TREx").glob("P*.jsonl"))]
     arguments = {"to_learn": to_learn, "not_to_forget": not_to_forget, "seed": seed, "form": form}
-    sources = [{"file": name, "sha256": sha256_file(lama / name), "licence": licence} for name in names]
+    sources = described(files, licence, lama)
     revisions = [{"name": name, "revision": revision} for name, (revision, _) in models.items()]
     about: dict[str, Any] = {
         "builder": {"command": "build lama-ckl --lama", "arguments": arguments},
@@ -232,9 +232,7 @@ def build_from_published(
     counts = _counts(sum(map(len, rows.values())), selection, Counter())
     about: dict[str, Any] = {
         "builder": {"command": "build lama-ckl --published", "arguments": {"form": form}},
-        "sources": [
-            {"file": name, "sha256": sha256_file(published / name), "licence": "CC-BY-NC-4.0"} for name in present
-        ],
+        "sources": described([published / name for name in present], "CC-BY-NC-4.0"),
         "pretest_models": [{"name": "the paper's four (Llama2-7B, TinyLlama-1.1B, and K-Adapter versions)"}],
         "counts": counts,
         "defaults": dict(defaults),

@@ -15,11 +15,11 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from ckl_bench.benchmarks.building import building, built
+from ckl_bench.benchmarks.building import building, built, described
 from ckl_bench.benchmarks.format import AttentionDocument, Document, Probe, StageRows, write_benchmark
 from ckl_bench.benchmarks.lama_sources import schematic_prompt
 from ckl_bench.errors import CklError, UserError
-from ckl_bench.files import sha256_file, sha256_json
+from ckl_bench.files import sha256_json
 from ckl_bench.progress import log
 
 from . import ingest
@@ -79,7 +79,7 @@ def build_from_dumps(
     _check(sources, pairs, attention_months)
     training = attention_months if attention_months is not None else int(pairs > 1)
     log("hashing the sources ...")
-    sums = [{"file": path.name, "sha256": sha256_file(path), "licence": sources.licence} for path in sources.files]
+    sums = described(sources.files, sources.licence)
     about = {
         "builder": {"command": "build temporalwiki", "arguments": asdict(caps) | {"attention_months": training}},
         "sources": sums,

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ckl_bench.benchmarks.building import described
 from ckl_bench.benchmarks.format import Document, Probe, StageRows, write_benchmark
 from ckl_bench.benchmarks.lama_sources import schematic_prompt
 from ckl_bench.errors import UserError
-from ckl_bench.files import read_jsonl, sha256_file
+from ckl_bench.files import read_jsonl
 
 from .build import DEFAULTS
 from .texts import chunks, refuse_text
@@ -55,7 +56,7 @@ def build_from_published(published: Path, out: Path, *, defaults: Mapping[str, f
         stages.append(StageRows(name=period, documents=documents, probes=sets))
     about = {
         "builder": {"command": "build temporalwiki --published", "arguments": {}},
-        "sources": [{"file": f.name, "sha256": sha256_file(f), "licence": "CC-BY-SA-3.0"} for f in files],
+        "sources": described(files, "CC-BY-SA-3.0"),
         "counts": counts,
         "defaults": dict(defaults),
     }
