@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fuzz import OUTSIDE, SECRET, Bench, Damaged, Reader, hunt
+from fuzz import hunt
+from fuzz_bench import OUTSIDE, SECRET, Bench, Damaged, Reader
 from fuzz_readers import READERS
 
 from ckl_bench.errors import CklError, UserError
@@ -85,8 +86,8 @@ FATAL = {"takes memory", "dies", "hangs", "computes for ever"}  # shown by every
 def test_a_reader_without_its_protection_is_found_out(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fuzz.WALL_SECONDS", 2)
-    monkeypatch.setattr("fuzz.CPU_SECONDS", 1)
+    monkeypatch.setattr("fuzz_bench.WALL_SECONDS", 2)
+    monkeypatch.setattr("fuzz_bench.CPU_SECONDS", 1)
     monkeypatch.setattr("fuzz.SHRINK_SECONDS", 1)
     read, words = BROKEN[fault]
     examples = 2 if fault in FATAL else 30

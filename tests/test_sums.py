@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import Command, write_lama
-from fuzz_readers import make_gguf
+from fuzz_sources import make_gguf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from architectures import make
 from conftest import Command, write_lama
-from fuzz_readers import make_gguf
+from fuzz_sources import make_gguf
 
 from ckl_bench.models import find_model, tiny_tokenizer
 
