@@ -62,34 +62,29 @@ def run(
     from ckl_bench.environment import pick_device
     from ckl_bench.files import jsonl, require_writable, sealed
     from ckl_bench.output import run_once, table_beside_committed
-    from ckl_bench.run import RunRequest, plan_run
+    from ckl_bench.run import RunRequest, plan_seeds
 
     at_least_one(epochs=epochs, batch_size=batch_size, max_tokens=max_tokens, limit=limit)
     if lr is not None and not 0 <= lr < float("inf"):
         raise UserError(f"--lr {lr}: expected a number that is not negative, such as 5e-4")
     require_writable(output)
-    plans = [
-        plan_run(
-            RunRequest(
-                method=method,
-                benchmark=benchmark,
-                model=model,
-                seed=number,
-                epochs=epochs,
-                batch_size=batch_size,
-                learning_rate=lr,
-                max_tokens=max_tokens,
-                limit=limit,
-                settings=settings or [],
-                methods_dir=methods_dir,
-                device=pick_device(device),
-                trust_remote_code=trust_remote_code,
-                allow_pickle=allow_pickle,
-            )
-        )
-        for number in dict.fromkeys(seed or [0])
-    ]
-    for warning in dict.fromkeys(warning for plan in plans for warning in plan.warnings):
+    request = RunRequest(
+        method=method,
+        benchmark=benchmark,
+        model=model,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=lr,
+        max_tokens=max_tokens,
+        limit=limit,
+        settings=settings or [],
+        methods_dir=methods_dir,
+        device=pick_device(device),
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+    )
+    plans = plan_seeds(request, seed or [0])
+    for warning in plans[0].warnings:
         _say(f"note: {warning}")
     records, problems = [], []
     for plan in plans:

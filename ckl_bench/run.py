@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ckl_bench.benchmarks.format import load_benchmark
@@ -86,6 +86,17 @@ def plan_run(request: RunRequest) -> Plan:
     return Plan(
         spec=spec, stack=stack, benchmark=benchmark, base=base, inputs=inputs, device=request.device, warnings=warnings
     )
+
+
+def plan_seeds(request: RunRequest, seeds: Sequence[int]) -> list[Plan]:
+    """Plans that differ by their seed alone; benchmark and model are read once for all. Raises UserError."""
+    first = plan_run(request)
+
+    def of(seed: int) -> Plan:
+        stack = make_stack(request.method, request.settings, request.methods_dir)  # runs share no state of a plugin's
+        return replace(first, spec=first.spec.model_copy(update={"seed": seed}), stack=stack)
+
+    return [of(seed) for seed in dict.fromkeys(seeds)]
 
 
 def execute(plan: Plan, store: Store | None = None) -> Record:
