@@ -20,6 +20,8 @@ COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1, 1, 1)))
 INK = "#0a0b0c"  # stands for the page's own text colour, which a stylesheet chooses
 MOST_SHOWN = 8
+ACCURACIES = {"to_learn": "to learn: accuracy", "not_to_forget": "not to forget: accuracy"}  # a panel each
+PARTS = ("changed", "unchanged")  # a panel each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,8 @@ def series(rows: Sequence[Sequence[Record]], always: Sequence[str] = ()) -> list
     return [Series(index=place[i], label=labels[i], runs=rows[i], shown=i in shown) for i in range(len(labels))]
 
 
-def _axes(panels: int, width: float, height: float) -> tuple[Any, list[Any]]:
+def _axes(panels: int, width: float = 4.2, height: float = 3.3) -> tuple[Any, list[Any]]:
+    """A figure of panels side by side, each so many inches wide and high."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -73,7 +76,7 @@ def _axes(panels: int, width: float, height: float) -> tuple[Any, list[Any]]:
             "legend.frameon": False,
         }
     )
-    figure, axes = plt.subplots(1, panels, figsize=(width, height), layout="constrained")
+    figure, axes = plt.subplots(1, panels, figsize=(panels * width, height), layout="constrained")
     figure.patch.set_alpha(0)
     listed = list(np.atleast_1d(axes))
     for axis in listed:
@@ -97,15 +100,14 @@ def _band(axis: Any, x: Sequence[Any], values: np.ndarray[Any, Any], one: Series
         band.set_gid(f"{gid}b-m{one.index}")
 
 
-def curves(all_series: Sequence[Series]) -> Any:
-    """Both panels of the paper's Figure 7: to-learn and not-to-forget accuracy over epochs; bands span the seeds."""
-    figure, axes = _axes(2, 8.4, 3.3)
-    sets = (("to_learn", "to learn: accuracy"), ("not_to_forget", "not to forget: accuracy"))
-    for axis, (name, title) in zip(axes, sets, strict=True):
+def curves(all_series: Sequence[Series], sets: Sequence[str] = tuple(ACCURACIES)) -> Any:
+    """Panels of the paper's Figure 7: to-learn and not-to-forget accuracy over epochs; bands span the seeds."""
+    figure, axes = _axes(len(sets))
+    for axis, name in zip(axes, sets, strict=True):
         for one in all_series:
             values = _accuracy(one.runs, name)
             _band(axis, range(values.shape[1]), values, one, f"curve-{name}")
-        axis.set(xlabel="epoch", title=title)
+        axis.set(xlabel="epoch", title=ACCURACIES[name])
         axis.set_ylim(bottom=0)
     return figure
 
@@ -133,10 +135,10 @@ def trade_off(all_series: Sequence[Series]) -> Any:
     return figure
 
 
-def months(all_series: Sequence[Series]) -> Any:
+def months(all_series: Sequence[Series], parts: Sequence[str] = PARTS) -> Any:
     """NLL on every month's changed and unchanged facts right after it was learned; the base model's in grey."""
-    figure, axes = _axes(2, 8.4, 3.3)
-    for axis, part in zip(axes, ("changed", "unchanged"), strict=True):
+    figure, axes = _axes(len(parts))
+    for axis, part in zip(axes, parts, strict=True):
         for one in all_series:
             measures = [temporalwiki(run) for run in one.runs]
             values = np.array([[getattr(month, part) for month in m.months] for m in measures])
@@ -144,9 +146,10 @@ def months(all_series: Sequence[Series]) -> Any:
         first = all_series[0].runs[0]
         base = [first.stages[0].epochs[0].sets, *first.before.values()]
         names = [stage.name for stage in first.stages]
-        (line,) = axis.plot(names, [sets[part].nll for sets in base], color=INK, alpha=0.5, ls=":", marker="x")
+        scores = [sets[part].nll for sets in base]
+        (line,) = axis.plot(names, scores, color=INK, alpha=0.5, ls=":", marker="x", label="before training")
         line.set_gid(f"base-{part}")
-        axis.set(title=f"{part} facts: NLL (nats), dotted: before training")
+        axis.set(title=f"{part} facts: NLL (nats)")
     return figure
 
 

@@ -75,15 +75,20 @@ def _league(number: int, kind: str, group: Sequence[Sequence[Record]]) -> str:
     parts = [f'<section id="league-{number}"><h2>{escape(spec.benchmark)} · {escape(spec.model)}</h2>', _legend(drawn)]
     if kind == "lama-ckl":
         parts += [
-            _figure(figures.curves(drawn), "Learning and retention", "Accuracy on both probe sets after every epoch."),
             _figure(
-                figures.trade_off(drawn),
+                [figures.curves(drawn, [name]) for name in figures.ACCURACIES],
+                "Learning and retention",
+                "Accuracy on both probe sets after every epoch.",
+            ),
+            _figure(
+                [figures.trade_off(drawn)],
                 "The trade-off",
                 "Every dot is an epoch, the large one the last; up and to the right is better.",
             ),
         ]
     else:
-        parts.append(_figure(figures.months(drawn), "Month after month", "Lower is better."))
+        panels = [figures.months(drawn, [part]) for part in figures.PARTS]
+        parts.append(_figure(panels, "Month after month", "Lower is better; dotted: before training."))
     parts += [_table(kind, rows([run for runs in group for run in runs], kind)), _weights(group), "</section>"]
     return "".join(parts)
 
@@ -98,11 +103,11 @@ def _legend(drawn: Sequence[Series]) -> str:
     return f'<div class="legend" role="group" aria-label="Stacks shown in the figures">{"".join(buttons)}</div>'
 
 
-def _figure(figure: Any, title: str, caption: str) -> str:
-    drawn = figures.svg(figure).replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
-    wide = figure.get_figwidth() > 7
-    kind = "scroll" if wide else "scroll narrow"
-    return f"<figure><h3>{title}</h3><div class='{kind}'>{drawn}</div><figcaption>{caption}</figcaption></figure>"
+def _figure(panels: Sequence[Any], title: str, caption: str) -> str:
+    """Panels beside each other, or below where a window is narrow."""
+    label = f'<svg role="img" aria-label="{escape(title)}" '
+    drawn = "".join(figures.svg(panel).replace("<svg ", label, 1) for panel in panels)
+    return f"<figure><h3>{title}</h3><div class='panels'>{drawn}</div><figcaption>{caption}</figcaption></figure>"
 
 
 def _table(kind: str, made: Sequence[Row]) -> str:
@@ -120,9 +125,9 @@ def _table(kind: str, made: Sequence[Row]) -> str:
     if any("prepare_seconds" in row for row in made):  # what was made before the run, such as φ
         columns += [
             ("with φ", lambda row: f"{row.get('seconds_and_prepare', row['seconds']):,}"),
-            ("with a share of φ", lambda row: f"{row.get('seconds_amortised', row['seconds']):,}"),
+            ("with a\nshare of φ", lambda row: f"{row.get('seconds_amortised', row['seconds']):,}"),
         ]
-    names = [escape(name.replace("-\n", "-").replace("\n", " ")) for name, _ in columns]
+    names = [escape(name).replace("\n", " <br>") for name, _ in columns]
     head = "".join(f'<th aria-sort="none"><button type="button">{name}</button></th>' for name in names)
     # A stack's name may break behind each of its parts, so that a phone shows scores beside it.
     lines = ["".join(f"<td>{escape(cell(row)).replace('+', '+<wbr>')}</td>" for _, cell in columns) for row in made]
@@ -157,7 +162,7 @@ def _weights(group: Sequence[Sequence[Record]]) -> str:
 
 def _run_facts(runs: Sequence[Record]) -> dict[str, Any]:
     record = runs[0]
-    table = list(facts(record, probes_of(record)))
+    table = sorted(facts(record, probes_of(record)), key=lambda fact: STATES.index(fact["fate"]))
     keys = ("set", "relation", "prompt", "answer", "before", "after", "fate")
     name = f"{record.spec.method} · {record.spec.benchmark} · {record.spec.model} · seed {record.spec.seed}"
     return {"name": name, "states": STATES, "facts": [[fact[key] for key in keys] for fact in table]}
