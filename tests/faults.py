@@ -56,7 +56,6 @@ GOLDEN = 0.618034  # multiples of it, without their whole part, spread evenly
 HARMLESS = (
     *((kind, name) for kind in ("write", "truncate") for name in ("*.lock", "*/.*.making")),  # says who holds it
     ("close", "*"),  # what a file holds was brought to the disk before; that it did is compared
-    ("rename", "*/cache/arrow/*"),  # Hugging Face's datasets then copies
 )
 
 

@@ -9,13 +9,12 @@ rehearsal.jsonl                         {"id", "text", "fact"}: documents that a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-
+from ckl_bench.benchmarks.arrow import ArrowRows
 from ckl_bench.catalogue import BENCHMARKS
 from ckl_bench.errors import UserError, unknown
 from ckl_bench.files import (
@@ -23,12 +22,10 @@ from ckl_bench.files import (
     data_dir,
     jsonl,
     new_folder,
-    read_jsonl,
     read_sealed,
     sealed,
     sha256_file,
     sha256_json,
-    unwritable,
     write_json,
 )
 
@@ -108,65 +105,6 @@ class Benchmark:
     stages: Sequence[Stage]
     attention: Sequence[AttentionDocument] = field(default_factory=list)
     rehearsal: Sequence[Document] = field(default_factory=list)
-
-
-class _Table(Sequence[T]):
-    """Rows of a JSONL file as objects, memory-mapped through Arrow so that a long file does not fill memory."""
-
-    def __init__(self, path: Path, sha256: str, row: type[T]) -> None:
-        self._path, self._row = path, TypeAdapter(row)
-        self._cache = cache_dir() / "arrow" / sha256  # of the content: a changed file never meets an old table
-        self._kind = row
-        self._rows: Any = None
-
-    def _load(self) -> Any:
-        if self._rows is None:
-            self._rows = [] if self._path.stat().st_size == 0 else self._as_arrow()
-        return self._rows
-
-    def _as_arrow(self) -> Any:
-        import datasets
-
-        shown = datasets.is_progress_bar_enabled()
-        datasets.disable_progress_bars()
-        try:
-            return datasets.Dataset.from_generator(
-                self._checked,
-                features=_features(self._kind),
-                cache_dir=str(self._cache),
-                fingerprint=f"{self._kind.__name__}-{SCHEMA}",
-            )
-        except (OSError, datasets.exceptions.DatasetGenerationError) as error:
-            cause = error.__cause__ if isinstance(error, datasets.exceptions.DatasetGenerationError) else error
-            if isinstance(cause, OSError):
-                raise unwritable(self._cache, cause) from error
-            raise (cause or error) from None
-        finally:
-            if shown:
-                datasets.enable_progress_bars()
-
-    def _checked(self) -> Iterator[dict[str, Any]]:
-        # Not by Arrow's own reader of JSON: lines that a stranger made crash it.
-        for number, row in read_jsonl(self._path):
-            try:
-                yield asdict(self._row.validate_python(row))  # type: ignore[call-overload]
-            except ValidationError as error:
-                first = error.errors()[0]
-                place = ".".join(map(str, first["loc"])) or "row"
-                raise UserError(f"{self._path}:{number}: {place}: {first['msg']}; build the benchmark again") from error
-
-    def __len__(self) -> int:
-        return len(self._load())
-
-    def __getitem__(self, index: Any) -> Any:
-        rows = self._load()
-        if isinstance(index, slice):
-            return [self._row.validate_python(rows[i]) for i in range(*index.indices(len(rows)))]
-        return self._row.validate_python(rows[index])
-
-    def __iter__(self) -> Iterator[T]:
-        for row in self._load():
-            yield self._row.validate_python(row)
 
 
 def _features(row: type) -> Any:
@@ -262,8 +200,9 @@ def load_benchmark(name: str) -> Benchmark:
                     "restore the file or build the benchmark again"
                 )
 
-        def table(relative: str, row: type[T]) -> _Table[T]:
-            return _Table(folder / relative, sums[relative], row)
+        def table(relative: str, row: type[T]) -> Sequence[T]:
+            place = cache_dir() / "arrow" / f"{sums[relative]}-{row.__name__}-{SCHEMA}"  # a changed file has another
+            return ArrowRows(folder / relative, place, row, _features)
 
         stages = []
         for entry in manifest["stages"]:
