@@ -20,16 +20,18 @@ def locked(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
 
     Raises UserError with the holder where another process has it, unless `wait` says to wait for its turn.
     """
-    with _lock_file(path, what, wait) as file:
+    file = _lock_file(path, what, wait)
+    try:
         with suppress(OSError):  # the lock holds on a full disk too, without its holder's name
             file.truncate(0)
             file.write(
                 f"process {os.getpid()} on {platform.node()} since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode()
             )
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)  # while it is still held, so that nobody else's is taken away
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is still held, so that nobody else's is taken away
+        with suppress(OSError):  # it is closed and free, whatever a disk says to that
+            file.close()
 
 
 def _lock_file(path: Path, what: str, wait: bool) -> io.FileIO:
