@@ -1,5 +1,5 @@
 # Two commands: `make run` and `make test`. Both make their virtual environment first.
-# `make torture` is the long form of the tests of robustness: hours, most of them in `make faults`.
+# `make torture` is the long form of the tests of robustness; it takes one to two hours.
 
 PYTHON ?= python3
 VENV ?= .venv
