@@ -21,6 +21,7 @@ from ckl_bench.cli_options import (
     at_least_one,
     say,
     spread,
+    valid_seeds,
 )
 from ckl_bench.cli_results import register
 from ckl_bench.errors import CklError, UserError, printable
@@ -39,11 +40,16 @@ def run(
     method: Annotated[str, typer.Option("--method", help="A method, or several joined by +, as in taalm+lora.")],
     benchmark: BenchmarkOption = "lama-ckl-mini",
     model: ModelOption = "smollm2-135m",
-    epochs: Annotated[int | None, typer.Option(help="Passes over a stage [benchmark's default].")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate [the method's, else the benchmark's].")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Documents a step [benchmark's default].")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over a stage.", show_default="benchmark's default")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate.", show_default="the method's, else the benchmark's")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Documents a step.", show_default="benchmark's default")
+    ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(min=0, max=2**63 - 1, help="Give it several times for several runs [0].")
+        list[int] | None,
+        typer.Option(help="Give it several times for several runs.", show_default="0"),
     ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="method.field=value, as lora.r=64.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Tokens of a document at most; the rest of it is not read.")] = 512,
@@ -65,6 +71,7 @@ def run(
     from ckl_bench.run import RunRequest, plan_seeds
 
     at_least_one(epochs=epochs, batch_size=batch_size, max_tokens=max_tokens, limit=limit)
+    valid_seeds(seed or [])
     if lr is not None and not 0 <= lr < float("inf"):
         raise UserError(f"--lr {lr}: expected a number that is not negative, such as 5e-4")
     require_writable(output)
@@ -124,7 +131,7 @@ def train_attention(
     out: Annotated[Path, typer.Option(help="FILE.safetensors to write; a JSON goes beside it.")],
     benchmark: BenchmarkOption = "lama-ckl-mini",
     model: ModelOption = "smollm2-135m",
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seeds φ, adapters and the order of documents.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seeds φ, adapters and the order of documents.")] = 0,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="field=value, as steps=60; a wrong field lists all.")
     ] = None,
@@ -142,6 +149,7 @@ def train_attention(
     from ckl_bench.plugins import load_method
 
     method = load_method("taalm", methods_dir)()
+    valid_seeds([seed])
     require_writable(out.absolute().parent)
     place = pick_device(device)
     method.prepare(

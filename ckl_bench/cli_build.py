@@ -87,13 +87,15 @@ def build_temporalwiki(
     published: Annotated[Path | None, typer.Option(help="TWiki_Probes, and TWiki_Diffsets if you have them.")] = None,
     page_props: Annotated[list[Path] | None, typer.Option(help="page_props.sql[.gz] of the same dates.")] = None,
     wiki: Annotated[str, typer.Option(help="Whose sitelinks name the articles.")] = "enwiki",
-    attention_months: Annotated[int | None, typer.Option(help="Pairs that train φ [1 of three snapshots up].")] = None,
+    attention_months: Annotated[
+        int | None, typer.Option(help="Pairs that train φ.", show_default="1 of three snapshots up")
+    ] = None,
     max_subject_share: Annotated[float, typer.Option(help="Share of the probes one subject may have.")] = 0.01,
     max_relation_share: Annotated[float, typer.Option(help="Share of the probes one relation may have.")] = 0.05,
     max_probes: Annotated[int | None, typer.Option(help="Probes of a set at most.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 42,
     licence: Annotated[str | None, typer.Option(help="Licence of the dumps, for the manifest.")] = None,
-    work: Annotated[Path | None, typer.Option(help="Folder for intermediate files [OUT.work].")] = None,
+    work: Annotated[Path | None, typer.Option(help="Folder for intermediate files.", show_default="OUT.work")] = None,
     memory: Annotated[int, typer.Option(help="Megabytes that joins may take before they spill to disk.")] = 2000,
     epochs: Annotated[int, typer.Option(help="Default epochs a month of runs on this benchmark.")] = 1,
     batch_size: Annotated[int, typer.Option(help="Default batch size of runs.")] = 64,

@@ -30,6 +30,13 @@ def at_least_one(**options: int | None) -> None:
             raise UserError(f"--{name.replace('_', '-')} {value}: expected a whole number of at least 1, below 2^31")
 
 
+def valid_seeds(seeds: Sequence[int]) -> None:
+    """UserError for a seed that a random generator would not take."""
+    for seed in seeds:
+        if not 0 <= seed < 2**63:
+            raise UserError(f"--seed {seed}: expected a whole number of at least 0, below 2^63")
+
+
 def spread(arguments: Sequence[str], options: Collection[str]) -> list[str]:
     """`--wikipedia OLD NEW` -> `--wikipedia OLD --wikipedia NEW`, for the options that take several values."""
     result: list[str] = []

@@ -27,7 +27,9 @@ def register(app: typer.Typer) -> None:
 
 
 def leaderboard(
-    output: Annotated[Path | None, typer.Option(help="Folder with records/ [the committed leaderboards/].")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder with records/.", show_default="the committed leaderboards/")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where a table is not current.")] = False,
 ) -> None:
     """Regenerate the CSV tables from the records."""
@@ -93,8 +95,12 @@ def reproduce(
         list[str] | None,
         typer.Option("--set", help="Where a file of the run lies, as taalm.attention=phi.safetensors."),
     ] = None,
-    benchmark: Annotated[str | None, typer.Option(help="Where the run's benchmark lies [known by its name].")] = None,
-    model: Annotated[str | None, typer.Option(help="Where the run's model lies [known by its name].")] = None,
+    benchmark: Annotated[
+        str | None, typer.Option(help="Where the run's benchmark lies.", show_default="found by its name")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Where the run's model lies.", show_default="found by its name")
+    ] = None,
     methods_dir: MethodsOption = None,
     device: DeviceOption = "auto",
     trust_remote_code: RemoteOption = False,
@@ -129,7 +135,7 @@ def reproduce(
 def submit(
     records: Annotated[list[Path], typer.Argument(help="Records of finished runs: runs/records/*.json.")],
     output: Annotated[
-        Path | None, typer.Option(help="The leaderboard they join [the committed leaderboards/].")
+        Path | None, typer.Option(help="The leaderboard they join.", show_default="the committed leaderboards/")
     ] = None,
     methods_dir: MethodsOption = None,
 ) -> None:
@@ -145,7 +151,7 @@ def submit(
 
 def report(
     output: Annotated[
-        Path | None, typer.Option(help="Folder with records/; the page goes there [leaderboards/].")
+        Path | None, typer.Option(help="Folder with records/; the page goes there.", show_default="leaderboards/")
     ] = None,
     figures: Annotated[Path | None, typer.Option(help="Folder for the figures as PNG and SVG files too.")] = None,
 ) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +161,8 @@ def test_a_second_start_of_a_run_in_progress_says_who_has_it(command: Command, s
         (("--method", "lora", "--benchmark", "lama-ckl-min"), "did you mean 'lama-ckl-mini'?"),
         (("--method", "lora", "--limit", "0"), "--limit 0: expected a whole number of at least 1"),
         (("--method", "lora", "--epochs", "9" * 20), "expected a whole number of at least 1, below 2^31"),
-        (("--method", "lora", "--seed", "9" * 20), "Invalid value for '--seed'"),
+        (("--method", "lora", "--seed", "9" * 20), "expected a whole number of at least 0, below 2^63"),
+        (("--method", "lora", "--seed", "-1"), "--seed -1: expected a whole number of at least 0"),
         (("--method", "lora", "--epochs", "0"), "--epochs 0: expected a whole number"),
         (("--method", "lora", "--lr", "-1"), "--lr -1.0: expected a number that is not negative"),
         (("--method", "lora", "--lr", "nan"), "--lr nan: expected"),
@@ -200,6 +203,22 @@ def test_help_answers_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "train-attention" in done.stdout
+
+
+def test_no_word_of_a_help_text_is_taken_for_markup(command: Command) -> None:
+    import typer
+
+    from ckl_bench.cli import app
+
+    def texts(found: Any) -> Iterator[str]:
+        yield from (text for text in (found.help, *(getattr(p, "help", None) for p in found.params)) if text)
+        for sub in getattr(found, "commands", {}).values():
+            yield from texts(sub)
+
+    assert len(found := list(texts(typer.main.get_command(app)))) > 50
+    assert not [text for text in found if re.search(r"\[[a-z/#@]", text, re.IGNORECASE)]  # rich would drop it
+    shown = command("run", "--help").out
+    assert all(words in shown for words in ("(benchmark's", "--allow-pickle", "committed"))
 
 
 def test_importing_the_package_does_nothing(tmp_path: Path) -> None:
