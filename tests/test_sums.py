@@ -50,7 +50,7 @@ def gguf(folder: Path) -> tuple[list[object], Path]:
 
 
 @pytest.mark.parametrize("source", [lama, dumps, gguf])
-def test_a_changed_byte_is_refused_before_it_is_read(
+def test_a_changed_byte_of_a_listed_source_is_refused(
     source: Callable[[Path], tuple[list[object], Path]], command: Command, tmp_path: Path
 ) -> None:
     arguments, path = source(tmp_path / "source")

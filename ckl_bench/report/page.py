@@ -105,8 +105,10 @@ def _legend(drawn: Sequence[Series]) -> str:
 
 def _figure(panels: Sequence[Any], title: str, caption: str) -> str:
     """Panels beside each other, or below where a window is narrow."""
-    label = f'<svg role="img" aria-label="{escape(title)}" '
-    drawn = "".join(figures.svg(panel).replace("<svg ", label, 1) for panel in panels)
+    drawn = ""
+    for panel in panels:
+        label = escape(": ".join(filter(None, (title, panel.axes[0].get_title()))))
+        drawn += figures.svg(panel).replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
     return f"<figure><h3>{title}</h3><div class='panels'>{drawn}</div><figcaption>{caption}</figcaption></figure>"
 
 
