@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ckl_bench.encode import EncodedDocument, collate
 from ckl_bench.errors import UserError
+from ckl_bench.learning.train import token_nll, weighted_loss
 from ckl_bench.method import Method, Penalty, StageContext
-from ckl_bench.train import token_nll, weighted_loss
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ckl_bench.encode import Batch, Tokenizer, collate
+from ckl_bench.learning.train import token_nll
 from ckl_bench.method import Method, StageContext, Weigh
-from ckl_bench.train import token_nll
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import Any
 
 SHIM = Path(__file__).with_name("faults.c")  # fails chosen system calls, once a child arms it
-PRELOADED = ["torch", "transformers", "peft", "datasets", "pandas", "duckdb", "ckl_bench.cli", "ckl_bench.output"]
+PRELOADED = [
+    "torch",
+    "transformers",
+    "peft",
+    "datasets",
+    "pandas",
+    "duckdb",
+    "ckl_bench.cli.app",
+    "ckl_bench.results.output",
+]
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ def _main(arguments: list[str], folder: str, out: str, err: str, before: Callabl
         os.dup2(opened, number)
         os.close(opened)
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-    from ckl_bench.cli import main
+    from ckl_bench.cli.app import main
 
     if before:
         before()

@@ -16,7 +16,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's client is imported; no
 
 from ckl_bench.benchmarks.format import Probe
 from ckl_bench.benchmarks.lama_ckl import build_from_lama
-from ckl_bench.files import CHECKSUM, read_json, sealed, write_json
+from ckl_bench.storage.files import CHECKSUM, read_json, sealed, write_json
 from ckl_bench_methods.taalm import Taalm
 
 _USERS_CACHE = os.environ.get("CKL_BENCH_CACHE")
@@ -83,7 +83,7 @@ def command(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_signals: None
 ) -> Command:
     """Run `ckl-bench ARGUMENTS` in an empty working folder."""
-    from ckl_bench.cli import main
+    from ckl_bench.cli.app import main
 
     monkeypatch.chdir(tmp_path)
 

@@ -193,8 +193,8 @@ def ending(code: int | None, errors: str, *, must: int | None) -> str | None:
 
 def changed(here: Path, given: Path, expected: Mapping[str, str], command: Command) -> str | None:
     """What a failed command has lost, half-written or left: files are as they were, or as it writes them."""
-    from ckl_bench.leaderboard import tables
     from ckl_bench.records import read_records
+    from ckl_bench.results.tables import tables
 
     now, before = texts(here), texts(given)
     states = outcome(here, exact=command.exact)
@@ -235,7 +235,7 @@ def inject(injection: Injection, most: int | None = None, say: Callable[[str], A
 
 def save_always() -> None:
     """Every step is saved, whatever it costs."""
-    from ckl_bench import checkpoint
+    from ckl_bench.storage import checkpoint
 
     checkpoint.SHARE = float("inf")
 

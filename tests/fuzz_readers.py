@@ -18,13 +18,13 @@ from fuzz_sources import SOURCES, put
 
 from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.benchmarks.lama_ckl import build_from_lama
-from ckl_bench.checkpoint import Store, sha256_tensors
 from ckl_bench.errors import UserError
-from ckl_bench.files import CHECKSUM, json_text, sealed, sha256_bytes, sha256_json
-from ckl_bench.leaderboard import tables
-from ckl_bench.models import find_model
+from ckl_bench.models.find import find_model
 from ckl_bench.records import read_record
-from ckl_bench.seals import is_sealed, seal_folder
+from ckl_bench.results.tables import tables
+from ckl_bench.storage.checkpoint import Store, sha256_tensors
+from ckl_bench.storage.files import CHECKSUM, json_text, sealed, sha256_bytes, sha256_json
+from ckl_bench.storage.seals import is_sealed, seal_folder
 from ckl_bench_methods.taalm.attention import Shape, TrainAttention, load_attention, read_about, save_attention
 
 

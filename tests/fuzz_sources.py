@@ -23,14 +23,14 @@ from ckl_bench.benchmarks.temporalwiki.ingest import read_articles, read_entitie
 from ckl_bench.benchmarks.temporalwiki.published import build_from_published
 from ckl_bench.benchmarks.temporalwiki.shards import batches, counts_of
 from ckl_bench.benchmarks.temporalwiki.wikitext import clean, sentences
-from ckl_bench.checkpoint import sha256_tensors
 from ckl_bench.errors import UserError
-from ckl_bench.files import jsonl
-from ckl_bench.leaderboard import BOARDS
-from ckl_bench.markdown import markdown_table
-from ckl_bench.models import find_model, tiny_tokenizer
-from ckl_bench.plugins import Origin, describe
-from ckl_bench.published import published_rows
+from ckl_bench.models.find import find_model, tiny_tokenizer
+from ckl_bench.results.markdown import markdown_table
+from ckl_bench.results.published import published_rows
+from ckl_bench.results.tables import BOARDS
+from ckl_bench.stacks.plugins import Origin, describe
+from ckl_bench.storage.checkpoint import sha256_tensors
+from ckl_bench.storage.files import jsonl
 
 
 def put(contents: Mapping[str, str | bytes], folder: Path) -> None:

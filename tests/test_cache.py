@@ -13,15 +13,15 @@ import pytest
 from fuzz_sources import make_gguf
 
 from ckl_bench.benchmarks.format import load_benchmark
-from ckl_bench.files import cache_dir
-from ckl_bench.seals import is_sealed, made_once
+from ckl_bench.storage.files import cache_dir
+from ckl_bench.storage.seals import is_sealed, made_once
 
 
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> set[Path]:
     """An empty cache, and what this process remembers of it, to be cleared as if the next process read it."""
     seen: set[Path] = set()
-    monkeypatch.setattr("ckl_bench.seals._WHOLE", seen)
+    monkeypatch.setattr("ckl_bench.storage.seals._WHOLE", seen)
     monkeypatch.setenv("CKL_BENCH_CACHE", str(tmp_path / "cache"))
     return seen
 
@@ -83,7 +83,7 @@ def test_what_could_not_be_made_leaves_nothing(tmp_path: Path) -> None:
 def test_a_model_that_does_not_fit_on_the_disk_is_one_line(tmp_path: Path) -> None:
     make_gguf(tmp_path)
     code = (
-        "import resource, sys\nfrom ckl_bench.cli import main\n"
+        "import resource, sys\nfrom ckl_bench.cli.app import main\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))\nmain(sys.argv[2:])"
     )
     arguments = ["run", "--method", "lora", "--model", "model.gguf", "--epochs", "1", "--limit", "2"]

@@ -11,9 +11,9 @@ from conftest import Command
 from test_leaderboard import record
 from test_sequence import THREE
 
-from ckl_bench.compare import compare, permutation_p
 from ckl_bench.errors import UserError
 from ckl_bench.records import write_record
+from ckl_bench.results.compare import compare, permutation_p
 
 
 def test_all_of_ten_pairs_in_one_direction() -> None:

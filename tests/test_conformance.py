@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Command
 
-from ckl_bench.plugins import origins
+from ckl_bench.stacks.plugins import origins
 from ckl_bench.testing import check_method
 
 HEAD = '''"""A plugin: it is broken in one way."""

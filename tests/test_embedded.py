@@ -11,10 +11,10 @@ from conftest import Command
 
 from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.benchmarks.lama_sources import INVARIANT, read_lama
-from ckl_bench.files import data_dir, leaderboards_dir
-from ckl_bench.models import find_model
+from ckl_bench.learning.run import RunRequest, plan_run
+from ckl_bench.models.find import find_model
 from ckl_bench.records import read_records
-from ckl_bench.run import RunRequest, plan_run
+from ckl_bench.storage.files import data_dir, leaderboards_dir
 
 
 def test_the_source_holds_what_the_readme_promises() -> None:

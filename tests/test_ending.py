@@ -49,7 +49,7 @@ def test_out_of_memory_before_training_is_one_line_too(
     def raising(*arguments: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("ckl_bench.run.load_benchmark", raising)
+    monkeypatch.setattr("ckl_bench.learning.run.load_benchmark", raising)
     result = command(*RUN, "--benchmark", small, "--method", "lora")
     assert (result.code, result.err.count("\n")) == (1, 1)
     assert "--batch-size" in result.err
@@ -73,7 +73,7 @@ def test_what_a_library_makes_of_a_signal_is_an_interruption(
 
 def test_a_signal_behind_the_end_of_a_command_changes_nothing() -> None:
     code = (
-        "import atexit, os, signal, sys\nfrom ckl_bench.cli import main\n"
+        "import atexit, os, signal, sys\nfrom ckl_bench.cli.app import main\n"
         "for number in (signal.SIGTERM, signal.SIGINT):\n    atexit.register(os.kill, os.getpid(), number)\n"
         "main(sys.argv[1:])"
     )

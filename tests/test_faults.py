@@ -18,14 +18,14 @@ from children import shim
 from conftest import knows_first_capitals, write_lama
 from faults import HARMLESS, Command, Fault, Injection, ending, inject, must, save_always, without_processes
 
-from ckl_bench import leaderboard
 from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.benchmarks.lama_ckl import build_from_lama
 from ckl_bench.errors import UserError
-from ckl_bench.files import data_dir, write_files
-from ckl_bench.models import find_model
+from ckl_bench.learning.run import RunRequest, execute, plan_run
+from ckl_bench.models.find import find_model
 from ckl_bench.records import Record, read_record, write_record
-from ckl_bench.run import RunRequest, execute, plan_run
+from ckl_bench.results import tables as leaderboard
+from ckl_bench.storage.files import data_dir, write_files
 from ckl_bench_methods.taalm import Taalm
 
 needs_shim = pytest.mark.skipif(shim() is None, reason="calls are made to fail by a library that a C compiler makes")
@@ -257,7 +257,7 @@ def test_a_full_disk_behind_stdout_is_one_line(words: str, tables: dict[str, Com
     shutil.copytree(tables["leaderboard"].given, tmp_path / "here")
     name, *more = words.split()
     run = ["--method", "lora", "--model", "tiny", "--limit", "3", "--epochs", "1", "--output", "out"]
-    program = [sys.executable, "-c", "from ckl_bench.cli import main; main()", name, *more]
+    program = [sys.executable, "-c", "from ckl_bench.cli.app import main; main()", name, *more]
     program += run if name == "run" else []
     for place, needed in (("/dev/full", 1), (os.devnull, 0)):
         with open(place, "w") as out:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ckl_bench import files
 from ckl_bench.errors import UserError
-from ckl_bench.files import new_folder, read_json, read_jsonl, read_sealed, sealed, write_files, write_json
+from ckl_bench.storage import files
+from ckl_bench.storage.files import new_folder, read_json, read_jsonl, read_sealed, sealed, write_files, write_json
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from fuzz_bench import OUTSIDE, SECRET, Bench, Damaged, Reader
 from fuzz_readers import READERS
 
 from ckl_bench.errors import CklError, UserError
-from ckl_bench.files import CHECKSUM, read_json, sealed, sha256_bytes
+from ckl_bench.storage.files import CHECKSUM, read_json, sealed, sha256_bytes
 
 SLOW = ("benchmark", "attention", "model folder", "gguf")
 EXAMPLES = {name: 15 if name in SLOW else 20 for name in READERS}  # `make fuzz` has thousands

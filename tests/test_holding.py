@@ -16,8 +16,8 @@ from torch import nn
 from ckl_bench.benchmarks.format import Document
 from ckl_bench.encode import collate
 from ckl_bench.errors import UserError
+from ckl_bench.learning.train import token_nll
 from ckl_bench.records import read_record
-from ckl_bench.train import token_nll
 from ckl_bench_methods.ewc import Ewc
 from ckl_bench_methods.finetune import Finetune
 from ckl_bench_methods.lora import Lora

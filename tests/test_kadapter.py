@@ -9,9 +9,9 @@ from torch import nn
 
 from ckl_bench.benchmarks.format import Document, Probe
 from ckl_bench.encode import collate, encode_documents
-from ckl_bench.models import share_trunk, tiny_tokenizer
-from ckl_bench.score import score_probes
-from ckl_bench.train import train_epoch
+from ckl_bench.learning.train import train_epoch
+from ckl_bench.models.find import share_trunk, tiny_tokenizer
+from ckl_bench.scoring.engine import score_probes
 from ckl_bench_methods.kadapter import KAdapter
 
 TEXTS = ["Ada wrote notes on the engine", "short one", "In Turin the first capital sat"]

@@ -20,7 +20,7 @@ from ckl_bench.benchmarks.lama_sources import (
     schematic_prompt,
 )
 from ckl_bench.errors import UserError
-from ckl_bench.files import read_jsonl, read_sealed, sealed, write_json
+from ckl_bench.storage.files import read_jsonl, read_sealed, sealed, write_json
 
 MODELS = {"known": ("test", knows_first_capitals)}
 

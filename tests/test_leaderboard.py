@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from conftest import Command, forge
 
-from ckl_bench.files import leaderboards_dir, read_json
-from ckl_bench.leaderboard import first_difference, tables, write_tables
-from ckl_bench.metrics import bootstrap_interval, lama_ckl
-from ckl_bench.published import published_rows
 from ckl_bench.records import Cost, Environment, EpochScores, Record, SetScores, Spec, StageScores, write_record
-from ckl_bench.rows import LAMA_CKL_COLUMNS
+from ckl_bench.results.metrics import bootstrap_interval, lama_ckl
+from ckl_bench.results.published import published_rows
+from ckl_bench.results.rows import LAMA_CKL_COLUMNS
+from ckl_bench.results.tables import first_difference, tables, write_tables
+from ckl_bench.storage.files import leaderboards_dir, read_json
 
 
 def scores(values: list[float]) -> SetScores:

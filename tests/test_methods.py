@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from ckl_bench.benchmarks.format import Document, Fact
 from ckl_bench.encode import Batch, EncodedDocument, collate, encode_documents
 from ckl_bench.errors import UserError
+from ckl_bench.learning.train import token_nll
 from ckl_bench.method import StageContext
-from ckl_bench.models import tiny_tokenizer
-from ckl_bench.plugins import origins
-from ckl_bench.train import token_nll
+from ckl_bench.models.find import tiny_tokenizer
+from ckl_bench.stacks.plugins import origins
 from ckl_bench_methods.entity_tokens import EntityTokens
 from ckl_bench_methods.mixreview import MixReview
 from ckl_bench_methods.oracle import Oracle

@@ -10,7 +10,7 @@ from architectures import BUILDERS, make
 from conftest import Command
 
 from ckl_bench.errors import UserError
-from ckl_bench.models import find_model, tiny_tokenizer
+from ckl_bench.models.find import find_model, tiny_tokenizer
 
 SENTENCE = "The tower of Zürich — naïve, 東京, 🙂."
 

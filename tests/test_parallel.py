@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from ckl_bench.leaderboard import first_difference
-from ckl_bench.output import finished, store
 from ckl_bench.records import EpochScores, Record, SetScores, read_record, read_records
+from ckl_bench.results.output import finished, store
+from ckl_bench.results.tables import first_difference
 
 COMMITTED = Path(__file__).parent / "data" / "tiny-record.json"
 PROCESSES = 8

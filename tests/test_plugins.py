@@ -39,7 +39,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ckl_bench(where: Path, installed: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    code = "from ckl_bench.cli import main; main()"
+    code = "from ckl_bench.cli.app import main; main()"
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=where, env=environment)

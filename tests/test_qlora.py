@@ -13,7 +13,7 @@ import torch
 from conftest import Command
 from test_meta_gradient import through_the_update
 
-from ckl_bench.models import find_model, share_trunk, tiny_tokenizer
+from ckl_bench.models.find import find_model, share_trunk, tiny_tokenizer
 from ckl_bench_methods.qlora import QLora, load_nf4
 from ckl_bench_methods.taalm.meta_gradient import Adam, Task, meta_gradient, supported_form
 from ckl_bench_methods.taalm.meta_train import make_learner
@@ -90,7 +90,7 @@ def test_without_bitsandbytes_it_says_what_to_install_before_any_weight(
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    monkeypatch.setattr("ckl_bench.models._tiny_model", lambda: pytest.fail("weights were loaded"))
+    monkeypatch.setattr("ckl_bench.models.find._tiny_model", lambda: pytest.fail("weights were loaded"))
     result = command("run", "--method", "qlora", "--model", "tiny", "--benchmark", small)
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert "pip install 'ckl-bench[qlora]'" in result.err

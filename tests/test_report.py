@@ -14,11 +14,11 @@ from conftest import Command
 from test_leaderboard import KEPT, LEARNED, record
 from test_sequence import THREE
 
-from ckl_bench.files import leaderboards_dir
 from ckl_bench.records import TokenWeights, read_records, write_record
-from ckl_bench.report.facts import fate
-from ckl_bench.report.page import write_report
-from ckl_bench.report.terminal import bars
+from ckl_bench.results.report.facts import fate
+from ckl_bench.results.report.page import write_report
+from ckl_bench.results.report.terminal import bars
+from ckl_bench.storage.files import leaderboards_dir
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

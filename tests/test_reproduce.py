@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from conftest import Command, forge
 
-from ckl_bench.files import leaderboards_dir
-from ckl_bench.leaderboard import first_difference, write_tables
 from ckl_bench.records import Record, read_record, read_records, write_record
+from ckl_bench.results.tables import first_difference, write_tables
+from ckl_bench.storage.files import leaderboards_dir
 
 COMMITTED = Path(__file__).parent / "data" / "tiny-record.json"
 RUN = ("run", "--method", "rho1+mixreview", "--model", "tiny", "--json")
@@ -22,7 +22,7 @@ RUN = ("run", "--method", "rho1+mixreview", "--model", "tiny", "--json")
 @pytest.fixture(scope="module")
 def run_of(tmp_path_factory: pytest.TempPathFactory) -> Record:
     """A finished run of the tiny model on the embedded benchmark, whole but short."""
-    from ckl_bench.run import RunRequest, execute, plan_run
+    from ckl_bench.learning.run import RunRequest, execute, plan_run
 
     record = execute(plan_run(RunRequest(method="oracle", model="tiny", epochs=1, settings=["lora.r=2"])))
     changed = record.environment.model_copy(update={"commit": "0" * 40})

@@ -18,11 +18,11 @@ import pytest
 import torch
 from conftest import Command
 
-from ckl_bench.checkpoint import Keeper, Store
 from ckl_bench.errors import UserError
-from ckl_bench.files import read_sealed
-from ckl_bench.locks import locked
-from ckl_bench.plugins import origins
+from ckl_bench.stacks.plugins import origins
+from ckl_bench.storage.checkpoint import Keeper, Store
+from ckl_bench.storage.files import read_sealed
+from ckl_bench.storage.locks import locked
 
 PAPER = ["taalm+kadapter", "taalm+mixreview", "taalm+recadam", "taalm+kadapter+mixreview+recadam"]
 
@@ -183,7 +183,7 @@ def test_the_state_before_is_kept_until_the_next_is_complete(
     store = Store(tmp_path / "s", "run")
     store.save({"step": 1, "weights": torch.ones(3)})
     with monkeypatch.context() as patched:
-        patched.setattr(f"ckl_bench.checkpoint.{writer}", failing)
+        patched.setattr(f"ckl_bench.storage.checkpoint.{writer}", failing)
         with pytest.raises(UserError, match="cannot write"):
             store.save({"step": 2, "weights": torch.zeros(3)})
     found: Any = store.load()
@@ -193,7 +193,7 @@ def test_the_state_before_is_kept_until_the_next_is_complete(
 
 def test_a_run_in_progress_is_locked_and_a_dead_ones_lock_is_free(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from ckl_bench.locks import locked\n"
+        "import sys, time; from pathlib import Path; from ckl_bench.storage.locks import locked\n"
         "with locked(Path(sys.argv[1]), 'it'):\n    print('held', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "x.lock")]
@@ -229,7 +229,7 @@ def test_runs_killed_for_real_end_as_undisturbed_ones(benchmark: str, small: Pat
         *limit,
         *epochs,
     ]
-    code = "from ckl_bench.cli import main; main()"
+    code = "from ckl_bench.cli.app import main; main()"
     draw = random.Random(benchmark)
 
     def start(output: str) -> subprocess.Popen[str]:

@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 from conftest import RAISING, Command
 
-from ckl_bench.environment import environment
-from ckl_bench.locks import locked
+from ckl_bench.learning.environment import environment
 from ckl_bench.records import read_record, read_records
+from ckl_bench.storage.locks import locked
 
 
 def run(command: Command, small: Path, *more: object) -> Any:
@@ -196,7 +196,7 @@ def test_a_record_names_no_folder_of_the_machine(monkeypatch: pytest.MonkeyPatch
 
 def test_help_answers_without_torch() -> None:
     code = (
-        "import sys\nfrom ckl_bench.cli import main\n"
+        "import sys\nfrom ckl_bench.cli.app import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit as stop:\n    assert stop.code == 0\n"
         "assert not {'torch', 'transformers', 'pandas', 'datasets'} & set(sys.modules)"
     )
@@ -208,7 +208,7 @@ def test_help_answers_without_torch() -> None:
 def test_no_word_of_a_help_text_is_taken_for_markup(command: Command) -> None:
     import typer
 
-    from ckl_bench.cli import app
+    from ckl_bench.cli.app import app
 
     def texts(found: Any) -> Iterator[str]:
         yield from (text for text in (found.help, *(getattr(p, "help", None) for p in found.params)) if text)

@@ -13,8 +13,8 @@ from torch import nn
 from ckl_bench.benchmarks.format import Probe
 from ckl_bench.encode import Tokenizer
 from ckl_bench.errors import UserError
-from ckl_bench.models import find_model, tiny_tokenizer
-from ckl_bench.score import score_probes, takes_logits_to_keep
+from ckl_bench.models.find import find_model, tiny_tokenizer
+from ckl_bench.scoring.engine import score_probes, takes_logits_to_keep
 
 PROBES = [
     Probe(id="end", prompt="The capital of France is Paris .", object="Paris"),
@@ -85,7 +85,7 @@ def test_nothing_after_the_object_is_computed(monkeypatch: pytest.MonkeyPatch) -
         return forward(**inputs)
 
     monkeypatch.setattr(model, "forward", recording)
-    monkeypatch.setattr("ckl_bench.score.takes_logits_to_keep", lambda m: True)
+    monkeypatch.setattr("ckl_bench.scoring.engine.takes_logits_to_keep", lambda m: True)
     score_probes(model, tokenizer, [Probe(id="a", prompt="The city is Paris" + " and more" * 50, object="Paris")])
     assert seen == [len("The city is Pari")]
 

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from conftest import Command
 
-from ckl_bench.metrics import bootstrap_interval, temporalwiki
-from ckl_bench.plugins import origins
 from ckl_bench.records import EpochScores, Record, SetScores, StageScores, read_record
+from ckl_bench.results.metrics import bootstrap_interval, temporalwiki
+from ckl_bench.stacks.plugins import origins
 
 from test_leaderboard import record as lama_record  # isort: skip
 

@@ -11,8 +11,8 @@ from conftest import Command
 
 from ckl_bench.errors import UserError
 from ckl_bench.method import Method, hooks_of
-from ckl_bench.plugins import describe, load_method, origins
-from ckl_bench.stack import make_stack
+from ckl_bench.stacks.plugins import describe, load_method, origins
+from ckl_bench.stacks.stack import make_stack
 
 PLUGIN = '''"""Half weights: every second token counts."""
 from dataclasses import dataclass
@@ -123,7 +123,7 @@ def test_hooks_are_what_a_method_overrides() -> None:
 def test_mistakes_are_one_line_and_load_no_weights(
     method: str, settings: list[str], words: str, plugins: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ckl_bench.models._tiny_model", lambda: pytest.fail("weights were loaded"))
+    monkeypatch.setattr("ckl_bench.models.find._tiny_model", lambda: pytest.fail("weights were loaded"))
     options = [x for setting in settings for x in ("--set", setting)]
     result = command("run", "--method", method, "--model", "tiny", "--methods-dir", plugins, *options)
     assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
@@ -158,7 +158,7 @@ def test_methods_in_the_working_folder_are_found(plugins: Path, command: Command
 
 def test_listing_imports_no_method(plugins: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from ckl_bench.plugins import origins, describe\n"
+        "import sys; from pathlib import Path; from ckl_bench.stacks.plugins import origins, describe\n"
         f"found = origins(Path({str(plugins)!r})); lines = [describe(o) for o in found.values()]\n"
         "assert 'taalm' in found and 'half' in found and 'explodes' in found\n"
         "bad = [m for m in sys.modules if m.startswith(('ckl_bench_methods.', 'ckl_bench_plugin_', 'peft'))]\n"

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckl_bench.errors import UserError
-from ckl_bench.files import data_dir
-from ckl_bench.sums import sha256_checked
+from ckl_bench.storage.files import data_dir
+from ckl_bench.storage.sums import sha256_checked
 
 
 def lists(folder: Path, kind: str, name: str) -> None:

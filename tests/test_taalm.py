@@ -20,7 +20,7 @@ from ckl_bench.benchmarks.format import Document, load_benchmark
 from ckl_bench.encode import collate, encode_documents
 from ckl_bench.errors import UserError
 from ckl_bench.method import StageContext
-from ckl_bench.models import find_model, share_trunk, tiny_tokenizer
+from ckl_bench.models.find import find_model, share_trunk, tiny_tokenizer
 from ckl_bench_methods.lora import Lora
 from ckl_bench_methods.taalm import Taalm, training
 from ckl_bench_methods.taalm.attention import Shape, TrainAttention, load_attention, save_attention

@@ -22,7 +22,7 @@ from ckl_bench.benchmarks.temporalwiki.facts import CANDIDATES, connect
 from ckl_bench.benchmarks.temporalwiki.select import Caps, choose, key
 from ckl_bench.benchmarks.temporalwiki.shards import run_step
 from ckl_bench.benchmarks.temporalwiki.texts import MOST, chunks, refuse_text
-from ckl_bench.files import data_dir
+from ckl_bench.storage.files import data_dir
 
 SNAPSHOTS = data_dir() / "snapshots"
 DUMPS = [sorted(SNAPSHOTS.glob("wiki-*-multistream.xml.bz2")), sorted(SNAPSHOTS.glob("wikidata-*.json.gz"))]
@@ -258,7 +258,7 @@ def test_the_published_probes_make_a_benchmark_for_scoring(command: Command, ref
 def test_a_killed_build_goes_on_and_gives_the_same_benchmark(tmp_path: Path) -> None:
     arguments = ["build", "temporalwiki", "--wikipedia", *map(str, DUMPS[0]), "--wikidata", *map(str, DUMPS[1])]
     arguments += [*map(str, MINI), *map(str, MINI_RUNS), "--out", str(tmp_path / "temporalwiki-mini")]
-    command = [sys.executable, "-c", "from ckl_bench.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "from ckl_bench.cli.app import main; main()", *arguments]
     log = tmp_path / "log"
     finished = []
     for steps in (2, 8, 14, None):  # of 23 steps so many are done when the build is killed

@@ -15,8 +15,8 @@ import pytest
 from conftest import forge
 from torture import Scenario, complaint, flaw, orphans, outcome, scenarios, torment, wrong_end
 
-from ckl_bench.leaderboard import write_tables
 from ckl_bench.records import read_record, read_records, write_record
+from ckl_bench.results.tables import write_tables
 
 NAMES = ("run, lama-ckl", "run, months", "run, seeds", "train-attention", "build lama-ckl", "build temporalwiki")
 

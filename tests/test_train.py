@@ -12,8 +12,8 @@ from torch import nn
 from ckl_bench.benchmarks.format import Document
 from ckl_bench.encode import batches, collate, encode_documents
 from ckl_bench.errors import CklError
-from ckl_bench.models import tiny_tokenizer
-from ckl_bench.train import token_nll, train_epoch, weighted_loss
+from ckl_bench.learning.train import token_nll, train_epoch, weighted_loss
+from ckl_bench.models.find import tiny_tokenizer
 
 TEXTS = ["one two three four", "five six seven eig", "nine ten eleven tw"]
 

@@ -12,7 +12,7 @@ from architectures import make
 from conftest import Command, write_lama
 from fuzz_sources import make_gguf
 
-from ckl_bench.models import find_model, tiny_tokenizer
+from ckl_bench.models.find import find_model, tiny_tokenizer
 
 CODE = """
 from pathlib import Path

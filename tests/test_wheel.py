@@ -29,7 +29,7 @@ def test_an_installed_wheel_runs_anywhere(tmp_path: Path) -> None:
     code = (
         "import ckl_bench, sys\n"
         f"assert ckl_bench.__file__.startswith({str(site)!r}), ckl_bench.__file__\n"
-        "from ckl_bench.cli import main\n"
+        "from ckl_bench.cli.app import main\n"
         "main(['run', '--method', 'oracle', '--model', 'tiny', '--limit', '2', '--epochs', '1'])"
     )
     done = subprocess.run(

@@ -19,7 +19,7 @@ from ckl_bench.benchmarks.temporalwiki.shards import batches, counts_of, run_ste
 from ckl_bench.benchmarks.temporalwiki.wikidata import parse
 from ckl_bench.benchmarks.temporalwiki.wikitext import clean, sentences
 from ckl_bench.errors import UserError
-from ckl_bench.files import data_dir
+from ckl_bench.storage.files import data_dir
 
 SNAPSHOTS = data_dir() / "snapshots"
 DUMP = SNAPSHOTS / "wiki-20240301-pages-articles-multistream.xml.bz2"

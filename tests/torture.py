@@ -27,7 +27,7 @@ from safetensors import SafetensorError, deserialize
 
 from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.errors import UserError
-from ckl_bench.files import data_dir
+from ckl_bench.storage.files import data_dir
 
 STOPS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 ROUND = 6  # kills at most before a command is let to end, so that one that never gets further ends too
@@ -163,8 +163,8 @@ def _read(path: Path) -> None:
 
 def wrong_end(folder: Path, expected: Mapping[str, str], *, exact: bool = False) -> str | None:
     """What is not as it should be where a command has ended: damage, leftovers, another outcome, other tables."""
-    from ckl_bench.leaderboard import first_difference
     from ckl_bench.records import read_records
+    from ckl_bench.results.tables import first_difference
 
     left = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if _passing(path.name)]
     found = flaw(folder) or (f"{left[0]} is left over" if left else difference(expected, outcome(folder, exact=exact)))

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from ckl_bench.errors import UserError
-from ckl_bench.files import read_jsonl
-from ckl_bench.seals import made_once
+from ckl_bench.storage.files import read_jsonl
+from ckl_bench.storage.seals import made_once
 
 T = TypeVar("T")
 _GROUP = 1000  # rows that are written at once

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ckl_bench.benchmarks.arrow import ArrowRows
-from ckl_bench.catalogue import BENCHMARKS
 from ckl_bench.errors import UserError, unknown
-from ckl_bench.files import (
+from ckl_bench.models.catalogue import BENCHMARKS
+from ckl_bench.storage.files import (
     cache_dir,
     data_dir,
     jsonl,

@@ -16,10 +16,10 @@ from typing import Any, Literal
 from ckl_bench.benchmarks.building import building, built, described
 from ckl_bench.benchmarks.format import AttentionDocument, Document, Probe, Stage, write_benchmark
 from ckl_bench.benchmarks.lama_sources import FORMS, Candidate, Form, read_lama, read_published
-from ckl_bench.checkpoint import Keeper, Store
 from ckl_bench.errors import UserError
-from ckl_bench.files import sha256_json
 from ckl_bench.progress import bar, log
+from ckl_bench.storage.checkpoint import Keeper, Store
+from ckl_bench.storage.files import sha256_json
 
 CAPS = {"to_learn": {"P530": 130}, "attention": {"P530": 350}}
 DEFAULTS: Mapping[str, float] = {"epochs": 30, "batch_size": 64, "learning_rate": 1e-4}  # the paper's

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ckl_bench.benchmarks.format import Fact
 from ckl_bench.errors import UserError
-from ckl_bench.files import read_jsonl
+from ckl_bench.storage.files import read_jsonl
 
 INVARIANT = frozenset(
     "P19 P20 P279 P37 P449 P47 P138 P364 P527 P176 P27 P407 P30 P178 P1376 P131 P1412 P17 P276 P937 "  # noqa: SIM905

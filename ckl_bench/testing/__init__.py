@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ckl_bench.errors import CklError, UserError
-from ckl_bench.plugins import canonical
+from ckl_bench.stacks.plugins import canonical
 
 from .rules import RULES
 from .subject import Breach, Subject

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ckl_bench.checkpoint import Keeper, Store
 from ckl_bench.encode import Batch, collate
+from ckl_bench.learning.run import execute
+from ckl_bench.learning.stages import learn_stages
 from ckl_bench.method import HOOKS, Method, hooks_of
 from ckl_bench.records import EpochScores, Record
-from ckl_bench.run import execute
-from ckl_bench.settings import typed_settings
-from ckl_bench.stack import make_stack
-from ckl_bench.stages import learn_stages
+from ckl_bench.stacks.settings import typed_settings
+from ckl_bench.stacks.stack import make_stack
+from ckl_bench.storage.checkpoint import Keeper, Store
 
 from .data import second_model, watching_probes
 from .subject import Breach, Subject

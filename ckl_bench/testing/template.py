@@ -6,8 +6,8 @@ import keyword
 from pathlib import Path
 
 from ckl_bench.errors import UserError
-from ckl_bench.files import write_files
-from ckl_bench.plugins import canonical, origins
+from ckl_bench.stacks.plugins import canonical, origins
+from ckl_bench.storage.files import write_files
 
 _METHOD = '''"""TITLE: one line that says what it does; `ckl-bench methods` shows it."""
 

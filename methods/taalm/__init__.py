@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ckl_bench.encode import Batch, Tokenizer, collate
 from ckl_bench.errors import UserError
-from ckl_bench.files import data_dir, read_sealed
 from ckl_bench.method import Method, RunTarget, StageContext, Weigh
 from ckl_bench.records import Preparation
-from ckl_bench.settings import split_setting, typed_settings
+from ckl_bench.stacks.settings import split_setting, typed_settings
+from ckl_bench.storage.files import data_dir, read_sealed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class Taalm(Method):
     @classmethod
     def for_check(cls, *, benchmark: str, model: str, folder: Path) -> Mapping[str, object]:
         from ckl_bench.benchmarks.format import load_benchmark
-        from ckl_bench.models import find_model
+        from ckl_bench.models.find import find_model
 
         small = ("steps=1", "batch_size=2", "held_out=1", "validate_every=1", "inner_r=2", "r=2")
         cls().prepare(

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
-from ckl_bench.score import takes_logits_to_keep
+from ckl_bench.scoring.engine import takes_logits_to_keep
 
 Parameters = Mapping[str, Tensor]
 Form = Literal["forward", "central"]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ckl_bench.benchmarks.format import AttentionDocument, Probe
 from ckl_bench.encode import EncodedDocument, Tokenizer, collate, encode_documents, object_tokens
-from ckl_bench.score import encode_probe
+from ckl_bench.scoring.engine import encode_probe
 
 from .attention import Scale, TrainAttention
 from .meta_gradient import Adam, Form, Parameters, Task, learn, meta_gradient, task_loss

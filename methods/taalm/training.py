@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from ckl_bench.benchmarks.format import AttentionDocument, Benchmark
-from ckl_bench.checkpoint import Keeper, Store
 from ckl_bench.errors import CklError, UserError
-from ckl_bench.files import sha256_json
-from ckl_bench.locks import locked
-from ckl_bench.models import BaseModel, share_trunk
+from ckl_bench.models.find import BaseModel, share_trunk
 from ckl_bench.progress import bar, log
+from ckl_bench.storage.checkpoint import Keeper, Store
+from ckl_bench.storage.files import sha256_json
+from ckl_bench.storage.locks import locked
 
 from ..qlora import load_nf4
 from .attention import Shape, TrainAttention, read_about, save_attention

@@ -13,9 +13,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ckl_bench.checkpoint import Keeper, Store
-from ckl_bench.run import RunRequest, execute, plan_run
-from ckl_bench.stages import _Run
+from ckl_bench.learning.run import RunRequest, execute, plan_run
+from ckl_bench.learning.stages import _Run
+from ckl_bench.storage.checkpoint import Keeper, Store
 
 
 class Measure:

@@ -12,8 +12,8 @@ import torch
 
 from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.encode import batches, encode_documents
-from ckl_bench.models import find_model
-from ckl_bench.train import train_epoch
+from ckl_bench.learning.train import train_epoch
+from ckl_bench.models.find import find_model
 from ckl_bench_methods.kadapter import KAdapter
 
 DOCUMENTS, EPOCHS = 16, 3

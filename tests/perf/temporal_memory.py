@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 PAGE = re.compile(rb"  <page>.*?</page>\n", re.S)
-RUN = "from ckl_bench.cli import main; main()"
+RUN = "from ckl_bench.cli.app import main; main()"
 
 
 def repeat(xml: bytes, times: int, folder: Path) -> list[str]:

@@ -19,8 +19,8 @@ from ckl_bench.benchmarks.building import building, built, described
 from ckl_bench.benchmarks.format import AttentionDocument, Document, Probe, StageRows, write_benchmark
 from ckl_bench.benchmarks.lama_sources import schematic_prompt
 from ckl_bench.errors import CklError, UserError
-from ckl_bench.files import sha256_json
 from ckl_bench.progress import log
+from ckl_bench.storage.files import sha256_json
 
 from . import ingest
 from .facts import candidates, changed_pages, connect, diff_texts

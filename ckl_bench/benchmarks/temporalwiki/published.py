@@ -14,7 +14,7 @@ from ckl_bench.benchmarks.building import described
 from ckl_bench.benchmarks.format import Document, Probe, StageRows, write_benchmark
 from ckl_bench.benchmarks.lama_sources import schematic_prompt
 from ckl_bench.errors import UserError
-from ckl_bench.files import read_jsonl
+from ckl_bench.storage.files import read_jsonl
 
 from .build import DEFAULTS
 from .texts import chunks, refuse_text

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ckl_bench.errors import UserError
-from ckl_bench.files import read_json, sha256_file, write_json
 from ckl_bench.progress import log
+from ckl_bench.storage.files import read_json, sha256_file, write_json
 
 Row = dict[str, Any]
 Unit = tuple[list[Row], Mapping[str, int]]  # rows, and counts of what was seen and done

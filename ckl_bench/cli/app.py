@@ -1,0 +1,250 @@
+"""The commands: parse, call, print. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ckl_bench.cli.build import build
+from ckl_bench.cli.ending import to_the_end
+from ckl_bench.cli.options import (
+    BenchmarkOption,
+    DeviceOption,
+    MethodsOption,
+    ModelOption,
+    PickleOption,
+    RemoteOption,
+    at_least_one,
+    say,
+    spread,
+    valid_seeds,
+)
+from ckl_bench.cli.results import register
+from ckl_bench.errors import CklError, UserError, printable
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Benchmark and evaluation harness for continual knowledge learning.",
+)
+app.add_typer(build, name="build")
+
+
+@app.command()
+def run(
+    method: Annotated[str, typer.Option("--method", help="A method, or several joined by +, as in taalm+lora.")],
+    benchmark: BenchmarkOption = "lama-ckl-mini",
+    model: ModelOption = "smollm2-135m",
+    epochs: Annotated[int | None, typer.Option(help="Passes over a stage.", show_default="benchmark's default")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate.", show_default="the method's, else the benchmark's")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Documents a step.", show_default="benchmark's default")
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(help="Give it several times for several runs.", show_default="0"),
+    ] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="method.field=value, as lora.r=64.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Tokens of a document at most; the rest of it is not read.")] = 512,
+    limit: Annotated[int | None, typer.Option(help="Only the first N documents and probes: a try.")] = None,
+    methods_dir: MethodsOption = None,
+    device: DeviceOption = "auto",
+    output: Annotated[Path, typer.Option(help="Where records and tables go.")] = Path("runs"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run again although the record is there.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the record, and nothing else, to stdout.")] = False,
+    trust_remote_code: RemoteOption = False,
+    allow_pickle: PickleOption = False,
+) -> None:
+    """Run a method on a benchmark, write its record, and show its row beside the committed ones."""
+    from rich.console import Console
+
+    from ckl_bench.learning.environment import pick_device
+    from ckl_bench.learning.run import RunRequest, plan_seeds
+    from ckl_bench.results.output import run_once, table_beside_committed
+    from ckl_bench.storage.files import jsonl, require_writable, sealed
+
+    at_least_one(epochs=epochs, batch_size=batch_size, max_tokens=max_tokens, limit=limit)
+    valid_seeds(seed or [])
+    if lr is not None and not 0 <= lr < float("inf"):
+        raise UserError(f"--lr {lr}: expected a number that is not negative, such as 5e-4")
+    require_writable(output)
+    request = RunRequest(
+        method=method,
+        benchmark=benchmark,
+        model=model,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=lr,
+        max_tokens=max_tokens,
+        limit=limit,
+        settings=settings or [],
+        methods_dir=methods_dir,
+        device=pick_device(device),
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+    )
+    plans = plan_seeds(request, seed or [0])
+    for warning in plans[0].warnings:
+        _say(f"note: {warning}")
+    records, problems = [], []
+    for plan in plans:
+        try:
+            found, was_there = run_once(output, plan, fresh=fresh)
+        except CklError as error:
+            if len(plans) == 1:
+                raise
+            _say(f"seed {plan.spec.seed}: {error}")
+            problems.append(f"seed {plan.spec.seed}: {error}")
+            continue
+        if was_there:
+            _say(f"seed {plan.spec.seed} is done already ({output}/records/{found.run_id}.json); --fresh runs it again")
+        records.append(found)
+    failed = [record for record in records if record.status == "failed"]
+    problems += [f"seed {record.spec.seed}: {record.error}" for record in failed]
+    if json:
+        for record in records:
+            sys.stdout.write(jsonl([sealed(record.model_dump())]))
+    elif len(failed) < len(records):
+        done = [record for record in records if record.status == "done"]
+        Console().print(table_beside_committed(output, done[0]))
+        for record in done:
+            _say(f"record: {output}/records/{record.run_id}.json")
+    if problems:
+        raise CklError(f"{len(problems)} of {len(plans)} runs failed; {problems[0]}")
+
+
+def _say(message: str) -> None:
+    from ckl_bench.progress import log
+
+    log(message)
+
+
+@app.command("train-attention")
+def train_attention(
+    out: Annotated[Path, typer.Option(help="FILE.safetensors to write; a JSON goes beside it.")],
+    benchmark: BenchmarkOption = "lama-ckl-mini",
+    model: ModelOption = "smollm2-135m",
+    seed: Annotated[int, typer.Option(help="Seeds φ, adapters and the order of documents.")] = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="field=value, as steps=60; a wrong field lists all.")
+    ] = None,
+    device: DeviceOption = "auto",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew although a checkpoint is there.")] = False,
+    methods_dir: MethodsOption = None,
+    trust_remote_code: RemoteOption = False,
+    allow_pickle: PickleOption = False,
+) -> None:
+    """Meta-train TAALM's train-attention φ on a benchmark's attention set; run it again to go on after a stop."""
+    from ckl_bench.benchmarks.format import load_benchmark
+    from ckl_bench.learning.environment import pick_device
+    from ckl_bench.models.find import find_model
+    from ckl_bench.stacks.plugins import load_method
+    from ckl_bench.storage.files import require_writable
+
+    method = load_method("taalm", methods_dir)()
+    valid_seeds([seed])
+    require_writable(out.absolute().parent)
+    place = pick_device(device)
+    method.prepare(
+        benchmark=load_benchmark(benchmark),
+        base=find_model(model, device=place, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle),
+        out=out,
+        device=place,
+        seed=seed,
+        settings=settings or [],
+        fresh=fresh,
+    )
+    say(f"{out}: use it with ckl-bench run --method taalm --set taalm.attention={out}")
+
+
+@app.command()
+def methods(methods_dir: MethodsOption = None) -> None:
+    """List the methods: name, the hooks it owns, what it is. None is imported."""
+    from ckl_bench.stacks.plugins import describe, origins
+
+    found = {name: describe(origin) for name, origin in sorted(origins(methods_dir).items())}
+    _list(["method", "owns", "what it is"], [[name, hooks, text] for name, (text, hooks) in found.items()])
+
+
+@app.command("check-method")
+def check_method(
+    what: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A method's name, or its file or package.")],
+    methods_dir: MethodsOption = None,
+) -> None:
+    """Check one method against the contract that all methods keep: a list to act on, in under two minutes."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from ckl_bench.testing import check_method as checks
+
+    console, failed = Console(highlight=False), 0
+    for check in checks(what, methods_dir):
+        mark, style = {True: ("ok  ", "green"), False: ("FAIL", "bold red"), None: ("-   ", "dim")}[check.passed]
+        detail = f": {check.detail}" if check.detail else ""
+        console.print(Text.assemble((mark, style), f"  {check.name}", (printable(detail), "dim")), soft_wrap=True)
+        failed += check.passed is False
+    if failed:
+        raise CklError(f"{what} fails {failed} check{'s' * (failed > 1)}; correct it and run the same command again")
+
+
+@app.command("new-method")
+def new_method(
+    name: Annotated[str, typer.Argument(help="Small letters, digits and _, such as my_method.")],
+    folder: Annotated[Path, typer.Option(help="Where the two files go.")] = Path("methods"),
+) -> None:
+    """Write a commented starting file for a method of your own, with a test."""
+    from ckl_bench.testing.template import write_method
+
+    method, test = write_method(name, folder)
+    elsewhere = "" if folder == Path("methods") else f" --methods-dir {folder}"
+    say(f"{method}\n{test}")
+    say(f"next: edit {method}, then ckl-bench check-method {method}")
+    say(f"      and ckl-bench run --method {method.stem}{elsewhere}")
+
+
+@app.command()
+def models() -> None:
+    """List the models that have a name; any local folder or hub id works too."""
+    from ckl_bench.models.catalogue import MODELS
+
+    _list(["model", "what it is"], [[name, text] for name, text in MODELS.items()])
+
+
+@app.command()
+def benchmarks() -> None:
+    """List the benchmarks that come with ckl-bench; any benchmark directory works too."""
+    from ckl_bench.models.catalogue import BENCHMARKS
+
+    _list(["benchmark", "what it is"], [[name, text] for name, text in BENCHMARKS.items()])
+
+
+def _list(columns: list[str], lines: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for line in lines:
+        table.add_row(*(Text(printable(cell)) for cell in line))
+    Console().print(table)
+
+
+register(app)  # leaderboard, compare, reproduce, submit, report, show
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script: one line and an exit code for every error (design, section 7)."""
+    # Deprecations inside peft and transformers are theirs to mend, not the reader's of a table.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    typed = sys.argv[1:] if arguments is None else arguments
+    several = ("--wikipedia", "--wikidata", "--page-props")  # options that take all files behind them
+    to_the_end(lambda: app(args=spread(typed, several), standalone_mode=False), typed)

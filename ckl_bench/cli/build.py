@@ -1,0 +1,149 @@
+"""`ckl-bench build`: a raw source -> a benchmark directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ckl_bench.cli.options import DeviceOption, PickleOption, RemoteOption, at_least_one, say
+from ckl_bench.errors import UserError
+
+build = typer.Typer(no_args_is_help=True, help="Build a benchmark directory from its raw source.")
+
+
+@build.command("lama-ckl")
+def build_lama_ckl(
+    out: Annotated[Path, typer.Option(help="The benchmark directory to write; must not exist.")],
+    lama: Annotated[Path | None, typer.Option(help="LAMA release: relations.jsonl and TREx/P*.jsonl.")] = None,
+    published: Annotated[Path | None, typer.Option(help="The paper's files: variant.jsonl, invariant_*.jsonl.")] = None,
+    pretest_model: Annotated[list[str] | None, typer.Option(help="Model(s) that certify the split.")] = None,
+    to_learn: Annotated[int, typer.Option(help="To-learn facts to sample.")] = 500,
+    not_to_forget: Annotated[int, typer.Option(help="Not-to-forget facts to sample.")] = 500,
+    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 42,
+    form: Annotated[str, typer.Option(help="Prompt form: descriptive or schematic.")] = "descriptive",
+    licence: Annotated[str, typer.Option(help="Licence of the source, for the manifest.")] = "CC-BY-NC-4.0",
+    epochs: Annotated[int, typer.Option(help="Default epochs of runs on this benchmark.")] = 30,
+    batch_size: Annotated[int, typer.Option(help="Default batch size of runs.")] = 64,
+    lr: Annotated[float, typer.Option(help="Default learning rate of runs.")] = 1e-4,
+    device: DeviceOption = "auto",
+    trust_remote_code: RemoteOption = False,
+    allow_pickle: PickleOption = False,
+) -> None:
+    """LAMA-ckl: a to-learn and a not-to-forget set, certified by pre-testing every fact on a model."""
+    from ckl_bench.benchmarks.lama_ckl import build_from_lama, build_from_published
+    from ckl_bench.learning.environment import pick_device
+    from ckl_bench.storage.files import require_writable
+
+    if (lama is None) == (published is None):
+        raise UserError("give exactly one of --lama DIR (with --pretest-model) and --published DIR")
+    if form not in ("descriptive", "schematic"):
+        raise UserError(f"--form {form}: expected descriptive or schematic")
+    at_least_one(to_learn=to_learn, not_to_forget=not_to_forget, epochs=epochs, batch_size=batch_size)
+    require_writable(out.absolute().parent)
+    defaults = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr}
+    if published is not None:
+        counts = build_from_published(published, out, form=form, defaults=defaults)  # type: ignore[arg-type]
+    else:
+        assert lama is not None
+        if not pretest_model:
+            raise UserError("--lama needs --pretest-model M: a split is certified for a base model")
+        from ckl_bench.scoring.pretest import pretest_models
+
+        models = pretest_models(
+            pretest_model,
+            device=pick_device(device),
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+        )
+        counts = build_from_lama(
+            lama,
+            out,
+            models=models,
+            to_learn=to_learn,
+            not_to_forget=not_to_forget,
+            seed=seed,
+            form=form,  # type: ignore[arg-type]
+            licence=licence,
+            defaults=defaults,
+        )
+    say(f"{out}: {counts['facts']} facts read")
+    for name, number in counts["kept"].items():
+        say(f"  {number:6d}  {name}")
+    for reason, number in counts["refused"].items():
+        say(f"  {number:6d}  refused: {reason}")
+    for reason, number in counts.get("left_out", {}).items():
+        say(f"  {number:6d}  left out: {reason}")
+
+
+@build.command("temporalwiki")
+def build_temporalwiki(
+    out: Annotated[Path, typer.Option(help="The benchmark directory to write; must not exist.")],
+    wikipedia: Annotated[list[Path] | None, typer.Option(help="Wikipedia dumps, the oldest first.")] = None,
+    wikidata: Annotated[list[Path] | None, typer.Option(help="Wikidata dumps of the same dates.")] = None,
+    published: Annotated[Path | None, typer.Option(help="TWiki_Probes, and TWiki_Diffsets if you have them.")] = None,
+    page_props: Annotated[list[Path] | None, typer.Option(help="page_props.sql[.gz] of the same dates.")] = None,
+    wiki: Annotated[str, typer.Option(help="Whose sitelinks name the articles.")] = "enwiki",
+    attention_months: Annotated[
+        int | None, typer.Option(help="Pairs that train φ.", show_default="1 of three snapshots up")
+    ] = None,
+    max_subject_share: Annotated[float, typer.Option(help="Share of the probes one subject may have.")] = 0.01,
+    max_relation_share: Annotated[float, typer.Option(help="Share of the probes one relation may have.")] = 0.05,
+    max_probes: Annotated[int | None, typer.Option(help="Probes of a set at most.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 42,
+    licence: Annotated[str | None, typer.Option(help="Licence of the dumps, for the manifest.")] = None,
+    work: Annotated[Path | None, typer.Option(help="Folder for intermediate files.", show_default="OUT.work")] = None,
+    memory: Annotated[int, typer.Option(help="Megabytes that joins may take before they spill to disk.")] = 2000,
+    epochs: Annotated[int, typer.Option(help="Default epochs a month of runs on this benchmark.")] = 1,
+    batch_size: Annotated[int, typer.Option(help="Default batch size of runs.")] = 64,
+    lr: Annotated[float, typer.Option(help="Default learning rate of runs.")] = 1e-4,
+) -> None:
+    """TemporalWiki: what changed from month to month in Wikipedia and Wikidata, and what did not."""
+    from ckl_bench.benchmarks.temporalwiki.build import Sources, build_from_dumps
+    from ckl_bench.benchmarks.temporalwiki.published import build_from_published
+    from ckl_bench.benchmarks.temporalwiki.select import Caps
+    from ckl_bench.storage.files import refuse_existing
+
+    at_least_one(epochs=epochs, batch_size=batch_size, max_probes=max_probes, memory=memory)
+    for name, share in (("subject", max_subject_share), ("relation", max_relation_share)):
+        if not 0 < share <= 1:
+            raise UserError(f"--max-{name}-share {share}: expected a share above 0 and at most 1, such as 0.05")
+    defaults = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr}
+    if published is not None:
+        if wikipedia or wikidata:
+            raise UserError("give either --published DIR, or --wikipedia and --wikidata dumps")
+        refuse_existing(out)
+        counts = build_from_published(published, out, defaults=defaults)
+    else:
+        if not (wikipedia and wikidata):
+            raise UserError("give --wikipedia OLD NEW and --wikidata OLD NEW, or --published DIR")
+        sources = Sources(wikipedia=wikipedia, wikidata=wikidata, page_props=page_props or [], wiki=wiki)
+        if licence is not None:
+            sources = replace(sources, licence=licence)
+        caps = Caps(subject=max_subject_share, relation=max_relation_share, probes=max_probes, seed=seed)
+        counts = build_from_dumps(
+            sources,
+            out,
+            caps=caps,
+            attention_months=attention_months,
+            defaults=defaults,
+            memory_mb=memory,
+            work=work,
+        )
+    _print_counts(str(out), counts)
+
+
+def _print_counts(name: str, counts: Any, indent: int = 0) -> None:
+    """Nested counts as indented lines."""
+    if isinstance(counts, Mapping):
+        say(" " * indent + f"{name}:")
+        for key, value in counts.items():
+            _print_counts(key, value, indent + 2)
+    elif isinstance(counts, Sequence) and not isinstance(counts, str):
+        for label, value in zip(("old", "new"), counts, strict=False):
+            _print_counts(f"{name} ({label})", value, indent)
+    else:
+        say(" " * indent + f"{name}: {counts:,}")

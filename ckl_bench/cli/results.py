@@ -1,0 +1,177 @@
+"""Commands over finished runs: tables, comparisons, repetition, submission."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ckl_bench.cli.options import (
+    BenchmarkOption,
+    DeviceOption,
+    MethodsOption,
+    ModelOption,
+    PickleOption,
+    RemoteOption,
+    say,
+)
+from ckl_bench.errors import CklError, UserError
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the program."""
+    for command in (leaderboard, compare, reproduce, submit, report, show):
+        app.command()(command)
+
+
+def leaderboard(
+    output: Annotated[
+        Path | None, typer.Option(help="Folder with records/.", show_default="the committed leaderboards/")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where a table is not current.")] = False,
+) -> None:
+    """Regenerate the CSV tables from the records."""
+    from ckl_bench.records import read_records
+    from ckl_bench.results.tables import first_difference, tables_locked, write_tables
+    from ckl_bench.storage.files import leaderboards_dir
+
+    folder = output or leaderboards_dir()
+    if not (folder / "records").is_dir():
+        raise UserError(f"{folder} has no records/; give the --output of a run")
+    try:
+        records = list(read_records(folder))
+    except UserError as error:
+        raise (CklError(str(error)) if check else error) from error  # --check says 1 for all that is not as it was
+    if check:
+        difference = first_difference(folder, records)
+        if difference:
+            raise CklError(f"{difference}; run ckl-bench leaderboard to regenerate")
+        say(f"{folder}: the tables agree with {len(records)} records")
+    else:
+        with tables_locked(folder):
+            records = list(read_records(folder))
+            for path in write_tables(folder, records):
+                say(f"{path}: from {len(records)} records")
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A stack, such as taalm, or the beginning of a run id.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="What to compare it with.")],
+    benchmark: BenchmarkOption = "lama-ckl-mini",
+    model: ModelOption = "smollm2-135m",
+    output: Annotated[Path, typer.Option(help="Folder of your runs, looked at beside the committed ones.")] = Path(
+        "runs"
+    ),
+    methods_dir: MethodsOption = None,
+) -> None:
+    """Say whether two stacks differ by more than chance, over the same probes and seeds."""
+    from ckl_bench.records import read_records
+    from ckl_bench.results.compare import compare as compared
+    from ckl_bench.results.compare import find_runs, sentence
+    from ckl_bench.stacks.stack import make_stack
+    from ckl_bench.storage.files import leaderboards_dir
+
+    every = {record.run_id: record for folder in (output, leaderboards_dir()) for record in read_records(folder)}
+    named = [r for r in every.values() if (r.spec.benchmark, r.spec.model) == (Path(benchmark).name, Path(model).name)]
+    sides = []
+    for wanted in (first, second):
+        try:
+            label = make_stack(wanted, methods_dir=methods_dir).label
+        except UserError:
+            label = None  # a run id, or a label with hyperparameters
+        sides.append(find_runs(named, wanted, label))
+    found, seeds = compared(*sides)
+    names = (sides[0][0].spec.method, sides[1][0].spec.method)
+    say(f"{names[0]} against {names[1]} on {benchmark}, seeds {', '.join(map(str, seeds))}:")
+    for comparison in found:
+        say(f"  {sentence(comparison, names)}")
+
+
+def reproduce(
+    record: Annotated[str, typer.Argument(help="A record's file, or the beginning of a run's id.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Where a file of the run lies, as taalm.attention=phi.safetensors."),
+    ] = None,
+    benchmark: Annotated[
+        str | None, typer.Option(help="Where the run's benchmark lies.", show_default="found by its name")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Where the run's model lies.", show_default="found by its name")
+    ] = None,
+    methods_dir: MethodsOption = None,
+    device: DeviceOption = "auto",
+    trust_remote_code: RemoteOption = False,
+    allow_pickle: PickleOption = False,
+) -> None:
+    """Run a record's spec again and say, number by number, whether it agrees."""
+    from ckl_bench.learning.environment import pick_device
+    from ckl_bench.learning.run import execute
+    from ckl_bench.results.reproduce import agreement, find_record, plan_again, request_of
+
+    original = find_record(record)
+    request = replace(
+        request_of(original.spec, settings or []),
+        benchmark=benchmark or original.spec.benchmark,
+        model=model or original.spec.model,
+        methods_dir=methods_dir,
+        device=pick_device(device),
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+    )
+    again = execute(plan_again(original, request))
+    if again.status == "failed":
+        raise CklError(f"the run failed: {again.error}")
+    report = agreement(original, again)
+    for line in report.lines:
+        say(line)
+    if not report.agrees:
+        raise CklError(report.summary)
+    say(report.summary)
+
+
+def submit(
+    records: Annotated[list[Path], typer.Argument(help="Records of finished runs: runs/records/*.json.")],
+    output: Annotated[
+        Path | None, typer.Option(help="The leaderboard they join.", show_default="the committed leaderboards/")
+    ] = None,
+    methods_dir: MethodsOption = None,
+) -> None:
+    """Validate records, copy them into the leaderboard, regenerate its tables, and say what to commit."""
+    from ckl_bench.results.submit import submit as submitted
+    from ckl_bench.storage.files import leaderboards_dir
+
+    folder = output or leaderboards_dir()
+    for path in submitted(records, folder, methods_dir):
+        say(f"{path}: written")
+    say(f"next: git add {folder} && git commit -m 'Records of ...'")
+
+
+def report(
+    output: Annotated[
+        Path | None, typer.Option(help="Folder with records/; the page goes there.", show_default="leaderboards/")
+    ] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder for the figures as PNG and SVG files too.")] = None,
+) -> None:
+    """Write report.html: curves, the trade-off, the table, every fact, token weights; one file, no network."""
+    from ckl_bench.records import read_records
+    from ckl_bench.results.report.page import write_figures, write_report
+    from ckl_bench.storage.files import leaderboards_dir
+
+    folder = output or leaderboards_dir()
+    records = list(read_records(folder))
+    say(f"{write_report(records, folder / 'report.html')}: from {len(records)} records")
+    for path in write_figures(records, figures) if figures else []:
+        say(f"{path}")
+
+
+def show(
+    run: Annotated[str, typer.Argument(help="A record's file, or the beginning of a run's id.")],
+) -> None:
+    """Show a run in the terminal: its curves, and its token weights in colour."""
+    from ckl_bench.results.report.terminal import print_run
+    from ckl_bench.results.reproduce import find_record
+
+    print_run(find_record(run))

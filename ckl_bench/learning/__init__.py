@@ -1,0 +1,1 @@
+"""Plan -> record: what happens in a run."""

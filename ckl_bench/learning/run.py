@@ -1,0 +1,136 @@
+"""A run: request -> plan (everything resolved and checked, no weight loaded) -> record."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ckl_bench.benchmarks.format import load_benchmark
+from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
+from ckl_bench.learning.environment import environment
+from ckl_bench.learning.stages import Plan, learn_stages
+from ckl_bench.method import RunTarget
+from ckl_bench.models.find import find_model
+from ckl_bench.records import Record, Spec
+from ckl_bench.stacks.stack import make_stack
+from ckl_bench.storage.checkpoint import Keeper, Store
+from ckl_bench.storage.files import sha256_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What the user asks for; None takes the benchmark's default."""
+
+    method: str
+    benchmark: str = "lama-ckl-mini"
+    model: str = "smollm2-135m"
+    seed: int = 0
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    max_tokens: int = 512
+    limit: int | None = None
+    settings: Sequence[str] = ()
+    methods_dir: Path | None = None
+    device: str = "cpu"
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+
+
+def plan_run(request: RunRequest) -> Plan:
+    """Resolve a request: every mistake that a user can make is found here. Raises UserError."""
+    stack = make_stack(request.method, request.settings, request.methods_dir)
+    benchmark = load_benchmark(request.benchmark)
+    base = find_model(
+        request.model,
+        device=request.device,
+        trust_remote_code=request.trust_remote_code,
+        allow_pickle=request.allow_pickle,
+    )
+    target = RunTarget(
+        benchmark=request.benchmark,
+        benchmark_hash=benchmark.hash,
+        attention_sha256=benchmark.manifest["files"].get("attention/train.jsonl", ""),
+        model=request.model,
+        model_revision=base.revision,
+        tokenizer_hash=base.tokenizer_hash,
+    )
+    inputs = stack.inputs(target)
+    defaults = benchmark.manifest["defaults"]
+    rates = (request.learning_rate, stack.learning_rate, float(defaults["learning_rate"]))
+    spec = Spec(
+        method=stack.label,
+        hyperparameters=stack.hyperparameters,
+        benchmark=benchmark.name,
+        benchmark_kind=benchmark.kind,
+        benchmark_hash=benchmark.hash,
+        model=base.name,
+        model_revision=base.revision,
+        seed=request.seed,
+        epochs=request.epochs or int(defaults["epochs"]),
+        batch_size=request.batch_size or int(defaults["batch_size"]),
+        learning_rate=next(rate for rate in rates if rate is not None),
+        max_tokens=request.max_tokens,
+        limit=request.limit,
+        inputs={name: sha256_file(path) for name, path in inputs.items()} | dict(stack.plugins),
+    )
+    certified = [m.get("revision") for m in benchmark.manifest.get("pretest_models", [])]
+    warnings = []
+    if certified and base.revision not in certified:
+        warnings.append(
+            f"{benchmark.name} was pre-tested on other models than {base.name}: what {base.name} knows before training "
+            "is measured at epoch 0, not certified"
+        )
+    return Plan(
+        spec=spec, stack=stack, benchmark=benchmark, base=base, inputs=inputs, device=request.device, warnings=warnings
+    )
+
+
+def plan_seeds(request: RunRequest, seeds: Sequence[int]) -> list[Plan]:
+    """Plans that differ by their seed alone; benchmark and model are read once for all. Raises UserError."""
+    first = plan_run(request)
+
+    def of(seed: int) -> Plan:
+        stack = make_stack(request.method, request.settings, request.methods_dir)  # runs share no state of a plugin's
+        return replace(first, spec=first.spec.model_copy(update={"seed": seed}), stack=stack)
+
+    return [of(seed) for seed in dict.fromkeys(seeds)]
+
+
+def execute(plan: Plan, store: Store | None = None) -> Record:
+    """Run a plan to its end. A failure while it runs comes back as a record with status `failed`.
+
+    With a `store` its state is saved as it goes on, and a run that was stopped goes on from there.
+
+    Sets torch's global random state from the spec's seed.
+    """
+    surroundings = environment(plan.device)
+    try:
+        done = learn_stages(plan, Keeper(store))
+    except UserError:
+        raise
+    except Exception as error:  # a plugin's hooks run in there, and may raise anything
+        if out_of_memory(error):
+            reason = OUT_OF_MEMORY
+        else:
+            reason = str(error) if isinstance(error, CklError) else f"{type(error).__name__}: {error} {_place(error)}"
+        return Record(run_id=plan.spec.run_id, status="failed", error=reason, spec=plan.spec, environment=surroundings)
+    return Record(
+        run_id=plan.spec.run_id,
+        status="done",
+        spec=plan.spec,
+        environment=surroundings,
+        cost=done.cost,
+        before=done.before,
+        stages=done.stages,
+        weights_sha256=done.weights_sha256,
+    )
+
+
+def _place(error: BaseException) -> str:
+    """Where an error was raised: the last place outside installed libraries."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    return f"({own[-1].filename}:{own[-1].lineno})"

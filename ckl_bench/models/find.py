@@ -1,0 +1,209 @@
+"""Models: a name, a local folder or a hub id -> a causal language model and its tokenizer."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ckl_bench.encode import Tokenizer
+from ckl_bench.errors import UserError, first_line, out_of_memory, unknown
+from ckl_bench.models.cached import from_gguf, smollm2
+from ckl_bench.models.catalogue import MODELS
+from ckl_bench.storage.sums import sha256_checked
+
+TINY_SEED = 0
+TINY_WIDTH = 64  # quantised layers come in blocks of 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseModel:
+    """A base model that can be loaded: its name, what pins its weights, its tokenizer, and how to load it.
+
+    `load(**options)` returns a new model in evaluation mode on `device`; options go to transformers' `from_pretrained`.
+    """
+
+    name: str
+    revision: str
+    tokenizer: Tokenizer
+    tokenizer_hash: str
+    load: Callable[..., nn.Module]
+
+
+def tokenizer_hash(tokenizer: Tokenizer) -> str:
+    """SHA-256 of what a fast tokenizer does to text: equal hashes mean equal token ids."""
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
+
+def tiny_tokenizer() -> Tokenizer:
+    """A tokenizer whose tokens are the 256 bytes, plus `<eos>`: needs no file."""
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Backend(models.BPE(vocab={"<eos>": 0} | {c: i for i, c in enumerate(alphabet, 1)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", pad_token="<eos>")
+
+
+def _tiny_model() -> nn.Module:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=257,
+        hidden_size=TINY_WIDTH,
+        intermediate_size=2 * TINY_WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        bos_token_id=None,
+        eos_token_id=0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(TINY_SEED)
+        return LlamaForCausalLM(config)  # type: ignore[no-any-return]
+
+
+def _folder_revision(folder: Path) -> str:
+    """What pins a local model: the hash of its configuration and of every weights file."""
+    kinds = ("*.safetensors", "config.json", "tokenizer.json", "*.index.json", "*.bin", "*.py")
+    files = sorted(file for kind in kinds for file in folder.glob(kind))
+    return "files:" + hashlib.sha256("".join(sha256_checked(file) for file in files).encode()).hexdigest()
+
+
+def _quiet() -> None:
+    """Bars and notes of the libraries below would stand between a run's own lines."""
+    import logging
+
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def find_model(
+    name: str, *, device: str = "cpu", trust_remote_code: bool = False, allow_pickle: bool = False
+) -> BaseModel:
+    """A base model by name, folder, GGUF file or hub id; its tokenizer is read, its weights only when `load` is called.
+
+    Raises UserError for a name that is none of these, and for a folder, file or hub id that holds no causal language
+    model. Weights are read from safetensors or GGUF; `allow_pickle` lets a folder's or hub's `.bin` files be read too,
+    by torch's restricted unpickler.
+    """
+    _quiet()
+    if name == "tiny":
+        tokenizer = tiny_tokenizer()
+
+        def load_tiny(**options: Any) -> nn.Module:
+            model = _tiny_model()
+            if not options:
+                return model.eval().to(device)
+            with tempfile.TemporaryDirectory() as folder:  # quantisation, say, happens as a saved model is read
+                model.save_pretrained(folder)  # type: ignore[operator]
+                return _load_weights(folder, device, options)
+
+        return BaseModel(
+            name=name,
+            revision=f"seed:{TINY_SEED},width:{TINY_WIDTH}",
+            tokenizer=tokenizer,
+            tokenizer_hash=tokenizer_hash(tokenizer),
+            load=load_tiny,
+        )
+    if name in MODELS:
+        where, revision = smollm2()
+    elif name.endswith(".gguf"):
+        where, revision = from_gguf(Path(name))
+    elif Path(name).is_dir():
+        where, revision = Path(name), _folder_revision(Path(name))
+        if not (where / "config.json").is_file():
+            raise UserError(f"{name} holds no model: config.json is missing; give a folder written by save_pretrained")
+    elif "/" in name:
+        where, revision = Path(name), ""
+    else:
+        raise unknown("model", name, MODELS, "Or give a folder, a .gguf file, or a hub id such as owner/name.")
+    return _pretrained(name, str(where), revision, device, trust_remote_code, allow_pickle)
+
+
+def _load_weights(where: str, device: str, options: Mapping[str, Any]) -> nn.Module:
+    """Float32 weights from safetensors, unless `options` say otherwise; quantised ones land on the device at once."""
+    from transformers import AutoModelForCausalLM
+
+    quantised = "quantization_config" in options
+    settings: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
+    if quantised:
+        settings["device_map"] = {"": device}
+    model: nn.Module
+    model, found = AutoModelForCausalLM.from_pretrained(where, **settings | dict(options))
+    wrong = sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))
+    if wrong:  # transformers would go on with random numbers in their place
+        raise ValueError(f"{len(wrong)} weights are missing or of another shape, the first is {wrong[0]}.")
+    return model.eval() if quantised else model.eval().to(device)
+
+
+def _pretrained(
+    name: str, where: str, revision: str, device: str, trust_remote_code: bool, allow_pickle: bool
+) -> BaseModel:
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        config = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code)
+    except Exception as error:  # what a stranger's files make the libraries raise
+        known = f"Give one of {', '.join(MODELS)}, a folder, or a reachable hub id."
+        raise UserError(f"cannot load model '{name}': {first_line(error)} {known}") from error
+    commit = None if revision else getattr(config, "_commit_hash", None)
+    pinned = revision or f"hub:{commit}"
+
+    def load(**options: Any) -> nn.Module:
+        settings: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+        if allow_pickle:
+            settings["use_safetensors"] = None  # where there are any; transformers unpickles tensors and nothing else
+        if commit:
+            settings["revision"] = commit  # the weights of the commit that the record names
+        try:
+            return _load_weights(where, device, settings | options)
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            hint = "" if allow_pickle else "; pickled weights (.bin) are read only with --allow-pickle"
+            raise UserError(f"cannot load the weights of '{name}': {first_line(error)}{hint}") from error
+
+    return BaseModel(
+        name=name if not Path(name).is_dir() else Path(name).resolve().name,
+        revision=pinned,
+        tokenizer=tokenizer,
+        tokenizer_hash=tokenizer_hash(tokenizer),
+        load=load,
+    )
+
+
+def share_trunk(model: nn.Module) -> nn.Module | None:
+    """A second model over the same frozen weights, without what was added to them: the base model, in its memory.
+
+    Knows peft's adapters, and models that have a `frozen_base()`. None where any base weight trains, since then the
+    base model is no longer in there.
+    """
+    added: Any = model
+    if hasattr(added, "frozen_base"):
+        twin, whole = added.frozen_base(), False
+    elif hasattr(added, "unload"):
+        twin, whole = model, True
+    else:
+        return None
+    if any(p.requires_grad for n, p in twin.named_parameters() if "lora_" not in n):
+        return None
+    shared = {id(t): t for t in [*twin.parameters(), *twin.buffers()]}
+    twin = copy.deepcopy(twin, memo=dict(shared))
+    base: nn.Module = twin.unload() if whole else twin
+    return base.eval()

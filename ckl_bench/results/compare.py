@@ -1,0 +1,148 @@
+"""Two stacks on the same probes and seeds: is their difference more than chance? (paired permutation tests)"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from ckl_bench.errors import UserError, unknown
+from ckl_bench.records import Record, SetScores
+from ckl_bench.results.metrics import lama_ckl
+
+EXACT = 16  # up to so many probes that differ, every one of the 2^n sign patterns is looked at
+DRAWS = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One measure of two stacks: their means over probes (each averaged over the shared seeds), and the test's p."""
+
+    measure: str
+    first: float
+    second: float
+    p: float
+    probes: int
+    lower_is_better: bool
+
+
+def permutation_p(*sets: Sequence[float], seed: int = 0) -> float:
+    """Two-sided p of the sum of the sets' mean differences under the null that each pair's sign is a coin toss.
+
+    For differences of -1, 0, 1 in one set this is McNemar's exact test. Exact up to 16 pairs that differ; beyond that
+    from 100,000 draws of a fixed seed, of which the observed pattern counts as one (Phipson & Smyth 2010).
+    """
+    weighted = np.concatenate([np.asarray(values, dtype=np.float64) / len(values) for values in sets])
+    weighted = weighted[weighted != 0]
+    observed = abs(weighted.sum()) * (1 - 1e-12)  # sums of other signs may round differently
+    if not len(weighted):
+        return 1.0
+    if len(weighted) <= EXACT:
+        signs = np.array(list(product((-1.0, 1.0), repeat=len(weighted))))
+        return float(np.mean(np.abs(signs @ weighted) >= observed))
+    draw, reached, done = np.random.default_rng(seed), 0, 0
+    while done < DRAWS:
+        signs = draw.integers(0, 2, size=(10_000, len(weighted))) * 2.0 - 1.0
+        reached += int(np.sum(np.abs(signs @ weighted) >= observed))
+        done += len(signs)
+    return (reached + 1) / (done + 1)
+
+
+def compare(first: Sequence[Record], second: Sequence[Record]) -> tuple[list[Comparison], list[int]]:
+    """Every measure of two stacks' runs, and the seeds they share.
+
+    LAMA-ckl: accuracy on both probe sets at each run's own top epoch, and their sum. TemporalWiki: NLL on each set
+    right after its month, over all months, and the mean of the two. UserError where the runs cannot be paired.
+    """
+    one, two = ({record.spec.seed: record for record in group} for group in (first, second))
+    seeds = sorted(one.keys() & two.keys())
+    specs = [record.spec for record in (first[0], second[0])]
+    for name in ("benchmark_hash", "model_revision", "limit"):
+        values = [getattr(spec, name) for spec in specs]
+        if values[0] != values[1]:
+            raise UserError(
+                f"{specs[0].method} and {specs[1].method} were run with different {name.replace('_', ' ')} "
+                f"({values[0]} and {values[1]}); only runs on the same probes and model can be compared"
+            )
+    if not seeds:
+        raise UserError(
+            f"{specs[0].method} has seeds {sorted(one)} and {specs[1].method} {sorted(two)}: none in common; "
+            "run one of them with --seed of the other"
+        )
+    kind = specs[0].benchmark_kind
+    values = [_per_probe([group[seed] for seed in seeds], kind) for group in (one, two)]
+    if values[0].keys() != values[1].keys():
+        raise UserError(f"{specs[0].method} and {specs[1].method} have other probe sets; run them again")
+    lower = kind != "lama-ckl"
+    found = []
+    for name in values[0]:
+        a, b = values[0][name], values[1][name]
+        found.append(_comparison(name, [a], [b], lower))
+    joint = "total knowledge" if not lower else "average NLL"
+    found.append(_comparison(joint, list(values[0].values()), list(values[1].values()), lower, halve=lower))
+    return found, seeds
+
+
+def _comparison(
+    name: str,
+    ours: Sequence[np.ndarray],
+    theirs: Sequence[np.ndarray],
+    lower: bool,
+    halve: bool = False,  # type: ignore[type-arg]
+) -> Comparison:
+    means = [sum(float(values.mean()) for values in side) / (len(side) if halve else 1) for side in (ours, theirs)]
+    return Comparison(
+        measure=name,
+        first=means[0],
+        second=means[1],
+        p=permutation_p(*(a - b for a, b in zip(ours, theirs, strict=True))),  # type: ignore[arg-type]
+        probes=sum(map(len, ours)),
+        lower_is_better=lower,
+    )
+
+
+def _per_probe(records: Sequence[Record], kind: str) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    """measure -> one value a probe, averaged over the runs."""
+    runs: list[dict[str, list[float]]] = []
+    for record in records:
+        if kind == "lama-ckl":
+            top = lama_ckl(record).epoch
+            sets: Mapping[str, SetScores] = next(e for e in record.stages[0].epochs if e.epoch == top).sets
+            runs.append({f"{name} accuracy": scores.probe_accuracy for name, scores in sets.items()})
+        else:
+            own: dict[str, list[float]] = {}
+            for stage in record.stages:
+                for name, scores in stage.epochs[-1].sets.items():
+                    own.setdefault(f"{name} NLL", []).extend(scores.probe_nll)
+            runs.append(own)
+    return {name: np.mean([run[name] for run in runs], axis=0) for name in runs[0]}
+
+
+def sentence(found: Comparison, names: tuple[str, str]) -> str:
+    """What a comparison says, in words."""
+    difference = found.first - found.second
+    p = f"p {'<' if found.p < 1e-4 else '='} {max(found.p, 1e-4):.4f} over {found.probes} probes"
+    numbers = f"{found.first:.3f} against {found.second:.3f} ({difference:+.3f}; {p})"
+    if found.p >= 0.05 or difference == 0:
+        return f"{found.measure}: {numbers}: no more than chance would give."
+    better = names[0] if (difference < 0) == found.lower_is_better else names[1]
+    return f"{found.measure}: {numbers}: more than chance, {better} is better."
+
+
+def find_runs(records: Sequence[Record], wanted: str, label: str | None) -> list[Record]:
+    """Finished runs of a stack (by its label, or what `label` says it is called in full) or of a run id's beginning.
+
+    UserError where there is none, or where runs of one label differ in more than their seed.
+    """
+    done = [record for record in records if record.status == "done"]
+    chosen = [r for r in done if r.spec.method in (wanted, label)]
+    if not chosen and len(wanted) >= 4:
+        chosen = [r for r in done if r.run_id.startswith(wanted)]
+    if not chosen:
+        raise unknown("stack or run", wanted, sorted({r.spec.method for r in done}), "Run it first.")
+    if len({r.spec.settings for r in chosen}) > 1:
+        ids = ", ".join(r.run_id[:8] for r in chosen)
+        raise UserError(f"'{wanted}' was run with several settings; name one by its run id ({ids})")
+    return chosen

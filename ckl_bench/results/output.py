@@ -1,0 +1,88 @@
+"""The output folder of runs: records/*.json, the tables made of them, and how they stand beside the committed ones."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from rich.table import Table
+
+from ckl_bench.learning.run import execute
+from ckl_bench.learning.stages import Plan
+from ckl_bench.records import Record, read_record, read_records, write_record
+from ckl_bench.results.rows import Row
+from ckl_bench.results.tables import BOARDS, rows, tables_locked, write_tables
+from ckl_bench.results.terminal import leaderboard_table
+from ckl_bench.storage.checkpoint import Store
+from ckl_bench.storage.files import leaderboards_dir
+from ckl_bench.storage.locks import locked
+
+
+def finished(output: Path, run_id: str) -> Record | None:
+    """The record of a run that is done already, if there is one."""
+    path = output / "records" / f"{run_id}.json"
+    record = read_record(path) if path.is_file() else None
+    return record if record is not None and record.status == "done" else None
+
+
+def store(output: Path, record: Record) -> None:
+    """Write a record, and the tables of all records in the output folder; any number of processes may do so at once.
+
+    A failed run never takes the place of a finished one.
+    """
+    path = output / "records" / f"{record.run_id}.json"
+    fresh = not path.exists()
+    if record.status == "failed" and finished(output, record.run_id):
+        return
+    write_record(output, record)
+    update_tables(output, record if fresh else None)
+
+
+def update_tables(output: Path, new: Record | None = None) -> None:
+    """Write the tables of all records in the output folder.
+
+    A table that names the run of a `new` record was written by a process that was ahead in the queue, and has seen it.
+    """
+    with tables_locked(output):
+        table = output / BOARDS[new.spec.benchmark_kind].file if new else None
+        if not (new and table and table.is_file() and new.run_id in table.read_text(encoding="utf-8")):
+            write_tables(output, read_records(output))
+
+
+def run_once(output: Path, plan: Plan, *, fresh: bool = False) -> tuple[Record, bool]:
+    """The record of a plan, and whether it was there already; else it is run, from where it was stopped.
+
+    `fresh` runs it anew. UserError where another process is running it.
+    """
+    folder = output / "checkpoints"
+    own = Store(folder / plan.spec.run_id, plan.spec.run_id)
+    with locked(folder / f"{plan.spec.run_id}.lock", f"run {plan.spec.run_id} in {output}"):
+        if fresh:
+            own.remove()
+        found = None if fresh else finished(output, plan.spec.run_id)
+        if found is not None:
+            update_tables(output)  # it may have been killed before it could
+        else:
+            record = execute(plan, own)
+            store(output, record)
+        own.remove()
+    with suppress(OSError):
+        folder.rmdir()  # where no other run is under way
+    return (found, True) if found is not None else (record, False)
+
+
+def rows_like(folder: Path, record: Record) -> list[Row]:
+    """Rows of a folder's records on the same benchmark hash and base model."""
+    spec = record.spec
+    same = [
+        other
+        for other in read_records(folder)
+        if (other.spec.benchmark_hash, other.spec.model_revision) == (spec.benchmark_hash, spec.model_revision)
+    ]
+    return rows(same, spec.benchmark_kind)
+
+
+def table_beside_committed(output: Path, record: Record) -> Table:
+    """The output's rows of the record's benchmark and model, with the committed leaderboard's beside them."""
+    committed = [] if output.resolve() == leaderboards_dir().resolve() else rows_like(leaderboards_dir(), record)
+    return leaderboard_table(record.spec.benchmark_kind, rows_like(output, record), committed)

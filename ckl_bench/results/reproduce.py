@@ -1,0 +1,120 @@
+"""Run a record's spec again, and say per number whether it agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ckl_bench.errors import UserError
+from ckl_bench.learning.run import RunRequest, plan_run
+from ckl_bench.learning.stages import Plan
+from ckl_bench.records import Record, SetScores, Spec, read_record
+from ckl_bench.results.metrics import bootstrap_interval
+from ckl_bench.storage.files import leaderboards_dir
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Line by line what was compared; whether all of it agrees; and that in a sentence."""
+
+    lines: list[str]
+    agrees: bool
+    summary: str
+
+
+def find_record(given: str) -> Record:
+    """A record by its file, or by the beginning of the id of a run that is committed or under `runs/`.
+
+    The committed one where both are. Raises UserError where there is none, or more than one.
+    """
+    path = Path(given)
+    if path.is_file():
+        return read_record(path)
+    folders = (Path("runs"), leaderboards_dir()) if given.isalnum() else ()
+    found = {file.name: file for folder in folders for file in folder.glob(f"records/{given}*.json")}
+    if len(found) != 1:
+        raise UserError(f"'{given}' names {len(found)} records; give a record's file, or the beginning of one run's id")
+    return read_record(next(iter(found.values())))
+
+
+def request_of(spec: Spec, settings: Sequence[str] = ()) -> RunRequest:
+    """The request that gives this spec: its parts, every hyperparameter, its benchmark and model by name."""
+    given = {setting.split("=", 1)[0] for setting in settings}
+    own = [
+        f"{part}.{name}={value}"
+        for part, fields in spec.hyperparameters.items()
+        for name, value in fields.items()
+        if value is not None and f"{part}.{name}" not in given
+    ]
+    return RunRequest(
+        method="+".join(spec.hyperparameters),
+        benchmark=spec.benchmark,
+        model=spec.model,
+        seed=spec.seed,
+        epochs=spec.epochs,
+        batch_size=spec.batch_size,
+        learning_rate=spec.learning_rate,
+        max_tokens=spec.max_tokens,
+        limit=spec.limit,
+        settings=[*own, *settings],
+    )
+
+
+def plan_again(record: Record, request: RunRequest) -> Plan:
+    """The plan of a record's spec, requested here; UserError where what is here now is not what was run then."""
+    plan = plan_run(request)
+    then, now = record.spec.model_dump(), plan.spec.model_dump()
+    for name, value in then.items():
+        if now[name] != value:
+            raise UserError(f"the record's {name} is {value}, here it is {now[name]}: the same run cannot be made here")
+    return plan
+
+
+def _numbers(record: Record) -> Iterator[tuple[str, SetScores]]:
+    """Every set scored in a run, with its place in words."""
+    for stage in record.stages:
+        for epoch in stage.epochs:
+            for view, sets in {"": epoch.sets, **epoch.views}.items():
+                for name, scores in sets.items():
+                    yield " ".join(filter(None, (stage.name, f"epoch {epoch.epoch}", view, name))), scores
+        for earlier, sets in stage.earlier.items():
+            for name, scores in sets.items():
+                yield f"{earlier} after {stage.name} {name}", scores
+    for later, sets in record.before.items():
+        for name, scores in sets.items():
+            yield f"{later} before training {name}", scores
+
+
+def _surroundings(record: Record) -> dict[str, object]:
+    found = record.environment
+    return {name: getattr(found, name) for name in ("python", "packages", "platform", "device", "threads")}
+
+
+def agreement(then: Record, now: Record) -> Agreement:
+    """Whether two runs of one spec agree.
+
+    On the same machine, versions and threads every number must be equal to the last bit. Elsewhere rounding differs,
+    and a mean must lie within the 95 % bootstrap interval over probes of the recorded one.
+    """
+    same = _surroundings(then) == _surroundings(now)
+    lines, wrong = [], 0
+    again = dict(_numbers(now))
+    for place, scores in _numbers(then):
+        for measure in ("accuracy", "nll"):
+            old, new = getattr(scores, measure), getattr(again[place], measure)
+            low, high = bootstrap_interval(getattr(scores, f"probe_{measure}"))
+            probes = [getattr(side, f"probe_{measure}") for side in (scores, again[place])]
+            equal = old == new and probes[0] == probes[1]
+            fits = equal if same else min(low, old) - 1e-9 <= new <= max(high, old) + 1e-9
+            wrong += not fits
+            verdict = "equal" if equal else f"within {low:.4f} to {high:.4f}" if fits else "DIFFERS"
+            lines.append(f"{place} {measure}: {old:.6f} and {new:.6f}: {verdict}")
+    if same and then.weights_sha256 and now.weights_sha256:
+        equal = then.weights_sha256 == now.weights_sha256
+        wrong += not equal
+        lines.append(f"trained weights: {'equal' if equal else 'DIFFERS'}")
+    rule = "to the last bit" if same else "within the interval over probes (another machine, versions or threads)"
+    if wrong:
+        return Agreement(lines=lines, agrees=False, summary=f"{wrong} of {len(lines)} numbers do not agree {rule}")
+    return Agreement(lines=lines, agrees=True, summary=f"all {len(lines)} numbers agree {rule}")

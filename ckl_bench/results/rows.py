@@ -1,0 +1,166 @@
+"""Runs that share everything but the seed -> one row of their kind of benchmark's table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from statistics import mean, stdev
+from typing import Any
+
+from ckl_bench.records import Record, Spec
+from ckl_bench.results.metrics import bootstrap_interval, lama_ckl, temporalwiki
+
+Row = dict[str, Any]
+
+# Columns are only ever added at the end.
+COST = ("trainable_parameters", "train_tokens", "seconds", "train_tokens_per_second", "peak_memory_mb")
+# Of files made before the run, such as φ: what they took, and seconds with all of it, and with a share of it.
+PREPARATION = ("prepare_tokens", "prepare_seconds", "seconds_and_prepare", "seconds_amortised")
+_SETTINGS = ("epochs", "batch_size", "learning_rate", "limit")
+LAMA_CKL_COLUMNS = [
+    *("method", "model", "benchmark", "seeds", "top_acc", "top_acc_std", "epoch", "nf_acc", "nf_acc_std"),
+    *("total_knowledge", "total_knowledge_std", "best_total", "learned_at_1pct", "forgetting"),
+    *("final_to_learn", "final_not_to_forget"),
+    *COST,
+    *_SETTINGS,
+    *("top_acc_low", "top_acc_high", "nf_acc_low", "nf_acc_high", "benchmark_hash", "model_revision", "run_ids"),
+    *("rank", "source"),
+    *PREPARATION,
+]
+
+
+def temporalwiki_columns(rows: Sequence[Row]) -> list[str]:
+    """The columns of temporalwiki.csv: months come in the order in which they are first met."""
+    months = list(dict.fromkeys(month for row in rows for month in row["months"]))
+    per_month = [f"{m}_{part}_nll" for m in months for part in ("unchanged", "changed", "avg")]
+    perplexities = [name.replace("_nll", "_perplexity") for name in per_month]
+    return [
+        *("method", "model", "benchmark", "seeds"),
+        *per_month,
+        *("avg_nll", "fuar", "backward_transfer", "forgetting"),
+        *COST,
+        *_SETTINGS,
+        *("avg_nll_std", "forward_transfer", "before_avg_nll", "avg_nll_low", "avg_nll_high"),
+        *perplexities,
+        *("benchmark_hash", "model_revision", "run_ids", "rank", "source"),
+        *PREPARATION,
+    ]
+
+
+def _spread(values: Sequence[float]) -> float | None:
+    return stdev(values) if len(values) > 1 else None
+
+
+def _probe_interval(group: Sequence[Record], name: str, epochs: Sequence[int]) -> tuple[float, float]:
+    """Interval over probes of the accuracy at each run's epoch, averaged over seeds probe by probe."""
+    runs = [
+        next(e for e in record.stages[0].epochs if e.epoch == epoch).sets[name].probe_accuracy
+        for record, epoch in zip(group, epochs, strict=True)
+    ]
+    return bootstrap_interval([mean(values) for values in zip(*runs, strict=True)])
+
+
+def lama_ckl_row(group: Sequence[Record], users: Mapping[str, int]) -> Row:
+    """The row of runs that share everything but the seed: means over seeds, and their standard deviations.
+
+    `users` counts the table's runs by the hash of every prepared file that they read.
+    """
+    measures = [lama_ckl(record) for record in group]
+    columns = {key: [getattr(m, key) for m in measures] for key in asdict(measures[0])}
+    epochs = columns["epoch"]
+    top_low, top_high = _probe_interval(group, "to_learn", epochs)
+    kept_low, kept_high = _probe_interval(group, "not_to_forget", epochs)
+    return {
+        **{key: mean(values) for key, values in columns.items()},
+        **{f"{key}_std": _spread(columns[key]) for key in ("top_acc", "nf_acc", "total_knowledge")},
+        "top_acc_low": top_low,
+        "top_acc_high": top_high,
+        "nf_acc_low": kept_low,
+        "nf_acc_high": kept_high,
+        **_common(group, users),
+    }
+
+
+def temporalwiki_row(group: Sequence[Record], users: Mapping[str, int]) -> Row:
+    """The row of runs that share everything but the seed; `months` names its stages.
+
+    Means over seeds; a measure that one of the runs lacks (FUAR without any gain) is missing from the row.
+    """
+    measures = [temporalwiki(record) for record in group]
+    row: Row = {"months": [month.name for month in measures[0].months]}
+    for i, month in enumerate(row["months"]):
+        for part in ("unchanged", "changed", "avg"):
+            value = mean(getattr(m.months[i], part) for m in measures)
+            row |= {f"{month}_{part}_nll": value, f"{month}_{part}_perplexity": math.exp(min(value, 700.0))}
+    for name in ("avg_nll", "before_avg_nll", "fuar", "backward_transfer", "forward_transfer", "forgetting"):
+        values = [getattr(m, name) for m in measures]
+        row[name] = None if any(value is None for value in values) else mean(values)
+    low, high = bootstrap_interval(*_probes_after_their_month(group))
+    return {
+        **row,
+        "avg_nll_std": _spread([m.avg_nll for m in measures]),
+        "avg_nll_low": low,
+        "avg_nll_high": high,
+        **_common(group, users),
+    }
+
+
+def _probes_after_their_month(group: Sequence[Record]) -> list[list[float]]:
+    """Of every set of every month the probes' NLL after that month, averaged over seeds probe by probe."""
+    sets = []
+    for stages in zip(*(record.stages for record in group), strict=True):
+        for name in stages[0].probe_ids:
+            runs = [stage.epochs[-1].sets[name].probe_nll for stage in stages]
+            sets.append([mean(values) for values in zip(*runs, strict=True)])
+    return sets
+
+
+def prepared_files(record: Record) -> list[str]:
+    """Hashes of the files of a run that took work of their own to make."""
+    spent = record.cost.preparations if record.cost is not None else []
+    return [record.spec.inputs[item.input] for item in spent if item.input in record.spec.inputs]
+
+
+def _preparation(group: Sequence[Record], users: Mapping[str, int]) -> Row:
+    """What files made before the runs took, whole and shared by all runs that read them; empty where there are none."""
+    spent = [
+        (item, users[record.spec.inputs[item.input]])
+        for record in group[:1]
+        for item in (record.cost.preparations if record.cost else [])
+        if item.input in record.spec.inputs
+    ]
+    if not spent:
+        return {}
+    seconds = mean(sum(record.cost.seconds.values()) for record in group if record.cost is not None)
+    return {
+        "prepare_tokens": sum(item.tokens for item, _ in spent),
+        "prepare_seconds": round(sum(item.seconds for item, _ in spent)),
+        "seconds_and_prepare": round(seconds + sum(item.seconds for item, _ in spent)),
+        "seconds_amortised": round(seconds + sum(item.seconds / count for item, count in spent)),
+    }
+
+
+def _common(group: Sequence[Record], users: Mapping[str, int]) -> Row:
+    """What every kind of row has: who ran on what, how, at what cost."""
+    spec: Spec = group[0].spec
+    costs = [record.cost for record in group if record.cost is not None]
+    return {
+        "method": spec.method,
+        "model": spec.model,
+        "benchmark": spec.benchmark,
+        "seeds": len(group),
+        "trainable_parameters": costs[0].trainable_parameters,
+        "train_tokens": round(mean(cost.train_tokens for cost in costs)),
+        "seconds": round(mean(sum(cost.seconds.values()) for cost in costs)),
+        "train_tokens_per_second": round(mean(cost.train_tokens_per_second for cost in costs)),
+        "peak_memory_mb": round(max(cost.peak_memory_bytes for cost in costs) / 1e6),
+        "epochs": spec.epochs,
+        "batch_size": spec.batch_size,
+        "learning_rate": spec.learning_rate,
+        "limit": spec.limit,
+        "benchmark_hash": spec.benchmark_hash[:16],
+        "model_revision": spec.model_revision[:32],
+        "run_ids": " ".join(record.run_id for record in group),
+        **_preparation(group, users),
+    }

@@ -1,0 +1,159 @@
+"""Records -> tables: one row per stack, model, benchmark hash and settings; a pure function of the records."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ckl_bench.records import Record
+from ckl_bench.results.markdown import markdown_table
+from ckl_bench.results.published import published_rows
+from ckl_bench.results.rows import (
+    COST,
+    LAMA_CKL_COLUMNS,
+    PREPARATION,
+    Row,
+    lama_ckl_row,
+    prepared_files,
+    temporalwiki_columns,
+    temporalwiki_row,
+)
+from ckl_bench.storage.files import write_files
+from ckl_bench.storage.locks import locked
+
+# Columns of whole numbers, which stay whole beside rows that lack them.
+_WHOLE = {"seeds", "epochs", "batch_size", "limit", "rank", "seconds", *COST, *PREPARATION}
+
+
+def groups(records: Iterable[Record]) -> list[list[Record]]:
+    """Finished runs that differ in nothing but their seed, together; failed ones are left out."""
+    by_settings: dict[str, list[Record]] = {}
+    for record in records:
+        if record.status == "done":
+            by_settings.setdefault(record.spec.settings, []).append(record)
+    return [sorted(group, key=lambda r: r.spec.seed) for group in by_settings.values()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """How the table of a kind of benchmark is made: its file, its row, its columns, and what ranks it."""
+
+    file: str
+    row: Callable[[Sequence[Record], Mapping[str, int]], Row]
+    columns: Callable[[Sequence[Row]], Sequence[str]]
+    best_first: Callable[[Row], float]
+
+
+BOARDS = {
+    "lama-ckl": Board(
+        file="lama-ckl.csv",
+        row=lama_ckl_row,
+        columns=lambda rows: LAMA_CKL_COLUMNS,
+        best_first=lambda row: -row["total_knowledge"],
+    ),
+    "temporalwiki": Board(
+        file="temporalwiki.csv",
+        row=temporalwiki_row,
+        columns=temporalwiki_columns,
+        best_first=lambda row: row["avg_nll"],
+    ),
+}
+
+
+def rows(records: Iterable[Record], kind: str = "lama-ckl") -> list[Row]:
+    """The rows of a kind of benchmark: by benchmark and model, then the best first.
+
+    `rank` counts within one benchmark hash, model and limit, over what is measured; rows that agree to four decimals
+    share the better rank, and the next one is as if they had not ("1, 2, 2, 4").
+    """
+    board = BOARDS[kind]
+    runs = [group for group in groups(records) if group[0].spec.benchmark_kind == kind]
+    users = Counter(file for group in runs for record in group for file in prepared_files(record))
+    made = [board.row(group, users) for group in runs]
+    made.sort(key=lambda r: (*_league(r), round(board.best_first(r), 4), r["method"], r["run_ids"]))
+    for row in made:
+        league, value = _league(row), round(board.best_first(row), 4)
+        better = sum(_league(other) == league and round(board.best_first(other), 4) < value for other in made)
+        row |= {"rank": better + 1, "source": "measured"}
+    return made
+
+
+def _league(row: Row) -> tuple[str, ...]:
+    """What rows must share to be ranked against each other."""
+    return row["benchmark"], row["benchmark_hash"], row["model"], row["model_revision"], str(row["limit"] or "")
+
+
+def _cell(value: object) -> object:
+    """Text that a spreadsheet would take for a formula is defused with an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+
+
+def tables(records: Iterable[Record], folder: Path | None = None) -> dict[str, str]:
+    """File name -> text: a CSV and its Markdown twin for every kind of benchmark that has a finished run.
+
+    Published reference rows of `folder` follow the measured ones.
+    """
+    done = list(records)
+    texts = {}
+    for kind, board in BOARDS.items():
+        measured = rows(done, kind)
+        published = published_rows(folder, kind) if folder else []
+        if measured:
+            texts[board.file.replace(".csv", ".md")] = markdown_table(kind, measured, published)
+            # Last, so that a CSV that names a run says that its twin does too.
+            texts[board.file] = _csv([*measured, *published], list(board.columns([*measured, *published])))
+    return texts
+
+
+def _csv(made: Sequence[Row], columns: list[str]) -> str:
+    frame = pd.DataFrame([[_cell(row.get(c)) for c in columns] for row in made], columns=columns)
+    for name in _WHOLE & set(columns):
+        frame[name] = frame[name].astype("Int64")
+    if "epoch" in columns:
+        frame["epoch"] = frame["epoch"].round(2)
+    text = io.StringIO()
+    frame.to_csv(text, index=False, float_format=_number, lineterminator="\n")
+    return text.getvalue()
+
+
+def _number(value: Any) -> str:
+    """Four decimals, or three significant digits for what is smaller than that (learning rates)."""
+    return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.3g}"
+
+
+def tables_locked(folder: Path) -> AbstractContextManager[None]:
+    """One process at a time reads all records of a folder and writes its tables; the others wait for their turn."""
+    return locked(folder / ".tables.lock", f"the writing of tables in {folder}", wait=True)
+
+
+def write_tables(folder: Path, records: Iterable[Record]) -> list[Path]:
+    """Write every table of the records into `folder`; returns the files."""
+    contents = {folder / name: text.encode() for name, text in tables(records, folder).items()}
+    write_files(contents)
+    return sorted(contents)
+
+
+def first_difference(folder: Path, records: Iterable[Record]) -> str | None:
+    """The first place where a table in `folder` is not what the records give, in a sentence; None where all agree."""
+    expected = tables(records, folder)
+    files = {name for board in BOARDS.values() for name in (board.file, board.file.replace(".csv", ".md"))}
+    for name in sorted({*expected, *(file for file in files if (folder / file).exists())}):
+        path = folder / name
+        have = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        want = expected.get(name, "").splitlines()
+        for number in range(max(len(have), len(want))):
+            left = have[number] if number < len(have) else "(nothing)"
+            right = want[number] if number < len(want) else "(nothing)"
+            if left != right:
+                differing = (i for i, pair in enumerate(zip(left, right, strict=False)) if len({*pair}) > 1)
+                start = max(0, next(differing, min(len(left), len(right))) - 30)
+                says, give = (repr(line[start : start + 60]) for line in (left, right))
+                return f"{path}:{number + 1}, from character {start + 1}: the file says {says}, the records give {give}"
+    return None

@@ -1,0 +1,162 @@
+"""A run's state on disk: written whole, verified by hash when read; and when to save."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ckl_bench.errors import UserError
+from ckl_bench.storage.files import read_sealed, sealed, sha256_bytes, sha256_file, write_bytes, write_json
+
+SHARE = 0.02  # of the time, at most, goes into saving
+
+
+class Store:
+    """The newest state of one run in a folder of its own: tensors as safetensors, everything else as JSON.
+
+    The JSON is written last and names the tensors' file by its hash, so a half-done save is never read; the state
+    before is kept until the next is complete.
+    """
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.folder, self._identity = folder, identity
+
+    def save(self, state: Any) -> None:
+        """Write a state: a tree of dicts, lists, plain values and tensors."""
+        from safetensors.torch import save
+
+        tensors: dict[str, Tensor] = {}
+        tree = _pack(state, tensors)
+        content = save(tensors)
+        file = f"state-{sha256_bytes(content)[:16]}.safetensors"
+        write_bytes(self.folder / file, content)
+        head = {"identity": self._identity, "file": file, "sha256": sha256_bytes(content), "tree": tree}
+        write_json(self.folder / "state.json", sealed(head))
+        for old in self.folder.iterdir():  # the state before, and what a killed process has left half-written
+            if old.name not in (file, "state.json"):
+                old.unlink(missing_ok=True)
+
+    def load(self) -> Any | None:
+        """The saved state of this very run, or None; UserError where its files are damaged."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        path = self.folder / "state.json"
+        if not path.is_file():
+            return None
+        damaged = UserError(f"the checkpoint in {self.folder} is damaged; --fresh starts the run anew")
+        try:
+            head = read_sealed(path)
+            if head["identity"] != self._identity:
+                return None
+            tensors = self.folder / Path(head["file"]).name
+            if sha256_file(tensors) != head["sha256"]:
+                raise damaged
+            return _unpack(head["tree"], load_file(tensors))
+        except (UserError, OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
+            raise damaged from error
+
+    def remove(self) -> None:
+        """Delete the state: the run is complete, or is to start anew."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        name = str(len(tensors))
+        tensors[name] = value.detach().cpu().clone().contiguous()
+        return {"tensor": name}
+    if isinstance(value, dict):
+        return {"items": [[key, _pack(item, tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return {"list": [_pack(item, tensors) for item in value]}
+    return {"value": value}
+
+
+def _unpack(tree: Any, tensors: dict[str, Tensor]) -> Any:
+    ((kind, value),) = tree.items()
+    if kind == "tensor":
+        return tensors[value]
+    if kind == "items":
+        return {key: _unpack(item, tensors) for key, item in value}
+    return [_unpack(item, tensors) for item in value] if kind == "list" else value
+
+
+class Keeper:
+    """Saves a run's state as it goes on: often, but for at most `SHARE` of the time; and when it is asked to stop.
+
+    A first Ctrl-C or SIGTERM is noted, and the run is saved and stopped behind the step under way (KeyboardInterrupt);
+    a second one stops at once.
+    """
+
+    def __init__(self, store: Store | None) -> None:
+        self._store = store
+        self._saved, self._cost = time.perf_counter(), 0.01
+        self._asked = False
+
+    def load(self) -> Any | None:
+        """The state to go on from, if there is one."""
+        return self._store.load() if self._store else None
+
+    def after_step(self, state: Callable[[], Any]) -> None:
+        """Save if it is time to, or if the run was asked to stop; then stop."""
+        now = time.perf_counter()
+        if self._store and (self._asked or (now - self._saved) * SHARE > self._cost):
+            self._store.save(state())
+            self._saved = time.perf_counter()
+            self._cost = self._saved - now
+        if self._asked:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Notice Ctrl-C and SIGTERM inside the block (in the main thread, where signals arrive)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self._asked:
+                raise KeyboardInterrupt
+            self._asked = True
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def sha256_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Hex SHA-256 of named tensors: their names, types, shapes and bytes."""
+    whole = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        plain = tensor.detach().cpu().contiguous()
+        whole.update(f"{name} {plain.dtype} {list(plain.shape)}\n".encode())
+        whole.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
+
+
+def random_state(device: str) -> dict[str, Tensor]:
+    """The state of torch's random generators."""
+    states = {"cpu": torch.get_rng_state()}
+    return states | ({"cuda": torch.cuda.get_rng_state(device)} if device.startswith("cuda") else {})
+
+
+def set_random_state(states: Mapping[str, Tensor], device: str) -> None:
+    """Put back what `random_state` gave."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
