@@ -29,14 +29,14 @@ $(VENV)/installed: pyproject.toml
 torture: kills faults fuzz
 
 kills: $(VENV)/installed
-	$(VENV)/bin/python tests/torture.py --kills 200
-	CKL_BENCH_RECORDS=2000 $(VENV)/bin/python -m pytest tests/test_parallel.py
+	PYTHONPATH=tests $(VENV)/bin/python -m harness.torture --kills 200
+	CKL_BENCH_RECORDS=2000 $(VENV)/bin/python -m pytest tests/robustness/test_parallel.py
 
 faults: $(VENV)/installed
-	$(VENV)/bin/python tests/faults.py
+	PYTHONPATH=tests $(VENV)/bin/python -m harness.faults
 
 fuzz: $(VENV)/installed
-	$(VENV)/bin/python tests/fuzz.py --examples 12000
+	PYTHONPATH=tests $(VENV)/bin/python -m harness.fuzz --examples 12000
 
 # Regenerate what is committed: the tables, the embedded benchmark, the train-attention that ships with it.
 leaderboard: $(VENV)/installed

@@ -1,0 +1,114 @@
+"""The loss and the loop against transformers' own loss and against identities."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from ckl_bench.benchmarks.format import Document
+from ckl_bench.encode import batches, collate, encode_documents
+from ckl_bench.errors import CklError
+from ckl_bench.learning.train import token_nll, train_epoch, weighted_loss
+from ckl_bench.models.find import tiny_tokenizer
+from helpers.architectures import BUILDERS, make
+
+TEXTS = ["one two three four", "five six seven eig", "nine ten eleven tw"]
+
+
+def encoded(texts: list[str]) -> tuple:  # type: ignore[type-arg]
+    documents = [Document(id=str(i), text=text) for i, text in enumerate(texts)]
+    return encode_documents(tiny_tokenizer(), documents, max_tokens=512)
+
+
+@pytest.mark.parametrize("shape", BUILDERS)
+def test_uniform_weights_equal_transformers_own_loss_on_equal_lengths(shape: str) -> None:
+    model, batch = make(shape), collate(encoded(TEXTS))
+    expected = model(input_ids=batch.ids, attention_mask=batch.mask, labels=batch.ids).loss
+    nll = token_nll(model, batch.ids, batch.mask)
+    for scale in (1.0, 0.25):  # the loss does not depend on the scale of the weights
+        loss = weighted_loss(nll, torch.full_like(nll, scale), batch.targets)
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", BUILDERS)
+def test_padding_changes_nothing(shape: str) -> None:
+    model, texts = make(shape), ["short", "a text that is much longer than that"]
+    together = collate(encoded(texts))
+    nll = token_nll(model, together.ids, together.mask)
+    weights = torch.rand(nll.shape, generator=torch.Generator().manual_seed(0)) + 0.1
+    loss = weighted_loss(nll, weights, together.targets)
+    alone = []
+    for row, document in enumerate(encoded(texts)):
+        batch = collate([document])
+        own = token_nll(model, batch.ids, batch.mask)
+        alone.append(weighted_loss(own, weights[row : row + 1, : own.shape[1]], batch.targets))
+    assert loss.item() == pytest.approx(torch.stack(alone).mean().item(), rel=1e-5)
+
+
+def test_the_weighted_loss_is_the_formula() -> None:
+    nll = torch.tensor([[1.0, 2.0, 4.0], [3.0, 5.0, float("nan")]])
+    weights = torch.tensor([[1.0, 0.0, 3.0], [0.5, 0.5, 9.0]])
+    mask = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])
+    assert weighted_loss(nll, weights, mask).item() == pytest.approx((13 / 4 + 4) / 2)
+    assert weighted_loss(nll, torch.zeros_like(nll), mask).item() == 0.0
+
+
+def test_an_epoch_is_torchs_own_training_step_by_step() -> None:
+    model, twin = make("llama"), make("llama")
+    documents = encoded(TEXTS)
+    group = [collate(documents[:2]), collate(documents[2:])]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+    cost = train_epoch(model, group, optimizer, lambda batch, nll: torch.ones_like(nll))
+    other = torch.optim.AdamW(twin.parameters(), lr=1e-2, weight_decay=0.0)
+    twin.train()
+    for batch in group:
+        other.zero_grad()
+        twin(input_ids=batch.ids, attention_mask=batch.mask, labels=batch.ids).loss.backward()
+        other.step()
+    assert (cost.steps, cost.tokens) == (2, sum(len(d.ids) for d in documents))
+    for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+        # AdamW's first steps are nearly signs of the gradient, so rounding in it shows at the size of the rate.
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_documents() -> None:
+    model = make("llama")
+    before = {n: p.clone() for n, p in model.named_parameters()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    with pytest.raises(CklError, match=r"loss is nan at step 1; documents of the batch: 0, 1, 2"):
+        train_epoch(model, [collate(encoded(TEXTS))], optimizer, lambda batch, nll: nll * float("inf"))
+    assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_step_too() -> None:
+    model = make("llama")
+    before = {n: p.clone() for n, p in model.named_parameters()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    some = next(model.parameters())
+    root = [lambda: (some * 0).pow(2).sum().sqrt()]  # of nothing: 0, with a slope that is no number
+    with pytest.raises(CklError, match=r"gradient is not finite at step 1; documents of the batch: 0, 1, 2"):
+        train_epoch(model, [collate(encoded(TEXTS))], optimizer, lambda batch, nll: torch.ones_like(nll), root)
+    assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
+
+
+def test_batches_hold_every_document_once_in_an_order_that_the_seed_fixes() -> None:
+    documents = encoded([f"text {i} " + "word " * (i % 7) for i in range(50)])
+    first, again, other = (
+        [[d.id for d in batch.documents] for batch in batches(documents, 4, random.Random(seed))] for seed in (1, 1, 2)
+    )
+    assert first == again != other
+    assert sorted(i for group in first for i in group) == sorted(d.id for d in documents)
+    assert {len(group) for group in first} <= {4, 2}
+
+
+def test_penalties_join_the_loss() -> None:
+    model = make("llama")
+    pull = nn.Parameter(torch.tensor(2.0))
+    optimizer = torch.optim.SGD([pull], lr=0.1)
+    weigh = lambda batch, nll: torch.zeros_like(nll)  # noqa: E731
+    cost = train_epoch(model, [collate(encoded(TEXTS))], optimizer, weigh, [lambda: pull**2, lambda: pull])
+    assert cost.loss == pytest.approx(6.0)
+    assert pull.item() == pytest.approx(2.0 - 0.1 * 5.0)

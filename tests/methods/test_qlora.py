@@ -1,0 +1,106 @@
+"""QLoRA: the base model is NF4 and stays as it is; the meta-gradient goes through it."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_meta_gradient import through_the_update
+
+from ckl_bench.models.find import find_model, share_trunk, tiny_tokenizer
+from ckl_bench_methods.qlora import QLora, load_nf4
+from ckl_bench_methods.taalm.meta_gradient import Adam, Task, meta_gradient, supported_form
+from ckl_bench_methods.taalm.meta_train import make_learner
+from conftest import Command
+
+IDS = torch.randint(3, 250, (2, 24), generator=torch.Generator().manual_seed(0))
+
+
+def test_only_adapters_train_over_weights_that_are_four_bits() -> None:
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn import Linear4bit
+
+    plain: Any = find_model("tiny").load()
+    model = QLora().build(find_model("tiny").load)
+    quantised = {n: m for n, m in model.named_modules() if isinstance(m, Linear4bit)}
+    assert len(quantised) == 2 * 7
+    for name, layer in quantised.items():
+        original = plain.get_submodule(name.removeprefix("base_model.model.").removesuffix(".base_layer")).weight
+        restored = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+        assert layer.weight.quant_state.quant_type == "nf4"
+        assert 0 < (restored - original).abs().max() < 0.2 * original.abs().max()
+    assert all(("lora_" in n) == p.requires_grad for n, p in model.named_parameters())
+
+
+def test_scores_come_from_the_model_that_trains_and_the_base_is_shared() -> None:
+    torch.manual_seed(0)
+    model = QLora().build(find_model("tiny").load).train()
+    trained = model(input_ids=IDS).logits.detach()
+    with torch.no_grad():
+        scored = model.eval()(input_ids=IDS).logits
+        one = model(input_ids=IDS[:1, :1]).logits
+    torch.testing.assert_close(scored, trained)
+    torch.testing.assert_close(one, trained[:1, :1], atol=1e-5, rtol=1e-5)
+    base = share_trunk(model)
+    assert base is not None
+    torch.testing.assert_close(base(input_ids=IDS).logits.detach(), trained)  # LoRA starts at zero
+    assert {p.data_ptr() for p in base.parameters()} <= {p.data_ptr() for p in model.parameters()}
+
+
+def test_the_meta_gradient_goes_through_quantised_layers() -> None:
+    eager = partial(find_model("tiny").load, attn_implementation="eager")  # which has a second derivative
+    learner, theta = make_learner(load_nf4(eager), r=4, alpha=8.0, seed=0)
+    draw = torch.Generator().manual_seed(1)
+    theta = {n: p + 0.02 * torch.randn(p.shape, generator=draw) for n, p in theta.items()}
+    weights = torch.rand(23, generator=draw) + 0.05
+    task = Task(ids=torch.randint(3, 250, (9,), generator=draw), objects=(5, 6))
+    assert supported_form(learner, theta, IDS[0]) == "central"
+    expected, loss = through_the_update(learner, theta, IDS[0], weights, task, 1)
+    found = meta_gradient(learner, theta, IDS[0], weights, task, form="central", adam=Adam())
+    assert (found.gradient - expected).norm() <= 1e-2 * expected.norm()
+    assert found.task_loss == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_taalm_trains_and_runs_over_a_quantised_model(command: Command, small: Path, tmp_path: Path) -> None:
+    settings = ("steps=2", "batch_size=2", "held_out=2", "validate_every=1", "nf4=true", "limit=6")
+    sets = [x for setting in settings for x in ("--set", setting)]
+    phi = tmp_path / "phi.safetensors"
+    made = command("train-attention", "--benchmark", small, "--model", "tiny", "--out", phi, *sets)
+    assert made.code == 0, made.err
+    assert json.loads(phi.with_suffix(".json").read_text())["gradient"] == "central"
+    run = ("run", "--method", "taalm+qlora", "--model", "tiny", "--benchmark", small, "--json")
+    result = command(*run, "--set", f"taalm.attention={phi}")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["spec"]["method"].endswith("+qlora")
+
+
+def test_without_bitsandbytes_it_says_what_to_install_before_any_weight(
+    command: Command, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def refuse(name: str, *rest: Any, **more: Any) -> Any:
+        if name.split(".")[0] == "bitsandbytes":
+            raise ImportError("No module named 'bitsandbytes'")
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setattr("ckl_bench.models.find._tiny_model", lambda: pytest.fail("weights were loaded"))
+    result = command("run", "--method", "qlora", "--model", "tiny", "--benchmark", small)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "pip install 'ckl-bench[qlora]'" in result.err
+
+
+def test_a_width_that_bitsandbytes_restores_wrongly_is_refused(command: Command, small: Path, tmp_path: Path) -> None:
+    from helpers.architectures import make
+
+    make("llama").save_pretrained(tmp_path / "narrow")  # type: ignore[operator]
+    tiny_tokenizer().save_pretrained(tmp_path / "narrow")
+    result = command("run", "--method", "qlora", "--model", tmp_path / "narrow", "--benchmark", small)
+    assert (result.code, result.err.count("error:")) == (2, 1)
+    assert "multiples of 64" in result.err

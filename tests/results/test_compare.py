@@ -1,0 +1,97 @@
+"""Comparisons: textbook p-values, and sentences that say which side is better."""
+
+from __future__ import annotations
+
+import random
+from math import comb
+from pathlib import Path
+
+import pytest
+from test_leaderboard import record
+from test_sequence import THREE
+
+from ckl_bench.errors import UserError
+from ckl_bench.records import write_record
+from ckl_bench.results.compare import compare, permutation_p
+from conftest import Command
+
+
+def test_all_of_ten_pairs_in_one_direction() -> None:
+    assert permutation_p([1.0] * 10) == pytest.approx(2 / 2**10)
+    assert permutation_p([0.3] * 10 + [0.0] * 50) == pytest.approx(2 / 2**10)  # ties say nothing
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(8, 1), (5, 5), (10, 2), (1, 0), (0, 0)])
+def test_binary_outcomes_give_mcnemars_exact_p(wins: int, losses: int) -> None:
+    n, k = wins + losses, min(wins, losses)
+    expected = min(1.0, 2 * sum(comb(n, i) for i in range(k + 1)) / 2**n) if n else 1.0
+    assert permutation_p([1.0] * wins + [-1.0] * losses + [0.0] * 20) == pytest.approx(expected)
+
+
+def test_the_fisher_pitman_example() -> None:
+    """Darwin's maize (Fisher 1935): 15 pairs, two-sided randomisation p = 1726 / 32768."""
+    differences = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
+    assert permutation_p([float(d) for d in differences]) == pytest.approx(1726 / 2**15)
+
+
+def test_many_pairs_are_drawn_and_agree_with_the_exact_value() -> None:
+    wins, losses = 30, 14
+    exact = 2 * sum(comb(44, i) for i in range(losses + 1)) / 2**44
+    assert permutation_p([1.0] * wins + [-1.0] * losses) == pytest.approx(exact, abs=2e-3)
+    draw = random.Random(0)
+    below = [permutation_p([draw.gauss(0, 1) for _ in range(30)], seed=i) < 0.2 for i in range(60)]
+    assert 3 <= sum(below) <= 22  # about a fifth, where nothing differs
+
+
+def test_two_stacks_are_paired_by_probe_and_seed(command: Command, tmp_path: Path) -> None:
+    n = 12
+    weak = [record([[0.0] * n, [0.0] * n], [[1.0] * n, [1.0] * n], seed=s) for s in (0, 1)]
+    strong = [
+        record([[0.0] * n, [1.0] * n], [[1.0] * n, [1.0] * (n - 1) + [0.0]], method="taalm+lora", seed=s)
+        for s in (1, 2)
+    ]
+    found, seeds = compare(strong, weak)
+    assert seeds == [1]
+    learned, kept, total = found
+    assert (learned.first, learned.second) == (1.0, 0.0)
+    assert learned.p == pytest.approx(2 / 2**n)
+    assert (kept.p, kept.probes) == (1.0, n)
+    assert total.first - total.second == pytest.approx(1 - 1 / n)
+    for item in [*weak, *strong]:
+        write_record(tmp_path / "runs", item)
+    run = ("compare", "taalm", "lora", "--benchmark", "made-up", "--model", "tiny")
+    result = command(*run)
+    assert result.code == 0, result.err
+    assert (
+        "to_learn accuracy: 1.000 against 0.000 (+1.000; p = 0.0005 over 12 probes): more than chance, taalm"
+        in result.out
+    )
+    assert "not_to_forget accuracy: 0.917 against 1.000 (-0.083; p = 1.0000 over 12 probes): no more than" in result.out
+    swapped = command("compare", "lora", strong[0].run_id[:8], *run[3:])
+    assert "more than chance, taalm+lora is better" in swapped.out
+    missing = command("compare", "taalm", "rho1", *run[3:])
+    assert (missing.code, missing.err.count("\n")) == (2, 1)
+    assert "unknown stack or run 'rho1'" in missing.err
+
+
+def test_what_cannot_be_paired_is_refused() -> None:
+    one = record([[0.0]], [[1.0]])
+    with pytest.raises(UserError, match="none in common"):
+        compare([one], [record([[0.0]], [[1.0]], seed=3)])
+    with pytest.raises(UserError, match="different benchmark hash"):
+        compare([one], [record([[0.0]], [[1.0]], benchmark_hash="b" * 64)])
+
+
+def test_months_are_compared_by_nll_where_lower_is_better() -> None:
+    found, _ = compare([THREE], [THREE])
+    assert [c.measure for c in found] == ["unchanged NLL", "changed NLL", "average NLL"]
+    assert all(c.p == 1.0 and c.lower_is_better for c in found)
+    assert found[2].first == pytest.approx((found[0].first + found[1].first) / 2)
+
+
+def test_the_committed_records_say_that_taalm_beats_lora(command: Command) -> None:
+    result = command("compare", "taalm", "lora")
+    assert result.code == 0
+    lines = result.out.splitlines()
+    assert "seeds 0, 1, 2" in lines[0]
+    assert all(line.endswith("more than chance, taalm+lora is better.") for line in lines[1:])

@@ -1,0 +1,166 @@
+"""The report page in a real browser, from a file: charts, sorting, explorer, no request, no script error."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_leaderboard import KEPT, LEARNED, record
+from test_sequence import THREE
+
+from ckl_bench.records import TokenWeights, read_records, write_record
+from ckl_bench.results.report.facts import fate
+from ckl_bench.results.report.page import write_report
+from ckl_bench.results.report.terminal import bars
+from ckl_bench.storage.files import leaderboards_dir
+from conftest import Command
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of the committed records, with a hostile run and a sequence beside them."""
+    evil = record(LEARNED, KEPT, method="<img src=x onerror=alert(1)></script>$\\frac{$", benchmark="made-up")
+    words = TokenWeights(document="d", tokens=["<b>", "one", " two"], weights=[0.5, 1.0])
+    evil = evil.model_copy(update={"stages": [evil.stages[0].model_copy(update={"token_weights": [words]})]})
+    committed = [r for r in read_records(leaderboards_dir()) if r.spec.benchmark_kind == "lama-ckl"]
+    return write_report([*committed, evil, THREE], tmp_path_factory.mktemp("page") / "report.html")
+
+
+@pytest.fixture
+def page(page_file: Path) -> Iterator[Any]:
+    """The page, open in a browser without a network; its errors and requests are counted."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = browser.new_page(viewport={"width": 1100, "height": 900})
+        problems: list[str] = []
+        opened.on("pageerror", lambda error: problems.append(str(error)))
+        opened.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        opened.on("request", lambda asked: None if asked.url.startswith("file:") else problems.append(asked.url))
+        opened.on("dialog", lambda dialog: problems.append("a script from the data ran"))
+        opened.goto(page_file.as_uri())
+        yield opened
+        assert problems == []
+        browser.close()
+
+
+def test_every_chart_has_its_marks(page: Any) -> None:
+    legend = page.locator("#league-0 .key")
+    stacks = legend.count()
+    assert stacks >= 15
+    for panel in ("curve-to_learn", "curve-not_to_forget", "path", "pathend"):
+        assert page.locator(f"#league-0 svg g[id^='{panel}-m']").count() == stacks
+    assert page.locator("#league-0 svg g[id='frontier']").count() == 1
+    assert page.locator("section[id^=league] svg g[id^='month-changed-m']").count() == 1
+    shown = page.locator("#league-0 .key[aria-pressed='true']").count()
+    assert shown == 8
+    visible = page.locator("#league-0 svg g[id^='path-m']:not(.hidden)").count()
+    assert visible == shown
+
+
+def test_a_legend_button_hides_and_shows_its_stack(page: Any) -> None:
+    key = page.locator("#league-0 .key").first
+    line = page.locator(f"#league-0 svg g[id='path-m{key.get_attribute('data-m')}']")
+    assert line.is_visible()
+    key.click()
+    assert key.get_attribute("aria-pressed") == "false"
+    assert not line.is_visible()
+    key.focus()
+    page.keyboard.press("Enter")
+    assert line.is_visible()
+
+
+@pytest.mark.parametrize("way", ["click", "keyboard"])
+def test_headings_sort(page: Any, way: str) -> None:
+    heading = page.locator("#league-0 table.board th", has_text="NF Acc")
+    cells = page.locator("#league-0 table.board tbody tr td:nth-child(5)")
+
+    def press() -> list[float]:
+        button = heading.locator("button")
+        if way == "click":
+            button.click()
+        else:
+            button.focus()
+            page.keyboard.press("Space")
+        return [float(re.split("±", text)[0]) for text in cells.all_text_contents()]
+
+    values = press()
+    assert values == sorted(values)
+    assert heading.get_attribute("aria-sort") == "ascending"
+    values = press()
+    assert values == sorted(values, reverse=True)
+    assert heading.get_attribute("aria-sort") == "descending"
+
+
+def test_the_explorer_filters_by_run_relation_and_fate(page: Any) -> None:
+    data = json.loads(page.locator("#data").text_content())
+    number = next(i for i, run in enumerate(data) if run["name"].startswith("taalm+lora ·"))
+    page.select_option("#run", str(number))
+    assert page.locator("#facts tr").count() == 128
+    fates = page.locator("#facts td:last-child").all_text_contents()
+    assert fates == [fact[6] for fact in data[number]["facts"]]
+    for other in ("kept", "forgotten", "never known"):
+        page.locator("#fates button", has_text=other).focus()
+        page.keyboard.press("Enter")
+    learned = [fact for fact in data[number]["facts"] if fact[6] == "learned"]
+    assert 0 < len(learned) == page.locator("#facts tr").count()
+    page.select_option("#relation", learned[0][1])
+    kept = [fact for fact in learned if fact[1] == learned[0][1]]
+    assert page.locator("#facts tr").count() == len(kept)
+    assert page.locator("#facts tr td:nth-child(3)").first.text_content() == kept[0][3]
+    assert page.locator("#count").text_content().startswith(f"{len(kept)} facts: {len(kept)} learned")
+
+
+def test_it_fits_a_phone_and_follows_the_dark(page: Any) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+
+
+def test_the_file_is_small_and_whole(page_file: Path) -> None:
+    text = page_file.read_text()
+    assert len(text) < 5e6
+    assert "<!--" not in text.split("<script")[0].replace("<!doctype", "")
+    assert "<img src=x" not in text
+    assert "&lt;img src=x" in text
+    assert not re.search(r"""(?:src|href)=["']https?:""", text)
+    assert '<span style="--w:0.50">one</span><span style="--w:1.00"> two</span>' in text
+
+
+def test_a_fact_is_known_where_every_token_of_its_answer_is_right() -> None:
+    fates = {(0.5, 1.0): "learned", (1.0, 1.0): "kept", (1.0, 0.5): "forgotten", (0.5, 0.9): "never known"}
+    assert {pair: fate(*pair) for pair in fates} == fates
+
+
+def test_the_command_writes_page_and_figures(command: Command, tmp_path: Path) -> None:
+    write_record(tmp_path, record(LEARNED, KEPT, method="a$\\frac{$"))
+    result = command("report", "--output", tmp_path, "--figures", tmp_path / "figures")
+    assert result.code == 0, result.err
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        f"made-up-tiny-{name}.{kind}" for name in ("curves", "trade-off") for kind in ("png", "svg")
+    ]
+    empty = command("report", "--output", tmp_path / "figures")
+    assert (empty.code, empty.err.count("\n")) == (2, 1)
+    assert "no finished run" in empty.err
+
+
+def test_a_run_is_shown_in_the_terminal(command: Command) -> None:
+    committed = next(read_records(leaderboards_dir()))
+    result = command("show", committed.run_id[:8])
+    assert result.code == 0, result.err
+    assert committed.spec.method in result.out
+    assert "to_learn" in result.out
+    assert command("show", "zzzz").code == 2
+    assert bars([0.0, 0.5, 1.0]) == " ▄█"

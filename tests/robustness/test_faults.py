@@ -1,0 +1,265 @@
+"""Every write of a command may fail: old files stay, one line says so, the same command then ends as undisturbed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ckl_bench.benchmarks.format import load_benchmark
+from ckl_bench.benchmarks.lama_ckl import build_from_lama
+from ckl_bench.errors import UserError
+from ckl_bench.learning.run import RunRequest, execute, plan_run
+from ckl_bench.models.find import find_model
+from ckl_bench.records import Record, read_record, write_record
+from ckl_bench.results import tables as leaderboard
+from ckl_bench.storage.files import data_dir, write_files
+from ckl_bench_methods.taalm import Taalm
+from conftest import knows_first_capitals, write_lama
+from harness.faults import HARMLESS, Command, Fault, Injection, ending, inject, must, save_always, without_processes
+from helpers.children import shim
+
+needs_shim = pytest.mark.skipif(shim() is None, reason="calls are made to fail by a library that a C compiler makes")
+MOST = os.environ.get("CKL_BENCH_FAULTS", "7")  # faults a long command: so many of them, evenly spread, or "all"
+
+
+def _longer_run() -> Record:
+    """A finished run of the tiny model that may join a leaderboard."""
+    run = execute(plan_run(RunRequest(method="oracle", model="tiny", epochs=1, settings=["lora.r=2"])))
+    return run.model_copy(update={"environment": run.environment.model_copy(update={"commit": "0" * 40})})
+
+
+def table_commands(inputs: Path) -> dict[str, Command]:
+    """The commands over finished runs, and the one that writes a method: a fraction of a second each."""
+    run, old = _longer_run(), read_record(Path(__file__).parent.parent / "data" / "tiny-record.json")
+    mine = write_record(inputs / "mine", run)
+    board, stale, other = inputs / "board", inputs / "stale", inputs / "other"
+    for folder in (board, stale):
+        write_record(folder / "out", old)
+        leaderboard.write_tables(folder / "out", [old])
+        (folder / "out" / "report.html").write_text("an older one")
+    write_record(stale / "out", run)
+    other.mkdir()
+    (other / "notes.txt").write_text("not to be lost")
+    report = ("report", "--output", "out")
+    return {
+        "leaderboard": Command(arguments=["leaderboard", "--output", "out"], given=stale),
+        "submit": Command(arguments=["submit", mine, "--output", "out"], given=board),
+        "new-method": Command(arguments=["new-method", "mine"], given=other, once=True),
+        "report": Command(arguments=report, given=board),
+        "figures": Command(arguments=[*report, "--figures", "out"], given=board),
+    }
+
+
+def long_commands(inputs: Path) -> dict[str, Command]:
+    """The commands that learn and build, each of about a second, and saved behind every step."""
+    board, done, other, earlier = (inputs / name for name in ("runs", "done", "none", "attention"))
+    lama, small = write_lama(inputs / "lama"), inputs / "small"
+    models: Any = {"known": ("test", knows_first_capitals)}
+    defaults = {"epochs": 1, "batch_size": 2, "learning_rate": 1e-3}
+    build_from_lama(lama, small, models=models, to_learn=5, not_to_forget=5, defaults=defaults)
+    capitals = lama / "TREx" / "P36.jsonl"  # the tiny model answers ~ when it is asked for one
+    capitals.write_text(re.sub(r"ObjectP36x\d+", "~", capitals.read_text()))
+    old = read_record(Path(__file__).parent.parent / "data" / "tiny-record.json")
+    learned = execute(plan_run(RunRequest(method="lora", model="tiny", benchmark=str(small))))
+    for folder, records in ((board, [old]), (done, [old, learned])):
+        for record in records:
+            write_record(folder / "out", record)
+        leaderboard.write_tables(folder / "out", records)
+    for folder in (earlier, other):
+        folder.mkdir()
+    (other / "notes.txt").write_text("not to be lost")
+    quick = ("steps=3", "batch_size=2", "validate_every=2", "held_out=3", "inner_r=2", "r=2")
+    about: Any = {"benchmark": load_benchmark(str(small)), "base": find_model("tiny"), "device": "cpu", "fresh": False}
+    Taalm().prepare(settings=quick, out=earlier / "phi.safetensors", seed=1, **about)
+    dumps = [sorted((data_dir() / "snapshots").glob(n))[:2] for n in ("wiki-*stream.xml.bz2", "wikidata-*.json.gz")]
+
+    run = ("run", "--model", "tiny", "--method", "lora", "--benchmark", small, "--output", "out")
+    running = partial(Command, exact=False, before=save_always)
+    train = ("train-attention", "--model", "tiny", "--benchmark", small, "--out", "phi.safetensors")
+    sets = [word for field in quick for word in ("--set", field)]
+    built = ("build", "lama-ckl", "--lama", lama, "--to-learn", 2, "--not-to-forget", 2, "--pretest-model", "tiny")
+    wiki = ("build", "temporalwiki", "--wikipedia", *dumps[0], "--wikidata", *dumps[1], "--out", "new")
+    return {
+        "run": running(arguments=run, given=board, kept="checkpoints"),
+        "run, nothing cached": running(arguments=run, given=board, kept="checkpoints", cold=True),
+        "run, fresh": running(arguments=[*run, "--fresh"], given=done, kept="checkpoints"),
+        "run, two seeds": running(arguments=[*run, "--seed", 0, "--seed", 1], given=board, kept="checkpoints"),
+        "train-attention": running(arguments=[*train, *sets], given=earlier, kept="*.checkpoint"),
+        "build lama-ckl": Command(arguments=[*built, "--out", "new"], given=other, kept="*.work"),
+        "build temporalwiki": Command(arguments=wiki, given=other, kept="*.work", before=without_processes),
+    }
+
+
+def commands(inputs: Path) -> dict[str, Command]:
+    """Every command that faults are injected into, on inputs made in `inputs`."""
+    return table_commands(inputs) | long_commands(inputs)
+
+
+TABLES = ("leaderboard", "submit", "new-method", "report", "figures")
+LONG = ("run", "run, fresh", "run, two seeds", "train-attention", "build lama-ckl", "build temporalwiki")
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Command]:
+    return table_commands(tmp_path_factory.mktemp("tables"))
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Command]:
+    return long_commands(tmp_path_factory.mktemp("long"))
+
+
+def wrongs(command: Command, work: Path, most: int | None = None) -> list[str]:
+    """What went wrong where faults were injected, of which there must have been some."""
+    tallies = inject(Injection(command, work), most)
+    assert sum(tally.failed for tally in tallies.values()) >= (most or 20)
+    return [found for tally in tallies.values() for found in tally.wrong]
+
+
+@needs_shim
+def test_the_tables_survive_every_fault(tables: dict[str, Command], tmp_path: Path) -> None:
+    assert wrongs(tables["leaderboard"], tmp_path / "work") == []
+
+
+@needs_shim
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TABLES[1:])
+def test_what_stood_on_disk_survives_a_fault_anywhere(name: str, tables: dict[str, Command], tmp_path: Path) -> None:
+    assert wrongs(tables[name], tmp_path / "work", None if MOST == "all" else int(MOST)) == []
+
+
+@needs_shim
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_command_goes_on_behind_a_fault(name: str, long: dict[str, Command], tmp_path: Path) -> None:
+    assert wrongs(long[name], tmp_path / "work", None if MOST == "all" else int(MOST)) == []
+
+
+@needs_shim
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "fault", "k"),
+    [("run, fresh", Fault("write", errno.EIO), 3), ("train-attention", Fault("rename", errno.EDQUOT), 8)],
+    ids=["a record for a failed run", "one of the two files of φ"],
+)
+def test_what_stands_is_not_given_up(name: str, fault: Fault, k: int, long: dict[str, Command], tmp_path: Path) -> None:
+    assert Injection(long[name], tmp_path / "work").wrong(fault, k) is None
+
+
+def _in_place(contents: Mapping[Path, bytes]) -> None:
+    for path, content in contents.items():
+        try:
+            with open(path, "wb", buffering=0) as file:
+                for start in range(0, len(content), 1000):
+                    file.write(content[start : start + 1000])
+        except OSError as error:
+            raise UserError(f"cannot write {path}") from error
+
+
+def _leaving_half(contents: Mapping[Path, bytes]) -> None:
+    for path, content in contents.items():
+        try:
+            path.with_name(f".{path.name}.tmp").write_bytes(content)
+        except OSError as error:
+            raise UserError(f"cannot write {path}") from error
+        os.replace(path.with_name(f".{path.name}.tmp"), path)
+
+
+def _with_traceback(contents: Mapping[Path, bytes]) -> None:
+    try:
+        write_files(contents)
+    except UserError as error:
+        raise RuntimeError("nobody expects this") from error
+
+
+def _believing(contents: Mapping[Path, bytes]) -> None:
+    for path, content in contents.items():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.write(descriptor, content)  # what it returns is not looked at
+        os.close(descriptor)
+
+
+def _write_with(writer: Callable[[Mapping[Path, bytes]], None]) -> None:
+    vars(leaderboard)["write_files"] = writer
+
+
+@needs_shim
+@pytest.mark.parametrize(
+    ("writer", "fault", "words"),
+    [
+        (_in_place, Fault("write", errno.EIO), "neither as it was nor as it should become"),
+        (_leaving_half, Fault("write", errno.EIO), ".tmp is left"),
+        (_with_traceback, Fault("fsync", errno.EIO), "exit code 1, a traceback, 0 error lines"),
+        (_believing, Fault("short", 0), "is not whole"),
+    ],
+)
+def test_a_writer_that_is_not_careful_is_caught(
+    writer: Callable[[Mapping[Path, bytes]], None], fault: Fault, words: str, tables: dict[str, Command], tmp_path: Path
+) -> None:
+    given = tables["leaderboard"]
+    careless = Command(arguments=given.arguments, given=given.given, before=partial(_write_with, writer))
+    injection = Injection(careless, tmp_path / "work")
+    found = [injection.wrong(fault, k) for k in range(1, injection.calls[fault.kind] + 1)]
+    assert any(words in (one or "") for one in found), found
+
+
+@pytest.mark.parametrize(
+    ("code", "errors", "needed", "fine"),
+    [
+        (0, "note: a\n", 0, True),
+        (2, "note: a\nerror: cannot write a\n", 1, True),
+        (1, "error: No space left on device\n", None, True),
+        (0, "note: a\n", 1, False),
+        (1, "error: cannot write a\n", 0, False),
+        (1, "", 1, False),
+        (2, "error: a\nerror: b\n", 1, False),
+        (1, "Traceback (most recent call last):\nerror: a\n", 1, False),
+        (-6, "error: a\n", 1, False),
+        (None, "error: a\n", 1, False),
+    ],
+)
+def test_an_end_that_says_too_little_or_too_much_is_noticed(
+    code: int | None, errors: str, needed: int | None, fine: bool
+) -> None:
+    assert (ending(code, errors, must=needed) is None) == fine
+
+
+def test_only_what_is_named_may_fail_without_a_word() -> None:
+    write = Fault("write", errno.ENOSPC, full=True)
+    assert must(write, "/a/out/.tables.lock", 1) is None
+    assert must(write, "/a/out/table.csv", 1) == 1
+    assert must(write, "", 0) == 0
+    assert must(Fault("short", 0), "/a/out/table.csv", 1) == 0
+    assert must(Fault("fsync", errno.EIO), "/a/out/.tables.lock", 1) == 1
+    assert {kind for kind, _ in HARMLESS} == {"write", "truncate", "close"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full to print to")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "methods",
+        "leaderboard --output out",
+        *(pytest.param(run, marks=pytest.mark.slow) for run in ("run --json", "run")),
+    ],
+)
+def test_a_full_disk_behind_stdout_is_one_line(words: str, tables: dict[str, Command], tmp_path: Path) -> None:
+    shutil.copytree(tables["leaderboard"].given, tmp_path / "here")
+    name, *more = words.split()
+    run = ["--method", "lora", "--model", "tiny", "--limit", "3", "--epochs", "1", "--output", "out"]
+    program = [sys.executable, "-c", "from ckl_bench.cli.app import main; main()", name, *more]
+    program += run if name == "run" else []
+    for place, needed in (("/dev/full", 1), (os.devnull, 0)):
+        with open(place, "w") as out:
+            ended = subprocess.run(program, cwd=tmp_path / "here", stdout=out, stderr=subprocess.PIPE, text=True)
+        assert ending(ended.returncode, ended.stderr, must=needed) is None, ended.stderr

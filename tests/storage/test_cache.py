@@ -1,0 +1,103 @@
+"""What is made once and cached is believed only as it was made, and made by one process alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ckl_bench.benchmarks.format import load_benchmark
+from ckl_bench.storage.files import cache_dir
+from ckl_bench.storage.seals import is_sealed, made_once
+from harness.fuzz_sources import make_gguf
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> set[Path]:
+    """An empty cache, and what this process remembers of it, to be cleared as if the next process read it."""
+    seen: set[Path] = set()
+    monkeypatch.setattr("ckl_bench.storage.seals._WHOLE", seen)
+    monkeypatch.setenv("CKL_BENCH_CACHE", str(tmp_path / "cache"))
+    return seen
+
+
+def texts(benchmark: Path) -> list[str]:
+    stage = load_benchmark(str(benchmark)).stages[0]
+    return [document.text for document in stage.documents] + [p.prompt for p in stage.probes["to_learn"]]
+
+
+def test_a_cached_table_with_a_changed_byte_is_made_again(
+    small: Path, forgetful: set[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = texts(small)
+    tables = sorted((cache_dir() / "arrow").glob("*/rows.arrow"))
+    assert len(tables) == 3  # documents, and both probe sets
+    for table in tables:
+        valid = table.read_bytes()
+        for place in range(0, len(valid), len(valid) // 9):
+            table.write_bytes(valid[:place] + bytes([valid[place] ^ 1]) + valid[place + 1 :])
+            forgetful.clear()
+            assert texts(small) == expected
+            assert table.read_bytes() == valid
+            assert f"{table.parent} is not as it was made" in capsys.readouterr().err
+        table.unlink()
+        forgetful.clear()
+        assert texts(small) == expected
+
+
+def _slowly(folder: Path) -> None:
+    with open(folder.parent / "makers", "a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(0.3)
+    (folder / "file").write_text("made")
+
+
+def test_processes_that_want_the_same_folder_take_turns_and_one_makes_it(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=made_once, args=(tmp_path / "made", _slowly)) for _ in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert (tmp_path / "makers").read_text().count("\n") == 1
+    assert is_sealed(tmp_path / "made")
+    assert {path.name for path in tmp_path.iterdir()} == {"made", "makers"}
+
+
+def test_what_could_not_be_made_leaves_nothing(tmp_path: Path) -> None:
+    def fails(folder: Path) -> None:
+        (folder / "half").write_text("half")
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        made_once(tmp_path / "made", fails)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_does_not_fit_on_the_disk_is_one_line(tmp_path: Path) -> None:
+    make_gguf(tmp_path)
+    code = (
+        "import resource, sys\nfrom ckl_bench.cli.app import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))\nmain(sys.argv[2:])"
+    )
+    arguments = ["run", "--method", "lora", "--model", "model.gguf", "--epochs", "1", "--limit", "2"]
+
+    def run(largest: int) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "CKL_BENCH_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", code, str(largest), *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    failed = run(40_000)  # bytes, which hold its tables, but not its weights
+    (line,) = (line for line in failed.stderr.splitlines() if line.startswith("error: "))
+    assert (failed.returncode, "Traceback" in failed.stderr) == (2, False)
+    assert f"cannot write {tmp_path / 'cache' / 'models'}" in line
+    assert "File too large" in line
+    assert not list((tmp_path / "cache" / "models").iterdir())
+    done = run(1 << 30)
+    assert done.returncode == 0, done.stderr
