@@ -253,7 +253,7 @@ def without_processes() -> None:
 
 def main() -> None:
     """Inject every fault into every command, and print how each fared."""
-    from test_faults import commands
+    from harness.commands import commands
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="Commands whose names begin so, several after one another by |.")

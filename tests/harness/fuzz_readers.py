@@ -26,6 +26,7 @@ from ckl_bench_methods.taalm.attention import Shape, TrainAttention, load_attent
 from conftest import knows_first_capitals, write_lama
 from harness.fuzz_bench import OUTSIDE, SECRET, Files, Reader
 from harness.fuzz_sources import SOURCES, put
+from helpers.runs import TINY_RECORD
 
 
 def _object(files: Files, name: str) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def _sha256(content: object) -> str:
     return sha256_bytes(content) if isinstance(content, bytes) else ""
 
 
-_RECORD = {"record.json": (Path(__file__).parent.parent / "data" / "tiny-record.json").read_bytes()}
+_RECORD = {"record.json": TINY_RECORD.read_bytes()}
 
 
 def _read_record(folder: Path, scratch: Path) -> object:

@@ -28,6 +28,7 @@ from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.errors import UserError
 from ckl_bench.storage.files import data_dir
 from helpers.children import Child, start
+from helpers.runs import TINY_RECORD
 
 STOPS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 ROUND = 6  # kills at most before a command is let to end, so that one that never gets further ends too
@@ -73,7 +74,7 @@ def scenarios(inputs: Path, scale: float = 1.0) -> dict[str, Scenario]:
     build_from_lama(few, inputs / "small", models=models, to_learn=5, not_to_forget=5, defaults=defaults)
     capitals = many / "TREx" / "P36.jsonl"  # the tiny model answers ~ when it is asked for one
     capitals.write_text(re.sub(r"ObjectP36x\d+", "~", capitals.read_text()))
-    record = read_record(Path(__file__).parent.parent / "data" / "tiny-record.json")
+    record = read_record(TINY_RECORD)
     for number in range(times(400)):
         spec = record.spec.model_copy(update={"seed": number % 3, "learning_rate": 1e-4 * (number // 3 + 1)})
         write_record(inputs / "board" / "out", record.model_copy(update={"spec": spec, "run_id": spec.run_id}))

@@ -10,56 +10,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ckl_bench.records import EpochScores, Record, SetScores, StageScores, read_record
+from ckl_bench.records import read_record
 from ckl_bench.results.metrics import bootstrap_interval, temporalwiki
 from ckl_bench.stacks.plugins import origins
 from conftest import Command
-
-from test_leaderboard import record as lama_record  # isort: skip
-
-Pair = tuple[float, float]  # NLL on unchanged, changed
-
-
-def sets(pair: Pair) -> dict[str, SetScores]:
-    return {
-        name: SetScores(accuracy=0, exact=0, nll=nll, probe_accuracy=[0, 0], probe_nll=[nll, nll], probe_guess=["", ""])
-        for name, nll in zip(("unchanged", "changed"), pair, strict=True)
-    }
-
-
-def sequence(before: list[Pair], after: dict[tuple[int, int], Pair], first: dict[int, Pair]) -> Record:
-    """before[j]: base model on month j; after[i, j]: after month i on month j; first[j]: right before month j."""
-    names = [f"m{j}" for j in range(len(before))]
-    stages = [
-        StageScores(
-            name=names[j],
-            documents=1,
-            probe_ids={"unchanged": ["a", "b"], "changed": ["c", "d"]},
-            epochs=[
-                EpochScores(epoch=0, train_loss=None, sets=sets(first[j])),
-                EpochScores(epoch=1, train_loss=1.0, sets=sets(after[j, j])),
-            ],
-            earlier={names[i]: sets(after[j, i]) for i in range(j)},
-        )
-        for j in range(len(before))
-    ]
-    plain = lama_record([[0.0]], [[1.0]], benchmark_kind="temporalwiki")
-    later = {names[j]: sets(before[j]) for j in range(1, len(before))}
-    return Record.model_validate(plain.model_dump() | {"stages": [s.model_dump() for s in stages], "before": later})
-
-
-THREE = sequence(
-    before=[(5.0, 8.0), (5.0, 9.0), (5.0, 9.5)],
-    first={0: (5.0, 8.0), 1: (5.2, 8.6), 2: (5.5, 9.7)},
-    after={
-        (0, 0): (5.1, 6.0),
-        (1, 0): (5.4, 6.8),
-        (1, 1): (5.3, 7.0),
-        (2, 0): (6.0, 7.0),
-        (2, 1): (5.9, 6.9),
-        (2, 2): (4.5, 7.5),
-    },
-)
+from helpers.runs import THREE, sequence
 
 
 def test_the_measures_over_a_sequence_are_their_formulas() -> None:

@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from test_methods import encode
 
 from ckl_bench.benchmarks.format import Document, Fact, Probe, load_benchmark
 from ckl_bench.encode import collate
 from ckl_bench.errors import CklError
 from ckl_bench.learning.tripwire import Tripwire
 from conftest import Command
+from helpers.stages import encode
 
 PROBE = Probe(id="p", prompt="The capital of France is Paris .", object="Paris", subject="France", relation="P36")
 CHEAT = '''"""Replays a probed fact that it remembers from elsewhere."""

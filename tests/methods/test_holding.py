@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_methods import TEXT, encode, stage
 from torch import nn
 
 from ckl_bench.benchmarks.format import Document
@@ -22,6 +21,7 @@ from ckl_bench_methods.lora import Lora
 from ckl_bench_methods.wiseft import WiseFt
 from conftest import Command, forge
 from helpers.architectures import make
+from helpers.stages import TEXT, encode, stage
 
 KNOWN = encode(*(Document(id=f"r{i}", text=TEXT[i : 40 + 2 * i]) for i in range(4)))
 

@@ -9,17 +9,16 @@ from torch import Tensor, nn
 from ckl_bench_methods.taalm.meta_gradient import (
     Adam,
     Form,
-    Parameters,
     Task,
     document_nll,
     learn,
     meta_gradient,
     plain_step,
     supported_form,
-    task_loss,
 )
 from ckl_bench_methods.taalm.meta_train import make_learner
 from helpers.architectures import make
+from helpers.second_order import through_the_update
 
 
 def setup(shape: str, dtype: torch.dtype) -> tuple[nn.Module, dict[str, Tensor], Tensor, Tensor, Task]:
@@ -31,26 +30,6 @@ def setup(shape: str, dtype: torch.dtype) -> tuple[nn.Module, dict[str, Tensor],
     ids = torch.randint(3, 250, (24,), generator=draw)
     weights = torch.rand(23, generator=draw, dtype=dtype) + 0.05
     return learner.to(dtype), theta, ids, weights, Task(ids=torch.randint(3, 250, (9,), generator=draw), objects=(5, 6))
-
-
-def through_the_update(
-    model: nn.Module, theta: Parameters, ids: Tensor, weights: Tensor, task: Task, dummy: int
-) -> tuple[Tensor, Tensor]:
-    """(dL/dw, L) by a second-order graph through an AdamW step written from its definition."""
-    adam = Adam()
-    start, moments = learn(model, theta, ids, weights, steps=dummy, adam=adam)
-    w = weights.clone().requires_grad_()
-    leaves = {n: p.clone().requires_grad_() for n, p in start.items()}
-    inner = (w * document_nll(model, leaves, ids)).sum() / w.sum()
-    gradients = torch.autograd.grad(inner, list(leaves.values()), create_graph=True)
-    t = dummy + 1
-    new = {}
-    for (name, p), g in zip(leaves.items(), gradients, strict=True):
-        m = adam.beta1 * moments.first[name] + (1 - adam.beta1) * g
-        v = adam.beta2 * moments.second[name] + (1 - adam.beta2) * g * g
-        new[name] = p - adam.lr * (m / (1 - adam.beta1**t)) / ((v / (1 - adam.beta2**t)).sqrt() + adam.eps)
-    loss = task_loss(model, new, task)
-    return torch.autograd.grad(loss, w)[0], loss.detach()
 
 
 # Llama computes norms and rotary embeddings in float32 whatever the weights' precision, which bounds its agreement.

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ckl_bench.benchmarks.format import Document, Fact
-from ckl_bench.encode import Batch, EncodedDocument, collate, encode_documents
+from ckl_bench.encode import Batch, EncodedDocument, collate
 from ckl_bench.errors import UserError
 from ckl_bench.learning.train import token_nll
-from ckl_bench.method import StageContext
 from ckl_bench.models.find import tiny_tokenizer
 from ckl_bench.stacks.plugins import origins
 from ckl_bench_methods.entity_tokens import EntityTokens
@@ -27,26 +26,7 @@ from ckl_bench_methods.recadam import RecAdam, RecallAdamW
 from ckl_bench_methods.rho1 import Rho1
 from conftest import Command
 from helpers.architectures import make
-
-TEXT = "In 1903 Marie Curie shared the prize with Pierre; Marie Curie won again."
-
-
-def encode(*documents: Document) -> tuple[EncodedDocument, ...]:
-    return encode_documents(tiny_tokenizer(), documents, 512)
-
-
-def stage(
-    documents: Sequence[EncodedDocument] = (), rehearsal: Sequence[EncodedDocument] = (), seed: int = 0
-) -> StageContext:
-    return StageContext(
-        name="s",
-        index=0,
-        seed=seed,
-        documents=documents,
-        rehearsal=lambda: rehearsal,
-        base=lambda: make("llama"),
-        inputs={},
-    )
+from helpers.stages import TEXT, encode, stage
 
 
 def marked(weights: Tensor, text: str) -> str:

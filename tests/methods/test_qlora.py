@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from test_meta_gradient import through_the_update
 
 from ckl_bench.models.find import find_model, share_trunk, tiny_tokenizer
 from ckl_bench_methods.qlora import QLora, load_nf4
 from ckl_bench_methods.taalm.meta_gradient import Adam, Task, meta_gradient, supported_form
 from ckl_bench_methods.taalm.meta_train import make_learner
 from conftest import Command
+from helpers.second_order import through_the_update
 
 IDS = torch.randint(3, 250, (2, 24), generator=torch.Generator().manual_seed(0))
 

@@ -7,13 +7,12 @@ from math import comb
 from pathlib import Path
 
 import pytest
-from test_leaderboard import record
-from test_sequence import THREE
 
 from ckl_bench.errors import UserError
 from ckl_bench.records import write_record
 from ckl_bench.results.compare import compare, permutation_p
 from conftest import Command
+from helpers.runs import THREE, record
 
 
 def test_all_of_ten_pairs_in_one_direction() -> None:

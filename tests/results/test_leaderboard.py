@@ -10,69 +10,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ckl_bench.records import Cost, Environment, EpochScores, Record, SetScores, Spec, StageScores, write_record
+from ckl_bench.records import Record, write_record
 from ckl_bench.results.metrics import bootstrap_interval, lama_ckl
 from ckl_bench.results.published import published_rows
 from ckl_bench.results.rows import LAMA_CKL_COLUMNS
 from ckl_bench.results.tables import first_difference, tables, write_tables
 from ckl_bench.storage.files import leaderboards_dir, read_json
 from conftest import Command, forge
-
-
-def scores(values: list[float]) -> SetScores:
-    mean = sum(values) / len(values)
-    return SetScores(
-        accuracy=mean,
-        exact=0.0,
-        nll=1.0,
-        probe_accuracy=values,
-        probe_nll=[1.0] * len(values),
-        probe_guess=["?"] * len(values),
-    )
-
-
-def record(learned: list[list[float]], kept: list[list[float]], **changes: Any) -> Record:
-    """A run whose per-probe accuracies after each epoch are given."""
-    base: dict[str, Any] = {
-        "method": "lora",
-        "hyperparameters": {"lora": {"r": 16}},
-        "benchmark": "made-up",
-        "benchmark_kind": "lama-ckl",
-        "benchmark_hash": "a" * 64,
-        "model": "tiny",
-        "model_revision": "seed:0",
-        "seed": 0,
-        "epochs": len(learned) - 1,
-        "batch_size": 2,
-        "learning_rate": 0.001,
-        "max_tokens": 512,
-    }
-    spec = Spec(**base | changes)
-    epochs = [
-        EpochScores(epoch=e, train_loss=None, sets={"to_learn": scores(a), "not_to_forget": scores(n)})
-        for e, (a, n) in enumerate(zip(learned, kept, strict=True))
-    ]
-    ids = {
-        "to_learn": [f"l{i}" for i in range(len(learned[0]))],
-        "not_to_forget": [f"k{i}" for i in range(len(kept[0]))],
-    }
-    environment = Environment(
-        ckl_bench="0", commit="c", python="3", packages={}, platform="p", device="d", threads=1, command=[], started="t"
-    )
-    cost = Cost(
-        seconds={"train": 2.0, "score": 1.0},
-        train_tokens=100,
-        train_tokens_per_second=50.0,
-        peak_memory_bytes=10**9,
-        trainable_parameters=7,
-        total_parameters=70,
-    )
-    stage = StageScores(name="facts", documents=2, probe_ids=ids, epochs=epochs)
-    return Record(run_id=spec.run_id, status="done", spec=spec, environment=environment, cost=cost, stages=[stage])
-
-
-LEARNED = [[0.0, 0.0], [0.5, 0.0], [1.0, 0.0], [0.0, 1.0]]
-KEPT = [[1.0, 1.0], [1.0, 1.0], [1.0, 0.5], [0.5, 0.0]]
+from helpers.runs import KEPT, LEARNED, record
 
 
 def test_the_published_definition_takes_the_first_epoch_that_reaches_the_top() -> None:

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_leaderboard import KEPT, LEARNED, record
-from test_sequence import THREE
 
 from ckl_bench.records import TokenWeights, read_records, write_record
 from ckl_bench.results.report.facts import fate
@@ -19,6 +17,7 @@ from ckl_bench.results.report.page import write_report
 from ckl_bench.results.report.terminal import bars
 from ckl_bench.storage.files import leaderboards_dir
 from conftest import Command
+from helpers.runs import KEPT, LEARNED, THREE, record
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

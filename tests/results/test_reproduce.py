@@ -14,8 +14,8 @@ from ckl_bench.records import Record, read_record, read_records, write_record
 from ckl_bench.results.tables import first_difference, write_tables
 from ckl_bench.storage.files import leaderboards_dir
 from conftest import Command, forge
+from helpers.runs import TINY_RECORD
 
-COMMITTED = Path(__file__).parent.parent / "data" / "tiny-record.json"
 RUN = ("run", "--method", "rho1+mixreview", "--model", "tiny", "--json")
 
 
@@ -30,10 +30,10 @@ def run_of(tmp_path_factory: pytest.TempPathFactory) -> Record:
 
 
 def test_a_committed_run_of_the_tiny_model_repeats(command: Command) -> None:
-    result = command("reproduce", COMMITTED)
+    result = command("reproduce", TINY_RECORD)
     assert result.code == 0, result.out[-500:] + result.err
     numbers = [line for line in result.out.splitlines() if " epoch " in line]
-    assert len(numbers) == 2 * 2 * (read_record(COMMITTED).spec.epochs + 1)
+    assert len(numbers) == 2 * 2 * (read_record(TINY_RECORD).spec.epochs + 1)
     assert "numbers agree" in result.out
     if "to the last bit" in result.out:  # the machine and versions it was recorded with
         assert all(line.endswith(": equal") for line in numbers)
@@ -45,7 +45,7 @@ def test_a_number_that_does_not_repeat_is_found(command: Command, tmp_path: Path
         scores["probe_nll"] = [value + 3 for value in scores["probe_nll"]]
         scores["nll"] += 3
 
-    shutil.copy(COMMITTED, tmp_path / "other.json")
+    shutil.copy(TINY_RECORD, tmp_path / "other.json")
     forge(tmp_path / "other.json", worse)
     result = command("reproduce", tmp_path / "other.json")
     assert result.code == 1
@@ -54,7 +54,7 @@ def test_a_number_that_does_not_repeat_is_found(command: Command, tmp_path: Path
 
 
 def test_a_run_that_cannot_be_made_here_says_what_differs(command: Command, tmp_path: Path) -> None:
-    changed = read_record(COMMITTED)
+    changed = read_record(TINY_RECORD)
     spec = changed.spec.model_copy(update={"benchmark_hash": "a" * 64})
     other = changed.model_copy(update={"spec": spec, "run_id": spec.run_id})
     path = write_record(tmp_path, other)
@@ -141,7 +141,7 @@ def _write(folder: Path, first: int, count: int, template: dict[str, Any]) -> No
 
 
 def test_eight_writers_of_which_some_are_killed_end_in_a_correct_table(tmp_path: Path) -> None:
-    template = read_record(COMMITTED).model_dump()
+    template = read_record(TINY_RECORD).model_dump()
     context = multiprocessing.get_context("fork")
     writers = [context.Process(target=_write, args=(tmp_path, 100 * i, 15, template)) for i in range(8)]
     for writer in writers:

@@ -16,8 +16,8 @@ import pytest
 from ckl_bench.records import EpochScores, Record, SetScores, read_record, read_records
 from ckl_bench.results.output import finished, store
 from ckl_bench.results.tables import first_difference
+from helpers.runs import TINY_RECORD
 
-COMMITTED = Path(__file__).parent.parent / "data" / "tiny-record.json"
 PROCESSES = 8
 SHARE = (
     int(os.environ.get("CKL_BENCH_RECORDS", "400")) // PROCESSES
@@ -65,7 +65,7 @@ def _start(folder: Path, number: int, template: Record) -> ForkProcess:
 
 @pytest.mark.slow
 def test_records_stored_by_eight_processes_of_which_some_are_killed(tmp_path: Path) -> None:
-    template, draw = _short(read_record(COMMITTED)), random.Random(0)
+    template, draw = _short(read_record(TINY_RECORD)), random.Random(0)
     processes = [_start(tmp_path, number, template) for number in range(PROCESSES)]
     killed = 0
     for share in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6):
@@ -101,7 +101,7 @@ def _store_together(folder: Path, record: Record, barrier: Barrier) -> None:
 
 def test_those_that_end_at_once_leave_a_table_of_all(tmp_path: Path) -> None:
     """Each reads all records and writes the table: one that has read too early may not write last."""
-    template, context = _short(read_record(COMMITTED)), multiprocessing.get_context("fork")
+    template, context = _short(read_record(TINY_RECORD)), multiprocessing.get_context("fork")
     for turn in range(12):
         folder, barrier = tmp_path / str(turn), context.Barrier(PROCESSES)
         records = [records[0] for records in (_records(number, template) for number in range(PROCESSES))]
@@ -115,7 +115,7 @@ def test_those_that_end_at_once_leave_a_table_of_all(tmp_path: Path) -> None:
 
 
 def test_a_failed_run_takes_no_finished_ones_place(tmp_path: Path) -> None:
-    done = read_record(COMMITTED)
+    done = read_record(TINY_RECORD)
     failed = Record.model_validate(done.model_dump() | {"status": "failed", "error": "the loss is nan"})
     for record, expected in ((failed, failed), (done, done), (failed, done)):
         store(tmp_path, record)

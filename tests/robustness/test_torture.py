@@ -17,6 +17,7 @@ from ckl_bench.records import read_record, read_records, write_record
 from ckl_bench.results.tables import write_tables
 from conftest import forge
 from harness.torture import Scenario, complaint, flaw, orphans, outcome, scenarios, torment, wrong_end
+from helpers.runs import TINY_RECORD
 
 NAMES = ("run, lama-ckl", "run, months", "run, seeds", "train-attention", "build lama-ckl", "build temporalwiki")
 
@@ -42,7 +43,7 @@ def test_a_killed_command_started_again_ends_as_undisturbed(
 def ended(small: Path, phi: Path, tmp_path: Path) -> Path:
     """What commands might have left: a record with its tables, φ, a benchmark."""
     out = tmp_path / "ended"
-    write_record(out, read_record(Path(__file__).parent.parent / "data" / "tiny-record.json"))
+    write_record(out, read_record(TINY_RECORD))
     write_tables(out, read_records(out))
     for path in (phi, phi.with_suffix(".json")):
         shutil.copy(path, out / path.name)

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_stack import PLUGIN
+
+from helpers.plugin import PLUGIN
 
 PYPROJECT = """
 [build-system]
