@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ckl_bench.benchmarks.format import Document, Fact
 from ckl_bench.errors import UserError
+
+if TYPE_CHECKING:  # what lists methods or makes tables speaks of documents too, and needs no torch
+    import torch
+    from torch import Tensor
 
 Tokenizer = Any  # a transformers fast tokenizer; its class differs from model to model
 Span = tuple[int, int]  # characters, end exclusive
@@ -84,6 +85,8 @@ def occurrences(text: str, part: str) -> list[Span]:
 
 def object_tokens(document: EncodedDocument) -> Tensor:
     """(T,) float: 1 on the tokens of the objects of the document's facts, wherever the text names them; 0 elsewhere."""
+    import torch
+
     marks = torch.zeros(len(document.ids))
     for fact in document.facts:
         for span in occurrences(document.text, fact.object):
@@ -114,6 +117,8 @@ def encode_documents(
 
 def pad(sequences: Sequence[Sequence[int]], value: int = 0) -> tuple[Tensor, Tensor]:
     """Sequences padded on the right to (B, T) ids, with the (B, T) mask of real tokens."""
+    import torch
+
     longest = max(len(sequence) for sequence in sequences)
     ids = torch.tensor([[*sequence, *[value] * (longest - len(sequence))] for sequence in sequences])
     mask = torch.tensor([[1] * len(sequence) + [0] * (longest - len(sequence)) for sequence in sequences])

@@ -11,16 +11,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ckl_bench.encode import Batch, EncodedDocument, Tokenizer
 from ckl_bench.records import Preparation
 
-Weigh = Callable[[Batch, Tensor], Tensor]
-Penalty = Callable[[], Tensor]
+if TYPE_CHECKING:  # listing methods, and making tables of them, needs no torch
+    import torch
+    from torch import Tensor, nn
+
+Weigh = Callable[[Batch, "Tensor"], "Tensor"]
+Penalty = Callable[[], "Tensor"]
 HOOKS = ("weigh", "build", "stream", "penalty", "optimizer", "scoring")
 SUMMED = frozenset({"penalty"})
 
@@ -89,7 +90,7 @@ class Method:
 
         Entry [b, i] multiplies the loss of predicting token i+1 of document b. Padding is masked by the core.
         """
-        return lambda batch, nll: torch.ones_like(nll)
+        return lambda batch, nll: nll.new_ones(nll.shape)
 
     def stream(self, batches: Iterable[Batch], stage: StageContext, epoch: int) -> Iterable[Batch]:
         """The batches of one epoch (from 1) as the model shall meet them: a pure function of stage, seed and epoch."""
@@ -104,6 +105,8 @@ class Method:
 
     def optimizer(self, params: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         """The optimizer of the stage; AdamW without weight decay, which would itself be a way of forgetting."""
+        import torch
+
         return torch.optim.AdamW(params, lr=lr, weight_decay=0.0)
 
     def scoring(self, model: nn.Module) -> Scoring | None:

@@ -14,7 +14,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ckl_bench.errors import UserError
-from ckl_bench.storage.files import read_sealed, sealed, sha256_json, write_json
+from ckl_bench.storage.files import read_sealed
+from ckl_bench.storage.json import sealed, sha256_json
+from ckl_bench.storage.writing import write_json
 
 SCHEMA = 1
 Count = Annotated[int, Field(ge=0, lt=2**63)]  # what a table can hold

@@ -16,7 +16,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's client is imported; no
 
 from ckl_bench.benchmarks.format import Probe
 from ckl_bench.benchmarks.lama_ckl import build_from_lama
-from ckl_bench.storage.files import CHECKSUM, read_json, sealed, write_json
+from ckl_bench.storage.files import read_json
+from ckl_bench.storage.json import CHECKSUM, sealed
+from ckl_bench.storage.writing import write_json
 from ckl_bench_methods.taalm import Taalm
 
 _USERS_CACHE = os.environ.get("CKL_BENCH_CACHE")

@@ -10,9 +10,10 @@ from typing import Any
 
 from ckl_bench.errors import UserError
 from ckl_bench.progress import log
-from ckl_bench.storage.files import read_sealed, refuse_existing
+from ckl_bench.storage.files import read_sealed
 from ckl_bench.storage.locks import locked
 from ckl_bench.storage.sums import sha256_checked
+from ckl_bench.storage.writing import refuse_existing
 
 
 def building(out: Path) -> AbstractContextManager[None]:

@@ -15,19 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ckl_bench.benchmarks.arrow import ArrowRows
+from ckl_bench.benchmarks.catalogue import BENCHMARKS
 from ckl_bench.errors import UserError, unknown
-from ckl_bench.models.catalogue import BENCHMARKS
-from ckl_bench.storage.files import (
-    cache_dir,
-    data_dir,
-    jsonl,
-    new_folder,
-    read_sealed,
-    sealed,
-    sha256_file,
-    sha256_json,
-    write_json,
-)
+from ckl_bench.storage.files import cache_dir, data_dir, read_sealed, sha256_file
+from ckl_bench.storage.json import jsonl, sealed, sha256_json
+from ckl_bench.storage.writing import new_folder, write_json
 
 T = TypeVar("T")
 SCHEMA = 1

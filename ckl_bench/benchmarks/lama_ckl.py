@@ -16,10 +16,10 @@ from typing import Any, Literal
 from ckl_bench.benchmarks.building import building, built, described
 from ckl_bench.benchmarks.format import AttentionDocument, Document, Probe, Stage, write_benchmark
 from ckl_bench.benchmarks.lama_sources import FORMS, Candidate, Form, read_lama, read_published
-from ckl_bench.errors import UserError
+from ckl_bench.errors import CklError, UserError
 from ckl_bench.progress import bar, log
 from ckl_bench.storage.checkpoint import Keeper, Store
-from ckl_bench.storage.files import sha256_json
+from ckl_bench.storage.json import sha256_json
 
 CAPS = {"to_learn": {"P530": 130}, "attention": {"P530": 350}}
 DEFAULTS: Mapping[str, float] = {"epochs": 30, "batch_size": 64, "learning_rate": 1e-4}  # the paper's
@@ -160,7 +160,10 @@ def pretest(candidates: Sequence[Candidate], models: Mapping[str, Pretest], keep
                 advance(len(scores))
                 while len(scores) < len(candidates):
                     part = candidates[len(scores) : len(scores) + SLICE]
-                    scores += map(float, scorer([_probe(c, form) for c in part]))
+                    found = [float(score) for score in scorer([_probe(c, form) for c in part])]
+                    if len(found) != len(part):
+                        raise CklError(f"pre-test model {name} gave {len(found)} scores to {len(part)} prompts")
+                    scores += found
                     advance(len(part))
                     keeper.after_step(lambda: table)
     return [

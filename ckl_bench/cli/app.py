@@ -68,7 +68,8 @@ def run(
     from ckl_bench.learning.environment import pick_device
     from ckl_bench.learning.run import RunRequest, plan_seeds
     from ckl_bench.results.output import run_once, table_beside_committed
-    from ckl_bench.storage.files import jsonl, require_writable, sealed
+    from ckl_bench.storage.json import jsonl, sealed
+    from ckl_bench.storage.writing import require_writable
 
     at_least_one(epochs=epochs, batch_size=batch_size, max_tokens=max_tokens, limit=limit)
     valid_seeds(seed or [])
@@ -146,7 +147,7 @@ def train_attention(
     from ckl_bench.learning.environment import pick_device
     from ckl_bench.models.find import find_model
     from ckl_bench.stacks.plugins import load_method
-    from ckl_bench.storage.files import require_writable
+    from ckl_bench.storage.writing import require_writable
 
     method = load_method("taalm", methods_dir)()
     valid_seeds([seed])
@@ -220,7 +221,7 @@ def models() -> None:
 @app.command()
 def benchmarks() -> None:
     """List the benchmarks that come with ckl-bench; any benchmark directory works too."""
-    from ckl_bench.models.catalogue import BENCHMARKS
+    from ckl_bench.benchmarks.catalogue import BENCHMARKS
 
     _list(["benchmark", "what it is"], [[name, text] for name, text in BENCHMARKS.items()])
 

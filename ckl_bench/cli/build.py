@@ -36,7 +36,7 @@ def build_lama_ckl(
     """LAMA-ckl: a to-learn and a not-to-forget set, certified by pre-testing every fact on a model."""
     from ckl_bench.benchmarks.lama_ckl import build_from_lama, build_from_published
     from ckl_bench.learning.environment import pick_device
-    from ckl_bench.storage.files import require_writable
+    from ckl_bench.storage.writing import require_writable
 
     if (lama is None) == (published is None):
         raise UserError("give exactly one of --lama DIR (with --pretest-model) and --published DIR")
@@ -105,7 +105,7 @@ def build_temporalwiki(
     from ckl_bench.benchmarks.temporalwiki.build import Sources, build_from_dumps
     from ckl_bench.benchmarks.temporalwiki.published import build_from_published
     from ckl_bench.benchmarks.temporalwiki.select import Caps
-    from ckl_bench.storage.files import refuse_existing
+    from ckl_bench.storage.writing import refuse_existing
 
     at_least_one(epochs=epochs, batch_size=batch_size, max_probes=max_probes, memory=memory)
     for name, share in (("subject", max_subject_share), ("relation", max_relation_share)):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,16 @@ from ckl_bench.benchmarks.format import Benchmark, Probe, Stage
 from ckl_bench.encode import Batch, EncodedDocument, Tokenizer, batches, encode_documents
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.learning.environment import peak_memory
-from ckl_bench.learning.train import Progress, train_epoch
+from ckl_bench.learning.standing import Standing
+from ckl_bench.learning.train import token_weights, train_epoch
 from ckl_bench.learning.tripwire import Tripwire
 from ckl_bench.method import Penalty, Scoring, StageContext, Weigh
 from ckl_bench.models.find import BaseModel, share_trunk
-from ckl_bench.progress import Advance, Clock, bar, log
-from ckl_bench.records import Cost, EpochScores, SetScores, Spec, StageScores, TokenWeights
-from ckl_bench.scoring.sets import ProbeSets, Scores, score_sets, token_weights
+from ckl_bench.progress import Advance, bar
+from ckl_bench.records import Cost, EpochScores, Spec, StageScores, TokenWeights
+from ckl_bench.scoring.sets import ProbeSets, Scores, score_sets
 from ckl_bench.stacks.stack import Stack
-from ckl_bench.storage.checkpoint import Keeper, random_state, set_random_state, sha256_tensors
+from ckl_bench.storage.checkpoint import Keeper, sha256_tensors
 
 SHOWN = 4  # documents whose token weights are recorded
 
@@ -69,61 +70,45 @@ class _Run:
     def __init__(self, plan: Plan, keeper: Keeper) -> None:
         self.plan, self.spec, self.stack, self.keeper = plan, plan.spec, plan.stack, keeper
         self.tokenizer: Tokenizer = plan.base.tokenizer
-        self.clock = Clock()
         self.probes = [_probe_sets(stage, plan.spec.limit) for stage in plan.benchmark.stages]
         self.tripwire = Tripwire(probe for sets in self.probes for rows in sets.values() for probe in rows)
         if plan.device.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats(plan.device)
         torch.manual_seed(self.spec.seed)
-        with self.clock.phase("load"):
-            self.model = self.stack.owner("build").build(plan.base.load)
-        self.trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        if not self.trained:
+        start = time.perf_counter()
+        self.model = self.stack.owner("build").build(plan.base.load)
+        trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        if not trained:
             raise CklError(f"{self.spec.method} builds a model in which no parameter trains")
-        self.scoring = self.stack.owner("scoring").scoring(self.model)
-        self.tokens = 0
-        self.before: dict[str, Scores] = {}
-        self.scored: list[StageScores] = []
+        self.now = Standing(trained, plan.device)
+        self.now.clock.seconds["load"] = time.perf_counter() - start
+        self.scoring: Scoring | None = self.stack.owner("scoring").scoring(self.model)
 
     def learn(self) -> Learned:
-        stages = self.plan.benchmark.stages
+        now, stages = self.now, self.plan.benchmark.stages
         names = [stage.name for stage in stages]
-        saved = self.keeper.load()
-        if saved is None:
-            self.before = {name: self.score(sets) for name, sets in zip(names[1:], self.probes[1:], strict=True)}
-        else:
-            self.take_up(saved)
+        if not self.keeper.take_up(now):
+            now.before = {name: self.score(sets) for name, sets in zip(names[1:], self.probes[1:], strict=True)}
         for index, stage in enumerate(stages):
             documents = encode_documents(self.tokenizer, _first(stage.documents, self.spec.limit), self.spec.max_tokens)
             self.tripwire.begin(documents)
-            if index < len(self.scored):
+            if index < len(now.scored):
                 continue  # learned before this run was stopped
-            here = saved if saved is not None and saved["stage"] == index else None
-            epochs, weights = self.learn_stage(self.context(stage.name, index, documents), self.probes[index], here)
-            self.scored.append(
+            weights = self.learn_stage(self.context(stage.name, index, documents), self.probes[index])
+            now.scored.append(
                 StageScores(
                     name=stage.name,
                     documents=len(documents),
                     probe_ids={name: [probe.id for probe in rows] for name, rows in self.probes[index].items()},
-                    epochs=epochs,
+                    epochs=now.results,
                     rehearsed=self.tripwire.read,
                     token_weights=weights,
                     earlier={names[i]: self.score(self.probes[i]) for i in range(index)},
                 )
             )
         return Learned(
-            cost=self.cost(), before=self.before, stages=self.scored, weights_sha256=sha256_tensors(self.trained)
+            cost=self.cost(), before=now.before, stages=now.scored, weights_sha256=sha256_tensors(now.trained)
         )
-
-    def take_up(self, saved: dict[str, Any]) -> None:
-        """Put back what was measured before the run was stopped."""
-        log(f"going on behind step {saved['progress']['steps']} of epoch {saved['epoch']}, stage {saved['stage'] + 1}")
-        self.tokens, self.clock.seconds = saved["tokens"], dict(saved["seconds"])
-        self.scored = [StageScores.model_validate(stage) for stage in saved["scored"]]
-        self.before = {
-            stage: {name: SetScores.model_validate(scores) for name, scores in sets.items()}
-            for stage, sets in saved["before"].items()
-        }
 
     def context(self, name: str, index: int, documents: Sequence[EncodedDocument]) -> StageContext:
         """What the hooks may know of a stage."""
@@ -138,110 +123,61 @@ class _Run:
             inputs=self.plan.inputs,
         )
 
-    def learn_stage(
-        self, stage: StageContext, probes: ProbeSets, saved: dict[str, Any] | None
-    ) -> tuple[list[EpochScores], list[TokenWeights]]:
+    def learn_stage(self, stage: StageContext, probes: ProbeSets) -> list[TokenWeights]:
         """Learn one stage, scoring its probe sets before the first epoch and after every one.
 
-        Returns the scores, and the weights of the first documents' tokens where a method weighs them. A stage that was
-        stopped begins as it did, since what the hooks make may depend on it, and then takes up what was saved.
+        Returns the weights of the first documents' tokens where a method weighs them.
         """
-        if saved is None:
-            results = [EpochScores(epoch=0, train_loss=None, sets=self.score(probes))]
-        else:
-            results = [EpochScores.model_validate(epoch) for epoch in saved["results"]]
-            self.put(saved["start"])
-        start = {name: p.detach().clone() for name, p in self.trained.items()} if stage.index else {}
-        optimizer = self.stack.owner("optimizer").optimizer(list(self.trained.values()), self.spec.learning_rate)
-        with self.clock.phase("weigh"):
+        now = self.now
+        if now.begin(stage.index):
+            now.results.append(EpochScores(epoch=0, train_loss=None, sets=self.score(probes)))
+        optimizer = self.stack.owner("optimizer").optimizer(list(now.trained.values()), self.spec.learning_rate)
+        with now.clock.phase("weigh"):
             weigh = self.timed(self.stack.owner("weigh").weigh(self.model, self.tokenizer, stage))
         owners = self.stack.owners("penalty")
         penalties = [term for method in owners if (term := method.penalty(self.model, stage)) is not None]
-        if saved is not None:
-            self.put(saved["now"])
-            optimizer.load_state_dict(saved["optimizer"])
+        now.ready(optimizer)
         total = self.spec.epochs * sum(len(document.ids) for document in stage.documents)
         with bar(f"learning {stage.name}", total, "tokens") as advance:
-            for epoch in range(saved["epoch"] if saved else 1, self.spec.epochs + 1):
-                progress = Progress(**saved["progress"]) if saved else Progress()
-                # Order and dropout depend on seed, stage and epoch alone, not on what came before.
-                torch.manual_seed(_mix(self.spec.seed, stage.index, epoch))
-                order = random.Random(f"{self.spec.seed}:{stage.index}:{epoch}")
-                plain: Iterable[Batch] = batches(stage.documents, self.spec.batch_size, order, self.plan.device)
-                stream = self.tripwire.watch_stream(self.stack.owner("stream").stream(plain, stage, epoch))
-                if saved:
-                    for _ in range(progress.steps):
-                        next(stream, None)
-                    set_random_state(saved["random"], self.plan.device)
-                saved = None
-                state = partial(self.state, stage.index, epoch, progress, results, optimizer, start)
-                self.learn_epoch(
-                    f"stage {stage.name}, epoch {epoch}", stream, optimizer, weigh, penalties, advance, progress, state
-                )
-                self.tokens += progress.tokens
+            for epoch in now.epochs(self.spec.epochs):
+                self.learn_epoch(stage, epoch, optimizer, weigh, penalties, advance)
                 views = self.views(probes) if epoch == self.spec.epochs else {}
                 sets = views[self.scoring.main] if views and self.scoring else self.score(probes)
-                results.append(EpochScores(epoch=epoch, train_loss=progress.loss, sets=sets, views=views))
-        shown = token_weights(self.model, stage.documents[:SHOWN], weigh) if self.stack.owners("weigh") else []
-        return results, shown
+                now.results.append(EpochScores(epoch=epoch, train_loss=now.progress.loss, sets=sets, views=views))
+        return token_weights(self.model, stage.documents[:SHOWN], weigh) if self.stack.owners("weigh") else []
 
     def learn_epoch(
         self,
-        where: str,
-        stream: Iterable[Batch],
+        stage: StageContext,
+        epoch: int,
         optimizer: torch.optim.Optimizer,
         weigh: Weigh,
         penalties: Sequence[Penalty],
         advance: Advance,
-        progress: Progress,
-        state: Callable[[], Any],
     ) -> None:
         """One epoch, its seconds counted apart from those of weighing."""
-        before, start = self.clock.seconds.get("weigh", 0.0), time.perf_counter()
+        now, seconds = self.now, self.now.clock.seconds
+        # Order and dropout depend on seed, stage and epoch alone, not on what came before.
+        torch.manual_seed(_mix(self.spec.seed, stage.index, epoch))
+        order = random.Random(f"{self.spec.seed}:{stage.index}:{epoch}")
+        plain: Iterable[Batch] = batches(stage.documents, self.spec.batch_size, order, self.plan.device)
+        stream = now.behind(self.tripwire.watch_stream(self.stack.owner("stream").stream(plain, stage, epoch)))
+        weighing, start = seconds.get("weigh", 0.0), time.perf_counter()
         try:
-            after = partial(self.keeper.after_step, state)
-            train_epoch(self.model, stream, optimizer, weigh, penalties, advance, progress, after)
+            after = partial(self.keeper.after_step, now.state)
+            train_epoch(self.model, stream, optimizer, weigh, penalties, advance, now.progress, after)
         except UserError:
             raise  # the state could not be saved: no fault of the run's, which can go on
         except CklError as error:
-            raise CklError(f"{where}: {error}") from error
+            raise CklError(f"stage {stage.name}, epoch {epoch}: {error}") from error
         except Exception as error:
             if not out_of_memory(error):
                 raise
-            raise CklError(f"{where}, step {progress.steps + 1}: {OUT_OF_MEMORY}") from error
-        seconds = time.perf_counter() - start - (self.clock.seconds.get("weigh", 0.0) - before)
-        self.clock.seconds["train"] = self.clock.seconds.get("train", 0.0) + seconds
-
-    def state(
-        self,
-        stage: int,
-        epoch: int,
-        progress: Progress,
-        results: Sequence[EpochScores],
-        optimizer: torch.optim.Optimizer,
-        start: Mapping[str, Tensor],
-    ) -> dict[str, Any]:
-        """Everything that a run needs to go on behind this step and end as if it had never stopped."""
-        return {
-            "stage": stage,
-            "epoch": epoch,
-            "progress": asdict(progress),
-            "tokens": self.tokens,
-            "seconds": dict(self.clock.seconds),
-            "before": {s: {n: x.model_dump() for n, x in sets.items()} for s, sets in self.before.items()},
-            "scored": [item.model_dump() for item in self.scored],
-            "results": [item.model_dump() for item in results],
-            "start": dict(start),
-            "now": dict(self.trained),
-            "optimizer": optimizer.state_dict(),
-            "random": random_state(self.plan.device),
-        }
-
-    @torch.no_grad()
-    def put(self, weights: Mapping[str, Tensor]) -> None:
-        """Give trained parameters these values."""
-        for name, tensor in weights.items():
-            self.trained[name].copy_(tensor)
+            where = f"stage {stage.name}, epoch {epoch}, step {now.progress.steps + 1}"
+            raise CklError(f"{where}: {OUT_OF_MEMORY}") from error
+        learning = time.perf_counter() - start - (seconds.get("weigh", 0.0) - weighing)
+        seconds["train"] = seconds.get("train", 0.0) + learning
+        now.tokens += now.progress.tokens
 
     def score(self, probes: ProbeSets) -> Scores:
         """The scores of the model as its method wants it scored."""
@@ -250,32 +186,32 @@ class _Run:
 
     def views(self, probes: ProbeSets) -> dict[str, Scores]:
         """The scores in every view of the model; empty where it is scored as it stands."""
-        scoring: Scoring | None = self.scoring
-        return {name: self.score_in(enter(), probes) for name, enter in scoring.views.items()} if scoring else {}
+        views = self.scoring.views if self.scoring else {}
+        return {name: self.score_in(enter(), probes) for name, enter in views.items()}
 
     def score_in(self, view: AbstractContextManager[object], probes: ProbeSets) -> Scores:
-        with self.clock.phase("score"), view:
+        with self.now.clock.phase("score"), view:
             return score_sets(self.model, self.tokenizer, probes)
 
     def timed(self, weigh: Weigh) -> Weigh:
         """Token weights whose seconds are counted apart from the rest of training."""
 
         def weights(batch: Batch, nll: Tensor) -> Tensor:
-            with self.clock.phase("weigh"):
+            with self.now.clock.phase("weigh"):
                 return weigh(batch, nll)
 
         return weights
 
     def cost(self) -> Cost:
         """What the run took so far."""
-        seconds = self.clock.seconds
+        seconds = self.now.clock.seconds
         learning = seconds.get("weigh", 0.0) + seconds.get("train", 0.0)
         return Cost(
             seconds={name: round(value, 3) for name, value in seconds.items()},
-            train_tokens=self.tokens,
-            train_tokens_per_second=round(self.tokens / max(learning, 1e-9), 2),
+            train_tokens=self.now.tokens,
+            train_tokens_per_second=round(self.now.tokens / max(learning, 1e-9), 2),
             peak_memory_bytes=peak_memory(self.plan.device),
-            trainable_parameters=sum(p.numel() for p in self.trained.values()),
+            trainable_parameters=sum(p.numel() for p in self.now.trained.values()),
             total_parameters=sum(p.numel() for p in self.model.parameters()),
             preparations=self.stack.preparations(self.plan.inputs),
         )

@@ -1,4 +1,4 @@
-"""Learn: one epoch as a flat loop over batches, and the only loss there is."""
+"""Learn: one epoch as a flat loop over batches, the only loss there is, and the weights it is given."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from ckl_bench.encode import Batch
+from ckl_bench.encode import Batch, EncodedDocument, collate
 from ckl_bench.errors import CklError
 from ckl_bench.method import Penalty, Weigh
 from ckl_bench.progress import Advance
+from ckl_bench.records import TokenWeights
 
 
 @dataclass(kw_only=True)
@@ -90,3 +91,16 @@ def train_epoch(
         after_step()
     model.eval()
     return done
+
+
+@torch.no_grad()
+def token_weights(model: nn.Module, documents: Sequence[EncodedDocument], weigh: Weigh) -> list[TokenWeights]:
+    """The weights that the method gives now to some documents' tokens."""
+    shown, device = [], next(model.parameters()).device
+    for document in documents:
+        batch = collate([document], device)
+        weights = weigh(batch, token_nll(model, batch.ids, batch.mask))[0]
+        tokens = [document.text[start:end] for start, end in document.offsets]
+        rounded = [round(weight, 4) for weight in weights.tolist()]
+        shown.append(TokenWeights(document=document.id, tokens=tokens, weights=rounded))
+    return shown

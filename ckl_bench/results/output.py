@@ -13,9 +13,8 @@ from ckl_bench.records import Record, read_record, read_records, write_record
 from ckl_bench.results.rows import Row
 from ckl_bench.results.tables import BOARDS, rows, tables_locked, write_tables
 from ckl_bench.results.terminal import leaderboard_table
-from ckl_bench.storage.checkpoint import Store
+from ckl_bench.storage.checkpoint import Store, undertaking
 from ckl_bench.storage.files import leaderboards_dir
-from ckl_bench.storage.locks import locked
 
 
 def finished(output: Path, run_id: str) -> Record | None:
@@ -56,16 +55,14 @@ def run_once(output: Path, plan: Plan, *, fresh: bool = False) -> tuple[Record, 
     """
     folder = output / "checkpoints"
     own = Store(folder / plan.spec.run_id, plan.spec.run_id)
-    with locked(folder / f"{plan.spec.run_id}.lock", f"run {plan.spec.run_id} in {output}"):
-        if fresh:
-            own.remove()
+    lock = folder / f"{plan.spec.run_id}.lock"
+    with undertaking(own, lock, f"run {plan.spec.run_id} in {output}", fresh=fresh):
         found = None if fresh else finished(output, plan.spec.run_id)
         if found is not None:
             update_tables(output)  # it may have been killed before it could
         else:
             record = execute(plan, own)
             store(output, record)
-        own.remove()
     with suppress(OSError):
         folder.rmdir()  # where no other run is under way
     return (found, True) if found is not None else (record, False)

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ckl_bench.benchmarks.catalogue import BENCHMARKS
 from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.errors import UserError, unknown
 from ckl_bench.learning.run import plan_run
-from ckl_bench.models.catalogue import BENCHMARKS
 from ckl_bench.records import Record, SetScores, read_record, read_records, write_record
 from ckl_bench.results.reproduce import request_of
 from ckl_bench.results.tables import tables_locked, write_tables

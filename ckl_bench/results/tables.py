@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from ckl_bench.records import Record
 from ckl_bench.results.markdown import markdown_table
 from ckl_bench.results.published import published_rows
@@ -25,8 +23,8 @@ from ckl_bench.results.rows import (
     temporalwiki_columns,
     temporalwiki_row,
 )
-from ckl_bench.storage.files import write_files
 from ckl_bench.storage.locks import locked
+from ckl_bench.storage.writing import write_files
 
 # Columns of whole numbers, which stay whole beside rows that lack them.
 _WHOLE = {"seeds", "epochs", "batch_size", "limit", "rank", "seconds", *COST, *PREPARATION}
@@ -113,6 +111,8 @@ def tables(records: Iterable[Record], folder: Path | None = None) -> dict[str, s
 
 
 def _csv(made: Sequence[Row], columns: list[str]) -> str:
+    import pandas as pd
+
     frame = pd.DataFrame([[_cell(row.get(c)) for c in columns] for row in made], columns=columns)
     for name in _WHOLE & set(columns):
         frame[name] = frame[name].astype("Int64")

@@ -17,7 +17,8 @@ from types import ModuleType
 
 from ckl_bench.errors import UserError, unknown
 from ckl_bench.method import HOOKS, Method
-from ckl_bench.storage.files import sha256_file, sha256_json
+from ckl_bench.storage.files import sha256_file
+from ckl_bench.storage.json import sha256_json
 
 GROUP = "ckl_bench.methods"
 

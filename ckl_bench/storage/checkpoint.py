@@ -1,4 +1,4 @@
-"""A run's state on disk: written whole, verified by hash when read; and when to save."""
+"""Work that can be stopped: its state on disk, written whole and verified when read; when to save; who may go on."""
 
 from __future__ import annotations
 
@@ -11,15 +11,28 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ckl_bench.errors import UserError
-from ckl_bench.storage.files import read_sealed, sealed, sha256_bytes, sha256_file, write_bytes, write_json
+from ckl_bench.storage.files import read_sealed, sha256_bytes, sha256_file
+from ckl_bench.storage.json import sealed
+from ckl_bench.storage.locks import locked
+from ckl_bench.storage.writing import write_bytes, write_json
 
 SHARE = 0.02  # of the time, at most, goes into saving
+
+
+class Resumable(Protocol):
+    """Work that goes on where it was stopped: what it is made of at this moment, and how that is put back."""
+
+    def state(self) -> Any:
+        """Everything needed to go on behind this step: a tree of dicts, lists, plain values and tensors."""
+
+    def take_up(self, saved: Any) -> None:
+        """Put back what `state` gave."""
 
 
 class Store:
@@ -109,6 +122,14 @@ class Keeper:
         """The state to go on from, if there is one."""
         return self._store.load() if self._store else None
 
+    def take_up(self, work: Resumable) -> bool:
+        """Put back the saved state, if there is one; whether there was."""
+        saved = self.load()
+        if saved is None:
+            return False
+        work.take_up(saved)
+        return True
+
     def after_step(self, state: Callable[[], Any]) -> None:
         """Save if it is time to, or if the run was asked to stop; then stop."""
         now = time.perf_counter()
@@ -137,6 +158,19 @@ class Keeper:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def undertaking(store: Store, lock: Path, what: str, *, fresh: bool = False) -> Iterator[None]:
+    """Work that one process does at a time, and whose state is deleted once it is done; `fresh` begins without one.
+
+    Raises UserError where another process is at it.
+    """
+    with locked(lock, what):
+        if fresh:
+            store.remove()
+        yield
+        store.remove()
 
 
 def sha256_tensors(tensors: Mapping[str, Tensor]) -> str:

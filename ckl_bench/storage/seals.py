@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ckl_bench.errors import UserError
 from ckl_bench.progress import log
-from ckl_bench.storage.files import new_folder, read_json, sha256_file, write_json
+from ckl_bench.storage.files import read_json, sha256_file
 from ckl_bench.storage.locks import locked
+from ckl_bench.storage.writing import new_folder, write_json
 
 SEAL = "sha256.json"
 _WHOLE: set[Path] = set()  # folders that were looked at: some have hundreds of megabytes to hash

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ckl_bench.errors import UserError
 from ckl_bench.stacks.plugins import canonical, origins
-from ckl_bench.storage.files import write_files
+from ckl_bench.storage.writing import write_files
 
 _METHOD = '''"""TITLE: one line that says what it does; `ckl-bench methods` shows it."""
 

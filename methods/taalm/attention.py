@@ -12,7 +12,9 @@ from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from ckl_bench.errors import UserError
-from ckl_bench.storage.files import json_text, read_sealed, sealed, sha256_bytes, sha256_file, write_files
+from ckl_bench.storage.files import read_sealed, sha256_bytes, sha256_file
+from ckl_bench.storage.json import json_text, sealed
+from ckl_bench.storage.writing import write_files
 
 SCHEMA = 1
 Scale = Literal["max", "plain"]

@@ -22,9 +22,8 @@ from ckl_bench.benchmarks.format import AttentionDocument, Benchmark
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.models.find import BaseModel, share_trunk
 from ckl_bench.progress import bar, log
-from ckl_bench.storage.checkpoint import Keeper, Store
-from ckl_bench.storage.files import sha256_json
-from ckl_bench.storage.locks import locked
+from ckl_bench.storage.checkpoint import Keeper, Store, undertaking
+from ckl_bench.storage.json import sha256_json
 
 from ..qlora import load_nf4
 from .attention import Shape, TrainAttention, read_about, save_attention
@@ -62,19 +61,15 @@ def train_attention(
         "settings": asdict(settings),
     }
     store = Store(out.parent / f".{out.name}.checkpoint", sha256_json(about))
-    with locked(out.parent / f".{out.name}.lock", f"the training of {out}"):
-        if fresh:
-            store.remove()
-        elif _finished(out, about):
+    with undertaking(store, out.parent / f".{out.name}.lock", f"the training of {out}", fresh=fresh):
+        if not fresh and _finished(out, about):
             log(f"{out} is trained already; --fresh trains it again")
-            store.remove()
             return
         keeper = Keeper(store)
         with keeper.listening():
             training = _Training(base, rows, settings, device, seed)
             training.learn(keeper)
         save_attention(out, training.best, {**about, **training.about()})
-        store.remove()
 
 
 def _finished(out: Path, about: Mapping[str, Any]) -> bool:
@@ -114,11 +109,8 @@ class _Training:
     def learn(self, keeper: Keeper) -> None:
         """All meta-steps, going on from what `keeper` holds."""
         settings = self.settings
-        saved = keeper.load()
-        if saved is None:
+        if not keeper.take_up(self):
             self.begin()
-        else:
-            self.take_up(saved)
         with bar("meta-training φ", settings.steps * settings.batch_size, "documents") as advance:
             advance(self.step * settings.batch_size)
             while self.step < settings.steps:

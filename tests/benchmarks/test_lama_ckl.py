@@ -19,7 +19,9 @@ from ckl_bench.benchmarks.lama_sources import (
     schematic_prompt,
 )
 from ckl_bench.errors import UserError
-from ckl_bench.storage.files import read_jsonl, read_sealed, sealed, write_json
+from ckl_bench.storage.files import read_jsonl, read_sealed
+from ckl_bench.storage.json import sealed
+from ckl_bench.storage.writing import write_json
 from conftest import Command, knows_first_capitals, write_lama
 
 MODELS = {"known": ("test", knows_first_capitals)}

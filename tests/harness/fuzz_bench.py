@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ckl_bench.errors import CklError, printable
-from ckl_bench.storage.files import canonical_json
+from ckl_bench.storage.json import canonical_json
 
 Files = dict[str, bytes | str | None]  # content; the target of a link; None for a folder in its place
 CPU_SECONDS = 10

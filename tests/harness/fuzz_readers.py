@@ -20,7 +20,8 @@ from ckl_bench.models.find import find_model
 from ckl_bench.records import read_record
 from ckl_bench.results.tables import tables
 from ckl_bench.storage.checkpoint import Store, sha256_tensors
-from ckl_bench.storage.files import CHECKSUM, json_text, sealed, sha256_bytes, sha256_json
+from ckl_bench.storage.files import sha256_bytes
+from ckl_bench.storage.json import CHECKSUM, json_text, sealed, sha256_json
 from ckl_bench.storage.seals import is_sealed, seal_folder
 from ckl_bench_methods.taalm.attention import Shape, TrainAttention, load_attention, read_about, save_attention
 from conftest import knows_first_capitals, write_lama

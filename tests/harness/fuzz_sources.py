@@ -27,7 +27,7 @@ from ckl_bench.results.published import published_rows
 from ckl_bench.results.tables import BOARDS
 from ckl_bench.stacks.plugins import Origin, describe
 from ckl_bench.storage.checkpoint import sha256_tensors
-from ckl_bench.storage.files import jsonl
+from ckl_bench.storage.json import jsonl
 from conftest import write_lama
 from harness.fuzz_bench import Reader
 from helpers.architectures import make

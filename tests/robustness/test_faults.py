@@ -15,7 +15,7 @@ import pytest
 
 from ckl_bench.errors import UserError
 from ckl_bench.results import tables as leaderboard
-from ckl_bench.storage.files import write_files
+from ckl_bench.storage.writing import write_files
 from harness.commands import long_commands, table_commands
 from harness.faults import HARMLESS, Command, Fault, Injection, ending, inject, must
 from helpers.children import shim

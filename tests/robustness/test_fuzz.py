@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from ckl_bench.errors import CklError, UserError
-from ckl_bench.storage.files import CHECKSUM, read_json, sealed, sha256_bytes
+from ckl_bench.storage.files import read_json, sha256_bytes
+from ckl_bench.storage.json import CHECKSUM, sealed
 from harness.fuzz import hunt
 from harness.fuzz_bench import OUTSIDE, SECRET, Bench, Damaged, Reader
 from harness.fuzz_readers import READERS
@@ -86,8 +87,8 @@ FATAL = {"takes memory", "dies", "hangs", "computes for ever"}  # shown by every
 def test_a_reader_without_its_protection_is_found_out(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fuzz_bench.WALL_SECONDS", 2)
-    monkeypatch.setattr("fuzz_bench.CPU_SECONDS", 1)
+    monkeypatch.setattr("harness.fuzz_bench.WALL_SECONDS", 2)
+    monkeypatch.setattr("harness.fuzz_bench.CPU_SECONDS", 1)
     monkeypatch.setattr("fuzz.SHRINK_SECONDS", 1)
     read, words = BROKEN[fault]
     examples = 2 if fault in FATAL else 30

@@ -154,7 +154,7 @@ def test_an_end_that_is_not_as_it_should_be_is_noticed(
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found through /proc")
 def test_a_worker_that_stays_behind_is_noticed_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torture.LINGER", 0.2)
+    monkeypatch.setattr("harness.torture.LINGER", 0.2)
     code = "import subprocess, sys; print(subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL).pid)"
     command = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE)
     command.communicate()

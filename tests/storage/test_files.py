@@ -8,7 +8,9 @@ import pytest
 
 from ckl_bench.errors import UserError
 from ckl_bench.storage import files
-from ckl_bench.storage.files import new_folder, read_json, read_jsonl, read_sealed, sealed, write_files, write_json
+from ckl_bench.storage.files import read_json, read_jsonl, read_sealed
+from ckl_bench.storage.json import sealed
+from ckl_bench.storage.writing import new_folder, write_files, write_json
 
 
 @pytest.mark.parametrize(

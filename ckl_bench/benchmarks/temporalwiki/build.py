@@ -20,7 +20,7 @@ from ckl_bench.benchmarks.format import AttentionDocument, Document, Probe, Stag
 from ckl_bench.benchmarks.lama_sources import schematic_prompt
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.progress import log
-from ckl_bench.storage.files import sha256_json
+from ckl_bench.storage.json import sha256_json
 
 from . import ingest
 from .facts import candidates, changed_pages, connect, diff_texts

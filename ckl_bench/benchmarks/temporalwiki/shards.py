@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from ckl_bench.errors import UserError
 from ckl_bench.progress import log
-from ckl_bench.storage.files import read_json, sha256_file, write_json
+from ckl_bench.storage.files import read_json, sha256_file
+from ckl_bench.storage.writing import write_json
 
 Row = dict[str, Any]
 Unit = tuple[list[Row], Mapping[str, int]]  # rows, and counts of what was seen and done

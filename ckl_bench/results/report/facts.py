@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ckl_bench.benchmarks.catalogue import BENCHMARKS
 from ckl_bench.benchmarks.format import Probe, load_benchmark
 from ckl_bench.errors import UserError
-from ckl_bench.models.catalogue import BENCHMARKS
 from ckl_bench.records import Record
 
 STATES = ("learned", "kept", "forgotten", "never known")

@@ -13,7 +13,7 @@ import numpy as np
 
 from ckl_bench.records import Record
 from ckl_bench.results.metrics import temporalwiki
-from ckl_bench.storage.files import write_bytes
+from ckl_bench.storage.writing import write_bytes
 
 # Okabe and Ito's eight, told apart by every kind of colour vision; then again with another dash.
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F6A93", "#8C8C8C")

@@ -15,7 +15,7 @@ from ckl_bench.records import Record
 from ckl_bench.results.rows import Row
 from ckl_bench.results.tables import BOARDS, groups, rows
 from ckl_bench.results.terminal import LAMA_CKL, Column, month_columns
-from ckl_bench.storage.files import write_text
+from ckl_bench.storage.writing import write_text
 
 from . import figures
 from .facts import STATES, facts, probes_of
