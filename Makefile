@@ -1,24 +1,31 @@
-# Two commands: `make run` and `make test`. Both make their virtual environment first.
-# `make torture` is the long form of the tests of robustness; it takes one to two hours.
+# `make` alone lists the targets.
 
 PYTHON ?= python3
 VENV ?= .venv
 # The version the tests run with; any torch>=2.6 works, as in `make run TORCH=torch`.
 TORCH ?= torch==2.13.0
 
-.PHONY: run test lint torture kills faults fuzz leaderboard report phi benchmark temporal-benchmark clean
+.PHONY: help run test test-wing lint torture kills faults fuzz leaderboard report phi benchmark temporal-benchmark clean
 
-run: $(VENV)/installed
+help: ## what there is to make (the default)
+	@echo "make TARGET, with its virtual environment in $(VENV), which is made first:"
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
+
+run: $(VENV)/installed ## run TAALM on SmolLM2-135M; ends in a table
 	$(VENV)/bin/ckl-bench run --method taalm
 
-test: lint
+test: lint ## lint, types, the leaderboard against its records, all tests
 	$(VENV)/bin/ckl-bench leaderboard --check
 	$(VENV)/bin/python -m pytest --durations=10
 
-lint: $(VENV)/installed
+test-wing: $(VENV)/installed ## the fast tests of one wing, as in: make test-wing WING=storage
+	$(VENV)/bin/python -m pytest -m "not slow" tests/$(WING)
+
+lint: $(VENV)/installed ## style, types, and the order of imports
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,42 +33,42 @@ $(VENV)/installed: pyproject.toml
 	$(VENV)/bin/python -m pip install -q -e '.[dev]'
 	touch $@
 
-torture: kills faults fuzz
+torture: kills faults fuzz ## the long form of the tests of robustness: one to two hours
 
-kills: $(VENV)/installed
+kills: $(VENV)/installed ## kill commands 200 times, store 2,000 records by eight processes
 	PYTHONPATH=tests $(VENV)/bin/python -m harness.torture --kills 200
 	CKL_BENCH_RECORDS=2000 $(VENV)/bin/python -m pytest tests/robustness/test_parallel.py
 
-faults: $(VENV)/installed
+faults: $(VENV)/installed ## let every call that makes or changes a file fail once
 	PYTHONPATH=tests $(VENV)/bin/python -m harness.faults
 
-fuzz: $(VENV)/installed
+fuzz: $(VENV)/installed ## give 12,000 damaged inputs to all readers
 	PYTHONPATH=tests $(VENV)/bin/python -m harness.fuzz --examples 12000
 
 # Regenerate what is committed: the tables, the embedded benchmark, the train-attention that ships with it.
-leaderboard: $(VENV)/installed
+leaderboard: $(VENV)/installed ## regenerate the committed tables from the records
 	$(VENV)/bin/ckl-bench leaderboard
 
-report: $(VENV)/installed
+report: $(VENV)/installed ## the page and the figures of the committed records
 	$(VENV)/bin/ckl-bench report --figures leaderboards/figures
 
-benchmark: $(VENV)/installed
+benchmark: $(VENV)/installed ## rebuild lama-ckl-mini from data/facts
 	rm -rf data/benchmarks/lama-ckl-mini
 	$(VENV)/bin/ckl-bench build lama-ckl --lama data/facts --pretest-model smollm2-135m --licence Apache-2.0 \
 	  --to-learn 64 --not-to-forget 64 --epochs 8 --batch-size 8 --lr 5e-4 --out data/benchmarks/lama-ckl-mini
 
-temporal-benchmark: $(VENV)/installed
+temporal-benchmark: $(VENV)/installed ## rebuild temporalwiki-mini from data/snapshots
 	rm -rf data/benchmarks/temporalwiki-mini
 	$(VENV)/bin/python data/snapshots/render.py
 	$(VENV)/bin/ckl-bench build temporalwiki --wikipedia $(wildcard data/snapshots/wiki-*-multistream.xml.bz2) \
 	  --wikidata $(wildcard data/snapshots/wikidata-*.json.gz) --max-subject-share 0.02 --max-relation-share 0.1 \
 	  --max-probes 120 --licence Apache-2.0 --batch-size 4 --lr 5e-4 --out data/benchmarks/temporalwiki-mini
 
-phi: $(VENV)/installed
+phi: $(VENV)/installed ## train the φ that ship, about an hour
 	$(VENV)/bin/ckl-bench train-attention --benchmark lama-ckl-mini --model smollm2-135m \
 	  --out data/attention/smollm2-135m--lama-ckl-mini.safetensors
 	$(VENV)/bin/ckl-bench train-attention --benchmark temporalwiki-mini --model smollm2-135m \
 	  --out data/attention/smollm2-135m--temporalwiki-mini.safetensors
 
-clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+clean: ## remove what was built and the virtual environment
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

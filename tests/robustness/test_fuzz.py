@@ -89,7 +89,7 @@ def test_a_reader_without_its_protection_is_found_out(
 ) -> None:
     monkeypatch.setattr("harness.fuzz_bench.WALL_SECONDS", 2)
     monkeypatch.setattr("harness.fuzz_bench.CPU_SECONDS", 1)
-    monkeypatch.setattr("fuzz.SHRINK_SECONDS", 1)
+    monkeypatch.setattr("harness.fuzz.SHRINK_SECONDS", 1)
     read, words = BROKEN[fault]
     examples = 2 if fault in FATAL else 30
     counts, findings = hunt(replace(READERS["record"], read=read, restore=None), examples, 0, tmp_path)
