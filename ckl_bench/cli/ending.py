@@ -12,7 +12,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
-from ckl_bench.errors import OUT_OF_MEMORY, CklError, out_of_memory, printable
+from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory, printable
 
 
 def to_the_end(command: Callable[[], Any], typed: Sequence[str]) -> NoReturn:
@@ -28,6 +28,7 @@ def to_the_end(command: Callable[[], Any], typed: Sequence[str]) -> NoReturn:
 
     _on_signals(stop)
     try:
+        _somewhere()
         code = command()
         if sys.stdout is not None:  # it was closed by whoever started this
             sys.stdout.flush()  # a full disk is to be heard of here, not while Python shuts down
@@ -53,6 +54,14 @@ def to_the_end(command: Callable[[], Any], typed: Sequence[str]) -> NoReturn:
     if code == 130:  # typer has caught a Ctrl-C itself
         _interrupted(typed)
     _leave(code if isinstance(code, int) else 0)
+
+
+def _somewhere() -> None:
+    """UserError where the current folder has been removed: whatever is relative to it has no place any more."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise UserError("the folder you are in does not exist any more; cd to another one") from error
 
 
 def _on_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:

@@ -80,3 +80,10 @@ def test_a_signal_behind_the_end_of_a_command_changes_nothing() -> None:
     for arguments, expected in ((["--help"], (0, "")), (["fly"], (2, "error: No such command 'fly'.\n"))):
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
         assert (done.returncode, done.stderr) == expected
+
+
+def test_a_folder_that_is_gone_is_said(tmp_path: Path) -> None:
+    code = "import os, sys\nos.rmdir(os.getcwd())\nfrom ckl_bench.cli.app import main\nmain(sys.argv[1:])"
+    done = subprocess.run([sys.executable, "-c", code, "methods"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: the folder you are in does not exist any more; cd to another one\n"
