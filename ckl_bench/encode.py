@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ckl_bench.benchmarks.format import Document, Fact
@@ -16,23 +17,60 @@ if TYPE_CHECKING:  # what lists methods or makes tables speaks of documents too,
 
 Tokenizer = Any  # a transformers fast tokenizer; its class differs from model to model
 Span = tuple[int, int]  # characters, end exclusive
+Declared = tuple["Fact | None", tuple["Fact", ...]]  # a document's fact, and more of them
 
 
-@dataclass(frozen=True, kw_only=True)
+def _nothing() -> Declared:
+    return None, ()
+
+
+@dataclass(frozen=True, init=False)
 class EncodedDocument:
-    """A document as tokens: `ids` and the characters `[start, end)` that each token stands for."""
+    """A document as tokens: `ids` and the characters `[start, end)` that each token stands for.
+
+    The facts that it declares are what the probes ask for. They are handed out by `declared` alone, so that a run can
+    note that its method was told the answers.
+    """
 
     id: str
     text: str
     ids: tuple[int, ...]
     offsets: tuple[Span, ...]
-    fact: Fact | None = None
-    more_facts: tuple[Fact, ...] = ()
+    declared: Callable[[], Declared] = field(repr=False, compare=False)
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        text: str,
+        ids: tuple[int, ...],
+        offsets: tuple[Span, ...],
+        declared: Callable[[], Declared] = _nothing,
+        **facts: Any,  # fact, more_facts: of a document that a method makes
+    ) -> None:
+        if facts:
+            made = facts.pop("fact", None), tuple(facts.pop("more_facts", ()))
+            declared = partial(tuple, made)
+        if facts:
+            raise TypeError(f"a document has no {', '.join(facts)}")
+        for name, value in (("id", id), ("text", text), ("ids", ids), ("offsets", offsets), ("declared", declared)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def fact(self) -> Fact | None:
+        """The fact that the text is evidence of."""
+        return self.declared()[0]
+
+    @property
+    def more_facts(self) -> tuple[Fact, ...]:
+        """Other facts that the text is evidence of."""
+        return self.declared()[1]
 
     @property
     def facts(self) -> tuple[Fact, ...]:
         """Every fact the text is evidence of."""
-        return (self.fact, *self.more_facts) if self.fact else self.more_facts
+        fact, more = self.declared()
+        return (fact, *more) if fact else more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +133,12 @@ def object_tokens(document: EncodedDocument) -> Tensor:
 
 
 def encode_documents(
-    tokenizer: Tokenizer, documents: Iterable[Document], max_tokens: int
+    tokenizer: Tokenizer, documents: Iterable[Document], max_tokens: int, told: Callable[[], object] = bool
 ) -> tuple[EncodedDocument, ...]:
-    """Tokenise documents once, cut at `max_tokens`; texts under two tokens hold nothing to predict and are left out."""
+    """Tokenise documents once, cut at `max_tokens`; texts under two tokens hold nothing to predict and are left out.
+
+    `told` is called whenever one of them hands out its facts.
+    """
     encoded = []
     for document in documents:
         ids, offsets = tokenize(tokenizer, document.text, max_tokens)
@@ -108,11 +149,18 @@ def encode_documents(
                     text=document.text,
                     ids=tuple(ids),
                     offsets=tuple(offsets),
-                    fact=document.fact,
-                    more_facts=document.more_facts,
+                    declared=_handing_out(document.fact, document.more_facts, told),
                 )
             )
     return tuple(encoded)
+
+
+def _handing_out(fact: Fact | None, more: tuple[Fact, ...], told: Callable[[], object]) -> Callable[[], Declared]:
+    def declared() -> Declared:
+        told()
+        return fact, more
+
+    return declared
 
 
 def pad(sequences: Sequence[Sequence[int]], value: int = 0) -> tuple[Tensor, Tensor]:

@@ -69,6 +69,8 @@ class Method:
 
     # The learning rate a method needs where --lr is not given; None takes the benchmark's default.
     learning_rate: ClassVar[float | None] = None
+    # False for what learns nothing: no parameter has to train, and the model is scored once.
+    trains: ClassVar[bool] = True
 
     def inputs(self, target: RunTarget) -> Mapping[str, Path]:
         """Files that this run reads (a trained φ, say); their hashes join the run's identity.

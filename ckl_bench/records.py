@@ -182,6 +182,9 @@ class StageScores(_Model):
     """Ids of the documents read that are not the stage's own."""
     token_weights: list[TokenWeights] = []
     """Of a method that weighs tokens: its weights in the stage's first documents, to look at."""
+    divergence: dict[str, float] = {}
+    """After the last epoch: mean KL(base model || model) in nats a token, on the stage's first `documents` and on the
+    first `rehearsal` documents of the benchmark; empty in records from before it was measured."""
     earlier: dict[str, dict[str, SetScores]] = {}
     """After this stage: scores on the probe sets of every earlier stage, by stage and set."""
 
@@ -205,6 +208,8 @@ class Record(_Model):
     """Scores of the base model on the probe sets of every stage after the first (the first's are its epoch 0)."""
     stages: list[StageScores] = []
     """Scores, stage by stage."""
+    told: bool | None = None
+    """Whether the method read facts that documents declare, and so knew the answers; None: from before it was noted."""
     weights_sha256: str = ""
     """Hash of the trained parameters as the run left them: equal ones are equal to the last bit."""
 

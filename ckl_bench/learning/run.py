@@ -125,6 +125,7 @@ def execute(plan: Plan, store: Store | None = None) -> Record:
         cost=done.cost,
         before=done.before,
         stages=done.stages,
+        told=done.told,
         weights_sha256=done.weights_sha256,
     )
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ckl_bench.benchmarks.format import Benchmark, Probe, Stage
 from ckl_bench.encode import Batch, EncodedDocument, Tokenizer, batches, encode_documents
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
+from ckl_bench.learning.divergence import DOCUMENTS, divergence
 from ckl_bench.learning.environment import peak_memory
 from ckl_bench.learning.standing import Standing
 from ckl_bench.learning.train import token_weights, train_epoch
@@ -52,6 +53,7 @@ class Learned:
     cost: Cost
     before: dict[str, Scores]
     stages: list[StageScores]
+    told: bool
     weights_sha256: str
 
 
@@ -78,7 +80,7 @@ class _Run:
         start = time.perf_counter()
         self.model = self.stack.owner("build").build(plan.base.load)
         trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        if not trained:
+        if not trained and self.stack.trains:
             raise CklError(f"{self.spec.method} builds a model in which no parameter trains")
         self.now = Standing(trained, plan.device)
         self.now.clock.seconds["load"] = time.perf_counter() - start
@@ -90,11 +92,13 @@ class _Run:
         if not self.keeper.take_up(now):
             now.before = {name: self.score(sets) for name, sets in zip(names[1:], self.probes[1:], strict=True)}
         for index, stage in enumerate(stages):
-            documents = encode_documents(self.tokenizer, _first(stage.documents, self.spec.limit), self.spec.max_tokens)
+            rows = _first(stage.documents, self.spec.limit)
+            documents = encode_documents(self.tokenizer, rows, self.spec.max_tokens, now.tell)
             self.tripwire.begin(documents)
             if index < len(now.scored):
                 continue  # learned before this run was stopped
-            weights = self.learn_stage(self.context(stage.name, index, documents), self.probes[index])
+            context = self.context(stage.name, index, documents)
+            weights = self.learn_stage(context, self.probes[index])
             now.scored.append(
                 StageScores(
                     name=stage.name,
@@ -103,11 +107,16 @@ class _Run:
                     epochs=now.results,
                     rehearsed=self.tripwire.read,
                     token_weights=weights,
+                    divergence=self.divergence(context),
                     earlier={names[i]: self.score(self.probes[i]) for i in range(index)},
                 )
             )
         return Learned(
-            cost=self.cost(), before=now.before, stages=now.scored, weights_sha256=sha256_tensors(now.trained)
+            cost=self.cost(),
+            before=now.before,
+            stages=now.scored,
+            told=now.told,
+            weights_sha256=sha256_tensors(now.trained),
         )
 
     def context(self, name: str, index: int, documents: Sequence[EncodedDocument]) -> StageContext:
@@ -131,6 +140,10 @@ class _Run:
         now = self.now
         if now.begin(stage.index):
             now.results.append(EpochScores(epoch=0, train_loss=None, sets=self.score(probes)))
+        if not self.stack.trains:
+            still = [now.results[0].model_copy(update={"epoch": e}) for e in range(1, self.spec.epochs + 1)]
+            now.results += still
+            return []
         optimizer = self.stack.owner("optimizer").optimizer(list(now.trained.values()), self.spec.learning_rate)
         with now.clock.phase("weigh"):
             weigh = self.timed(self.stack.owner("weigh").weigh(self.model, self.tokenizer, stage))
@@ -178,6 +191,19 @@ class _Run:
         learning = time.perf_counter() - start - (seconds.get("weigh", 0.0) - weighing)
         seconds["train"] = seconds.get("train", 0.0) + learning
         now.tokens += now.progress.tokens
+
+    def divergence(self, stage: StageContext) -> dict[str, float]:
+        """How far the model, as it is scored, has moved from the base model, on the stage's text and on other text."""
+        rows = encode_documents(self.tokenizer, _first(self.plan.benchmark.rehearsal, DOCUMENTS), self.spec.max_tokens)
+        texts = {"documents": stage.documents, "rehearsal": rows}
+        if not self.stack.trains:
+            return {name: 0.0 for name, documents in texts.items() if documents}
+        enter = self.scoring.views[self.scoring.main] if self.scoring else nullcontext
+        with self.now.clock.phase("score"), torch.random.fork_rng(devices=[]):
+            base = stage.base()
+            with enter():
+                found = {name: divergence(self.model, base, documents) for name, documents in texts.items()}
+        return {name: round(value, 6) for name, value in found.items() if value is not None}
 
     def score(self, probes: ProbeSets) -> Scores:
         """The scores of the model as its method wants it scored."""

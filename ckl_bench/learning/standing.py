@@ -26,6 +26,7 @@ class Standing:
     def __init__(self, trained: Mapping[str, nn.Parameter], device: str) -> None:
         self.trained, self.device, self.clock = trained, device, Clock()
         self.tokens = 0  # read in training, over all finished epochs
+        self.told = False  # whether a document that is to be learned has handed out the facts that it declares
         self.before: dict[str, Scores] = {}
         self.scored: list[StageScores] = []
         # Of the stage under way:
@@ -35,6 +36,10 @@ class Standing:
         self._start: dict[str, Tensor] = {}
         self._saved: dict[str, Any] | None = None  # what is put back later than the rest
 
+    def tell(self) -> None:
+        """A document hands out its facts: whoever asks for them knows what the probes ask for."""
+        self.told = True
+
     def state(self) -> dict[str, Any]:
         """Everything that the run needs to go on behind this step; see `checkpoint.Resumable`."""
         assert self.optimizer is not None
@@ -43,6 +48,7 @@ class Standing:
             "epoch": self.epoch,
             "progress": asdict(self.progress),
             "tokens": self.tokens,
+            "told": self.told,
             "seconds": dict(self.clock.seconds),
             "before": {s: {n: x.model_dump() for n, x in sets.items()} for s, sets in self.before.items()},
             "scored": [item.model_dump() for item in self.scored],
@@ -56,6 +62,7 @@ class Standing:
     def take_up(self, saved: dict[str, Any]) -> None:
         """Put back what was measured before the run was stopped, and the weights with which its stage began."""
         log(f"going on behind step {saved['progress']['steps']} of epoch {saved['epoch']}, stage {saved['stage'] + 1}")
+        self.told = saved.get("told", False)  # a checkpoint from before it was noted has none
         self.tokens, self.clock.seconds = saved["tokens"], dict(saved["seconds"])
         self.scored = [StageScores.model_validate(stage) for stage in saved["scored"]]
         self.before = {

@@ -1,26 +1,32 @@
-"""Rows of a leaderboard as Markdown: one table a benchmark and model, published results in one of their own."""
+"""Rows of a leaderboard as Markdown: one table a league, published results in one of their own."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from itertools import groupby
 
+from ckl_bench.results.leagues import labels, leagues
 from ckl_bench.results.rows import Row
-from ckl_bench.results.terminal import LAMA_CKL, Column, month_columns
+from ckl_bench.results.terminal import BETTER, LAMA_CKL, MARKS, Column, maybe, month_columns, verdict
+
+_NOTE = (
+    "Made by `ckl-bench leaderboard` from `records/`; ± is the deviation over n seeds. **gain**: what a row is worth "
+    f"beside the model that learns nothing, with its 95 % interval over probes ({MARKS}); a stack that is not clearly "
+    "better is in italics. * was told the answers and is not ranked."
+)
 
 
 def markdown_table(kind: str, measured: Sequence[Row], published: Sequence[Row]) -> str:
-    """The Markdown twin of a CSV; `measured` rows come ranked, by benchmark and model."""
-    text = [f"# {kind}", "", "Made by `ckl-bench leaderboard` from `records/`; ± is the deviation over n seeds.", ""]
-    for _, group in groupby(measured, key=lambda row: (row["benchmark_hash"], row["model_revision"], row["limit"])):
-        rows = list(group)
-        limit = f", first {rows[0]['limit']} of every set" if rows[0]["limit"] else ""
-        text += [
-            f"## {_safe(rows[0]['benchmark'])} · {_safe(rows[0]['model'])}{limit}",
-            "",
-            *_table(kind, rows, True),
-            "",
-        ]
+    """The Markdown twin of a CSV; `measured` rows come ranked, league by league."""
+    text = [f"# {kind}", "", _NOTE, ""]
+    made = leagues(measured)
+    titles = [f"{rows[0]['benchmark']} · {rows[0]['model']}" for rows in made]
+    several = {title for title, count in Counter(titles).items() if count > 1}
+    for title, rows in zip(titles, made, strict=True):
+        first = rows[0]
+        limit = f", first {first['limit']} of every set: a try" if first["limit"] else ""
+        which = f", {first['epochs']} epochs, benchmark {first['benchmark_hash'][:8]}" if title in several else ""
+        text += [f"## {_safe(title)}{which}{limit}", "", *_table(kind, rows, True), ""]
     if published:
         title = f"## Published: {_safe(published[0]['benchmark'])} · {_safe(published[0]['model'])}"
         text += [title, "", *_table(kind, published, False), ""]
@@ -29,9 +35,17 @@ def markdown_table(kind: str, measured: Sequence[Row], published: Sequence[Row])
 
 def _table(kind: str, rows: Sequence[Row], measured: bool) -> list[str]:
     wanted: list[Column] = LAMA_CKL if kind == "lama-ckl" else month_columns(rows)
-    columns: list[Column] = [("method", lambda row: row["method"]), *wanted]
+    named = dict(zip(map(id, rows), labels(rows) if measured else [row["method"] for row in rows], strict=True))
+    columns: list[Column] = [("method", lambda row: _emphasised(row, named[id(row)], measured)), *wanted]
     if measured:
-        columns = [("rank", lambda row: str(row["rank"])), *columns]
+        columns = [("rank", lambda row: str(row["rank"] or "")), *columns]
+        columns[2] = ("gain", _interval)
+        if kind == "lama-ckl":
+            columns += [("best total", lambda row: maybe(row, "best_total"))]
+            columns += [("@1%", lambda row: maybe(row, "learned_at_1pct"))]
+            columns += [("asked otherwise", lambda row: maybe(row, "otherwise_acc"))]
+        columns += [("KL documents", lambda row: maybe(row, "kl_documents"))]
+        columns += [("KL rehearsal", lambda row: maybe(row, "kl_rehearsal"))]
         columns += [("n", lambda row: str(row["seeds"])), ("seconds", lambda row: str(row["seconds"]))]
     # A column that no row can fill (published rows have few measures) is left out.
     columns = [(name, cell) for name, cell in columns if any(cell(row) != "-" for row in rows)]
@@ -39,6 +53,17 @@ def _table(kind: str, rows: Sequence[Row], measured: bool) -> list[str]:
     lines.append(" | ".join("---" if name == "method" else "--:" for name, _ in columns))
     lines += [" | ".join(_safe(cell(row)) for _, cell in columns) for row in rows]
     return [f"| {line} |" for line in lines]
+
+
+def _interval(row: Row) -> str:
+    return f"{row['gain']:+.3f} ({row['gain_low']:+.3f} to {row['gain_high']:+.3f}) {verdict(row)}"
+
+
+def _emphasised(row: Row, name: str, measured: bool) -> str:
+    if not measured:
+        return name
+    shown = name + ("\\*" if row["told"] else "")
+    return shown if verdict(row) == BETTER else f"*{shown}*"
 
 
 def _safe(text: str) -> str:

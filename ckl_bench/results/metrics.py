@@ -28,6 +28,11 @@ class LamaCkl:
     forgetting: float  # N(0) - N(epoch)
     final_to_learn: float  # A(E)
     final_not_to_forget: float  # N(E)
+    untrained_total: float  # A(0) + N(0): what doing nothing gives, 1 where the split is certified for the model
+    top_exact: float  # share of to-learn facts with every object token right, at the table's epoch
+    nf_exact: float  # the same of not-to-forget facts
+    otherwise_acc: float | None  # accuracy on `asked_otherwise` at the table's epoch, where there is such a set
+    otherwise_exact: float | None
 
 
 def lama_ckl(record: Record) -> LamaCkl:
@@ -37,6 +42,8 @@ def lama_ckl(record: Record) -> LamaCkl:
     kept = [epoch.sets["not_to_forget"].accuracy for epoch in epochs]
     top = max(range(len(epochs)), key=lambda e: (learned[e], -e))
     best = max(range(len(epochs)), key=lambda e: (learned[e] + kept[e], -e))
+    sets = epochs[top].sets
+    otherwise = sets.get("asked_otherwise")
     return LamaCkl(
         top_acc=learned[top],
         epoch=epochs[top].epoch,
@@ -48,7 +55,17 @@ def lama_ckl(record: Record) -> LamaCkl:
         forgetting=kept[0] - kept[top],
         final_to_learn=learned[-1],
         final_not_to_forget=kept[-1],
+        untrained_total=learned[0] + kept[0],
+        top_exact=sets["to_learn"].exact,
+        nf_exact=sets["not_to_forget"].exact,
+        otherwise_acc=otherwise.accuracy if otherwise else None,
+        otherwise_exact=otherwise.exact if otherwise else None,
     )
+
+
+def told(record: Record) -> bool:
+    """Whether the run's method was told the answers; of records from before it was noted, by the oracle's name."""
+    return "oracle" in record.spec.hyperparameters if record.told is None else record.told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,14 +134,16 @@ def _mean(values: Iterable[float]) -> float:
     return sum(listed) / len(listed)
 
 
-def bootstrap_interval(*sets: Sequence[float], seed: int = 0, resamples: int = 2000) -> tuple[float, float]:
+def bootstrap_interval(
+    *sets: Sequence[float], seed: int = 0, resamples: int = 2000, total: bool = False
+) -> tuple[float, float]:
     """95 % percentile interval of the mean of the sets' means over probes (Efron 1979), from a fixed seed.
 
     Each set is resampled by itself, so that sets weigh the same however many probes they have.
     """
-    draw, total = np.random.default_rng(seed), np.zeros(resamples)
+    draw, drawn = np.random.default_rng(seed), np.zeros(resamples)
     for values in sets:
         data = np.asarray(values, dtype=np.float64)
-        total += data[draw.integers(0, len(data), size=(resamples, len(data)))].mean(axis=1)
-    low, high = np.quantile(total / len(sets), [0.025, 0.975])
+        drawn += data[draw.integers(0, len(data), size=(resamples, len(data)))].mean(axis=1)
+    low, high = np.quantile(drawn if total else drawn / len(sets), [0.025, 0.975])
     return float(low), float(high)

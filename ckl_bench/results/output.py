@@ -10,7 +10,6 @@ from rich.table import Table
 from ckl_bench.learning.run import execute
 from ckl_bench.learning.stages import Plan
 from ckl_bench.records import Record, read_record, read_records, write_record
-from ckl_bench.results.rows import Row
 from ckl_bench.results.tables import BOARDS, rows, tables_locked, write_tables
 from ckl_bench.results.terminal import leaderboard_table
 from ckl_bench.storage.checkpoint import Store, undertaking
@@ -68,18 +67,16 @@ def run_once(output: Path, plan: Plan, *, fresh: bool = False) -> tuple[Record, 
     return (found, True) if found is not None else (record, False)
 
 
-def rows_like(folder: Path, record: Record) -> list[Row]:
-    """Rows of a folder's records on the same benchmark hash and base model."""
+def _records_like(folder: Path, record: Record) -> list[Record]:
+    """A folder's records on the same benchmark hash and base model."""
     spec = record.spec
-    same = [
-        other
-        for other in read_records(folder)
-        if (other.spec.benchmark_hash, other.spec.model_revision) == (spec.benchmark_hash, spec.model_revision)
-    ]
-    return rows(same, spec.benchmark_kind)
+    same = (spec.benchmark_hash, spec.model_revision)
+    return [other for other in read_records(folder) if (other.spec.benchmark_hash, other.spec.model_revision) == same]
 
 
 def table_beside_committed(output: Path, record: Record) -> Table:
     """The output's rows of the record's benchmark and model, with the committed leaderboard's beside them."""
-    committed = [] if output.resolve() == leaderboards_dir().resolve() else rows_like(leaderboards_dir(), record)
-    return leaderboard_table(record.spec.benchmark_kind, rows_like(output, record), committed)
+    kind, board = record.spec.benchmark_kind, leaderboards_dir()
+    ours = _records_like(output, record)
+    theirs = [] if output.resolve() == board.resolve() else _records_like(board, record)
+    return leaderboard_table(kind, rows(ours, kind, beside=theirs), rows(theirs, kind))

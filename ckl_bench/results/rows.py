@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from ckl_bench.records import Record, Spec
-from ckl_bench.results.metrics import bootstrap_interval, lama_ckl, temporalwiki
+from ckl_bench.results.metrics import bootstrap_interval, lama_ckl, temporalwiki, told
 
 Row = dict[str, Any]
 
@@ -18,6 +18,8 @@ COST = ("trainable_parameters", "train_tokens", "seconds", "train_tokens_per_sec
 # Of files made before the run, such as φ: what they took, and seconds with all of it, and with a share of it.
 PREPARATION = ("prepare_tokens", "prepare_seconds", "seconds_and_prepare", "seconds_amortised")
 _SETTINGS = ("epochs", "batch_size", "learning_rate", "limit")
+# What it is worth beside doing nothing, whether the answers were told, and how far the model moved (nats a token).
+_WORTH = ("gain", "gain_low", "gain_high", "told", "kl_documents", "kl_rehearsal", "max_tokens")
 LAMA_CKL_COLUMNS = [
     *("method", "model", "benchmark", "seeds", "top_acc", "top_acc_std", "epoch", "nf_acc", "nf_acc_std"),
     *("total_knowledge", "total_knowledge_std", "best_total", "learned_at_1pct", "forgetting"),
@@ -27,6 +29,9 @@ LAMA_CKL_COLUMNS = [
     *("top_acc_low", "top_acc_high", "nf_acc_low", "nf_acc_high", "benchmark_hash", "model_revision", "run_ids"),
     *("rank", "source"),
     *PREPARATION,
+    *("top_exact", "top_exact_low", "top_exact_high", "nf_exact", "nf_exact_low", "nf_exact_high"),
+    *_WORTH,
+    *("otherwise_acc", "otherwise_exact"),
 ]
 
 
@@ -45,6 +50,7 @@ def temporalwiki_columns(rows: Sequence[Row]) -> list[str]:
         *perplexities,
         *("benchmark_hash", "model_revision", "run_ids", "rank", "source"),
         *PREPARATION,
+        *_WORTH,
     ]
 
 
@@ -52,40 +58,52 @@ def _spread(values: Sequence[float]) -> float | None:
     return stdev(values) if len(values) > 1 else None
 
 
-def _probe_interval(group: Sequence[Record], name: str, epochs: Sequence[int]) -> tuple[float, float]:
-    """Interval over probes of the accuracy at each run's epoch, averaged over seeds probe by probe."""
+def _at(group: Sequence[Record], name: str, epochs: Sequence[int], exact: bool = False) -> list[float]:
+    """Per probe the accuracy at each run's epoch, averaged over seeds; or whether all of the answer was right."""
     runs = [
         next(e for e in record.stages[0].epochs if e.epoch == epoch).sets[name].probe_accuracy
         for record, epoch in zip(group, epochs, strict=True)
     ]
-    return bootstrap_interval([mean(values) for values in zip(*runs, strict=True)])
+    return [mean(float(value == 1) if exact else value for value in values) for values in zip(*runs, strict=True)]
 
 
-def lama_ckl_row(group: Sequence[Record], users: Mapping[str, int]) -> Row:
+def _less(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    return [a - b for a, b in zip(ours, theirs, strict=True)]
+
+
+def lama_ckl_row(group: Sequence[Record], users: Mapping[str, int], untrained: Sequence[Record] = ()) -> Row:
     """The row of runs that share everything but the seed: means over seeds, and their standard deviations.
 
-    `users` counts the table's runs by the hash of every prepared file that they read.
+    `users` counts the table's runs by the hash of every prepared file that they read. `gain` is Total Knowledge minus
+    that of the `untrained` model's runs, or, where there are none, of the runs' own epoch 0.
     """
     measures = [lama_ckl(record) for record in group]
     columns = {key: [getattr(m, key) for m in measures] for key in asdict(measures[0])}
     epochs = columns["epoch"]
-    top_low, top_high = _probe_interval(group, "to_learn", epochs)
-    kept_low, kept_high = _probe_interval(group, "not_to_forget", epochs)
+    row = {key: None if None in values else mean(values) for key, values in columns.items()}
+    before = untrained or group
+    moved = []
+    for short, name in (("top", "to_learn"), ("nf", "not_to_forget")):
+        after, start = _at(group, name, epochs), _at(before, name, [0] * len(before))
+        moved.append(_less(after, start))
+        for measure, values in ((f"{short}_acc", after), (f"{short}_exact", _at(group, name, epochs, exact=True))):
+            row[f"{measure}_low"], row[f"{measure}_high"] = bootstrap_interval(values)
+    low, high = bootstrap_interval(*moved, total=True)
     return {
-        **{key: mean(values) for key, values in columns.items()},
+        **row,
         **{f"{key}_std": _spread(columns[key]) for key in ("top_acc", "nf_acc", "total_knowledge")},
-        "top_acc_low": top_low,
-        "top_acc_high": top_high,
-        "nf_acc_low": kept_low,
-        "nf_acc_high": kept_high,
+        "gain": sum(mean(values) for values in moved),
+        "gain_low": low,
+        "gain_high": high,
         **_common(group, users),
     }
 
 
-def temporalwiki_row(group: Sequence[Record], users: Mapping[str, int]) -> Row:
+def temporalwiki_row(group: Sequence[Record], users: Mapping[str, int], untrained: Sequence[Record] = ()) -> Row:
     """The row of runs that share everything but the seed; `months` names its stages.
 
-    Means over seeds; a measure that one of the runs lacks (FUAR without any gain) is missing from the row.
+    Means over seeds; a measure that one of the runs lacks (FUAR without any gain) is missing from the row. `gain` is by
+    how much the average NLL lies under that of the `untrained` model's runs, or of the runs' own base model.
     """
     measures = [temporalwiki(record) for record in group]
     row: Row = {"months": [month.name for month in measures[0].months]}
@@ -96,12 +114,18 @@ def temporalwiki_row(group: Sequence[Record], users: Mapping[str, int]) -> Row:
     for name in ("avg_nll", "before_avg_nll", "fuar", "backward_transfer", "forward_transfer", "forgetting"):
         values = [getattr(m, name) for m in measures]
         row[name] = None if any(value is None for value in values) else mean(values)
-    low, high = bootstrap_interval(*_probes_after_their_month(group))
+    after, before = _probes_after_their_month(group), _probes_before(untrained or group)
+    fallen = [_less(old, new) for old, new in zip(before, after, strict=True)]
+    low, high = bootstrap_interval(*after)
+    gain_low, gain_high = bootstrap_interval(*fallen)
     return {
         **row,
         "avg_nll_std": _spread([m.avg_nll for m in measures]),
         "avg_nll_low": low,
         "avg_nll_high": high,
+        "gain": mean(mean(values) for values in fallen),
+        "gain_low": gain_low,
+        "gain_high": gain_high,
         **_common(group, users),
     }
 
@@ -112,6 +136,19 @@ def _probes_after_their_month(group: Sequence[Record]) -> list[list[float]]:
     for stages in zip(*(record.stages for record in group), strict=True):
         for name in stages[0].probe_ids:
             runs = [stage.epochs[-1].sets[name].probe_nll for stage in stages]
+            sets.append([mean(values) for values in zip(*runs, strict=True)])
+    return sets
+
+
+def _probes_before(group: Sequence[Record]) -> list[list[float]]:
+    """The same of the base model, before the first month."""
+    sets = []
+    for index, stages in enumerate(zip(*(record.stages for record in group), strict=True)):
+        for name in stages[0].probe_ids:
+            runs = [
+                (record.before[stage.name] if index else stage.epochs[0].sets)[name].probe_nll
+                for record, stage in zip(group, stages, strict=True)
+            ]
             sets.append([mean(values) for values in zip(*runs, strict=True)])
     return sets
 
@@ -162,5 +199,18 @@ def _common(group: Sequence[Record], users: Mapping[str, int]) -> Row:
         "benchmark_hash": spec.benchmark_hash[:16],
         "model_revision": spec.model_revision[:32],
         "run_ids": " ".join(record.run_id for record in group),
+        "told": any(map(told, group)),
+        "max_tokens": spec.max_tokens,
+        **_divergence(group),
         **_preparation(group, users),
     }
+
+
+def _divergence(group: Sequence[Record]) -> Row:
+    """Mean KL to the base model after the last epochs, over stages and seeds; empty where a run did not measure it."""
+    found: Row = {}
+    for name in ("documents", "rehearsal"):
+        values = [stage.divergence.get(name) for record in group for stage in record.stages]
+        if None not in values:
+            found[f"kl_{name}"] = mean(value for value in values if value is not None)
+    return found

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ckl_bench.records import Record
+from ckl_bench.results.leagues import league, leagues, ranks, untrained
 from ckl_bench.results.markdown import markdown_table
 from ckl_bench.results.published import published_rows
 from ckl_bench.results.rows import (
@@ -27,7 +28,7 @@ from ckl_bench.storage.locks import locked
 from ckl_bench.storage.writing import write_files
 
 # Columns of whole numbers, which stay whole beside rows that lack them.
-_WHOLE = {"seeds", "epochs", "batch_size", "limit", "rank", "seconds", *COST, *PREPARATION}
+_WHOLE = {"seeds", "epochs", "batch_size", "limit", "max_tokens", "rank", "seconds", *COST, *PREPARATION}
 
 
 def groups(records: Iterable[Record]) -> list[list[Record]]:
@@ -44,7 +45,7 @@ class Board:
     """How the table of a kind of benchmark is made: its file, its row, its columns, and what ranks it."""
 
     file: str
-    row: Callable[[Sequence[Record], Mapping[str, int]], Row]
+    row: Callable[[Sequence[Record], Mapping[str, int], Sequence[Record]], Row]
     columns: Callable[[Sequence[Row]], Sequence[str]]
     best_first: Callable[[Row], float]
 
@@ -65,27 +66,24 @@ BOARDS = {
 }
 
 
-def rows(records: Iterable[Record], kind: str = "lama-ckl") -> list[Row]:
-    """The rows of a kind of benchmark: by benchmark and model, then the best first.
+def rows(records: Iterable[Record], kind: str = "lama-ckl", beside: Iterable[Record] = ()) -> list[Row]:
+    """The rows of a kind of benchmark, league by league (see `leagues`), the best first.
 
-    `rank` counts within one benchmark hash, model and limit, over what is measured; rows that agree to four decimals
-    share the better rank, and the next one is as if they had not ("1, 2, 2, 4").
+    What a row is worth is measured against the run of the method that does nothing, be it among the records `beside`.
     """
-    board = BOARDS[kind]
-    runs = [group for group in groups(records) if group[0].spec.benchmark_kind == kind]
+    board, every = BOARDS[kind], list(records)
+    runs = [group for group in groups(every) if group[0].spec.benchmark_kind == kind]
     users = Counter(file for group in runs for record in group for file in prepared_files(record))
-    made = [board.row(group, users) for group in runs]
-    made.sort(key=lambda r: (*_league(r), round(board.best_first(r), 4), r["method"], r["run_ids"]))
-    for row in made:
-        league, value = _league(row), round(board.best_first(row), 4)
-        better = sum(_league(other) == league and round(board.best_first(other), 4) < value for other in made)
-        row |= {"rank": better + 1, "source": "measured"}
+    still = untrained([*beside, *every])
+    made = []
+    for group in runs:
+        spec = group[0].spec
+        made.append(board.row(group, users, still.get((spec.benchmark_hash, spec.model_revision, spec.limit), ())))
+    made.sort(key=lambda r: (*league(r), round(board.best_first(r), 4), r["method"], r["run_ids"]))
+    for members in leagues(made):
+        for row, rank in zip(members, ranks(members, board.best_first), strict=True):
+            row |= {"rank": rank, "source": "measured"}
     return made
-
-
-def _league(row: Row) -> tuple[str, ...]:
-    """What rows must share to be ranked against each other."""
-    return row["benchmark"], row["benchmark_hash"], row["model"], row["model_revision"], str(row["limit"] or "")
 
 
 def _cell(value: object) -> object:

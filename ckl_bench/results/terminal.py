@@ -10,33 +10,50 @@ from rich.table import Table
 from rich.text import Text
 
 from ckl_bench.errors import printable
+from ckl_bench.results.leagues import labels, league
 from ckl_bench.results.rows import Row
 
 Column = tuple[str, Callable[[Row], str]]
+BETTER, WORSE, NEITHER = "▲", "▼", "≈"
+MARKS = f"{BETTER} better, {WORSE} worse, {NEITHER} neither clearly"
+
+
+def gain(row: Row) -> str:
+    """What a row is worth beside doing nothing, with a mark: whether its interval lies above, below, or around 0."""
+    if row.get("gain") is None:
+        return "-"
+    return f"{row['gain']:+.3f} {verdict(row)}"
+
+
+def verdict(row: Row) -> str:
+    """Better or worse than doing nothing, or neither."""
+    return BETTER if row["gain_low"] > 0 else WORSE if row["gain_high"] < 0 else NEITHER
 
 
 def _pair(row: Row, key: str) -> str:
     spread = row.get(f"{key}_std")
-    return _maybe(row, key) + (f"±{spread:.3f}".replace("±0.", "±.") if spread is not None else "")
+    return maybe(row, key) + (f"±{spread:.3f}".replace("±0.", "±.") if spread is not None else "")
 
 
-def _maybe(row: Row, key: str) -> str:
+def maybe(row: Row, key: str) -> str:
+    """A number of a row to three decimals, or a dash."""
     return "-" if row.get(key) is None else f"{row[key]:.3f}"
 
 
 LAMA_CKL: list[Column] = [
+    ("gain", gain),
     ("Top\nAcc", lambda row: _pair(row, "top_acc")),
     ("epoch", lambda row: f"{row['epoch']:.1f}".removesuffix(".0")),
     ("NF\nAcc", lambda row: _pair(row, "nf_acc")),
     ("Total\nKnowledge", lambda row: _pair(row, "total_knowledge")),
-    ("best\ntotal", lambda row: _maybe(row, "best_total")),
-    ("@1%", lambda row: _maybe(row, "learned_at_1pct")),
+    ("exact\nlearned", lambda row: maybe(row, "top_exact")),
+    ("exact\nkept", lambda row: maybe(row, "nf_exact")),
 ]
 
 
 def month_columns(rows: Sequence[Row]) -> list[Column]:
-    """Changed and unchanged NLL of every month in one column each, then the sequence's measures."""
-    columns: list[Column] = []
+    """What the row is worth; changed and unchanged NLL of every month in one column each; the sequence's measures."""
+    columns: list[Column] = [("gain", gain)]
     for month in dict.fromkeys(month for row in rows for month in row["months"]):
 
         def cell(row: Row, month: str = month) -> str:
@@ -47,29 +64,37 @@ def month_columns(rows: Sequence[Row]) -> list[Column]:
     return [
         *columns,
         ("avg\nNLL", lambda row: _pair(row, "avg_nll")),
-        ("FUAR", lambda row: _maybe(row, "fuar")),
-        ("BWT", lambda row: _maybe(row, "backward_transfer")),
+        ("FUAR", lambda row: maybe(row, "fuar")),
+        ("BWT", lambda row: maybe(row, "backward_transfer")),
     ]
 
 
-def _broken(label: str, width: int = 20) -> str:
+def _broken(label: str, width: int = 17) -> str:
     """A long stack over several lines, each of whole parts."""
     lines = [""]
-    for part in re.findall(r"[^+]+\+?", label):
-        if lines[-1] and len(lines[-1]) + len(part) > width:
+    for part in re.findall(r"[^+@]*[+@]?", label):
+        if lines[-1].strip() and len(lines[-1]) + len(part) > width:
             lines.append("  ")
         lines[-1] += part
     return printable("\n".join(lines))
 
 
 def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) -> Table:
-    """This output's rows (bold, marked >) among the committed ones (dim), the best first."""
-    first = (ours or committed)[0]
+    """This output's rows (bold, marked >) among the committed ones (dim), the best first.
+
+    Rows of other epochs or of a `--limit` stand apart, since they are not to be measured against the rest. The measure
+    that leads says what a row is worth beside doing nothing; what is worse than that is red.
+    """
+    every = [*ours, *committed]
     lama = kind == "lama-ckl"
-    note = "" if lama else " · months: NLL changed/unchanged"
+    months = "" if lama else " · months: NLL changed/unchanged"
+    told = " · * was told the answers" if any(row["told"] for row in every) else ""
     table = Table(
-        title=Text(printable(f"{first['benchmark']} · {first['model']}")),
-        caption=Text(f"> this output, the rest is committed · ± over n seeds{note}"),
+        title=Text(printable(f"{every[0]['benchmark']} · {every[0]['model']}")),
+        caption=Text(
+            f"> this output, the rest is committed · ± over n seeds{months}{told}\n"
+            f"gain: over the model that learns nothing: {MARKS} (95 %)"
+        ),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -79,14 +104,26 @@ def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) 
     table.add_column("", no_wrap=True)
     table.add_column("method", overflow="fold", min_width=12)
     # What is not of the published definition is in the CSV; eighty columns are few.
-    columns = LAMA_CKL[:4] if lama else month_columns([*ours, *committed])
+    columns = [column for column in LAMA_CKL if column[0] != "epoch"] if lama else month_columns(every)
     columns = [*columns, ("n", lambda row: str(row["seeds"]))]
-    if lama:
-        columns.append(("seconds", lambda row: str(row["seconds"])))
     for name, _ in columns:
         table.add_column(name, justify="right", no_wrap=True)
-    marked = [(row, True) for row in ours] + [(row, False) for row in committed]
-    for row, own in sorted(marked, key=lambda pair: -pair[0]["total_knowledge"] if lama else pair[0]["avg_nll"]):
-        cells = [cell(row) for _, cell in columns]
-        table.add_row(">" if own else "", Text(_broken(row["method"])), *cells, style="bold" if own else "dim")
+    named = dict(zip(map(id, every), labels(every), strict=True))
+    own = set(map(id, ours))
+    first = league(every[0])  # the run that was asked for, and what it may be measured against
+
+    def place(row: Row) -> tuple[bool, object, float]:
+        return league(row) != first, league(row), -row["total_knowledge"] if lama else row["avg_nll"]
+
+    before = first
+    for row in sorted(every, key=place):
+        if league(row) != before:
+            table.add_section()
+        before = league(row)
+        name = named[id(row)] + ("*" if row["told"] else "") + (" (a try)" if row["limit"] else "")
+        cells = [Text(cell(row)) for _, cell in columns]
+        if verdict(row) != NEITHER:
+            cells[0].stylize("green" if verdict(row) == BETTER else "red")
+        marked = id(row) in own
+        table.add_row(">" if marked else "", Text(_broken(name)), *cells, style="bold" if marked else "dim")
     return table

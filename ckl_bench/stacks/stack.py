@@ -60,6 +60,11 @@ class Stack:
         return [spent for method in self.parts.values() if (spent := method.preparation(inputs)) is not None]
 
     @property
+    def trains(self) -> bool:
+        """Whether anything is learned."""
+        return all(type(method).trains for method in self.parts.values())
+
+    @property
     def learning_rate(self) -> float | None:
         """The learning rate that the owner of `build` asks for, if it does."""
         return type(self.owner("build")).learning_rate
@@ -116,6 +121,9 @@ def make_stack(expression: str, settings: Sequence[str] = (), methods_dir: Path 
             raise UserError(
                 f"{' and '.join(sorted(owners))} both own '{hook}' and cannot stand in one stack; drop one of them"
             )
+    idle = next((name for name, cls in classes.items() if not cls.trains), None)
+    if idle and len(classes) > 1:
+        raise UserError(f"{idle} learns nothing, so nothing can be joined to it; run --method {idle} alone")
     parsed = _parse(settings, classes)
 
     def place(name: str) -> tuple[int, str]:

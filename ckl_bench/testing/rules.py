@@ -74,10 +74,17 @@ def _signatures(subject: Subject) -> str:
 
 
 def _trains(subject: Subject) -> str:
+    if not subject.cls.trains:
+        if subject.record.cost is not None and subject.record.cost.trainable_parameters:
+            raise Breach(
+                "it says that it learns nothing (trains = False), and builds a model in which parameters train"
+            )
+        return "it learns nothing, and says so"
     losses = [e.train_loss for e in subject.record.stages[0].epochs if e.train_loss is not None]
     if not all(math.isfinite(loss) for loss in losses):
         raise Breach(f"the loss of an epoch is not finite: {losses}")
-    return f"loss {losses[0]:.3f} -> {losses[-1]:.3f} nats"
+    told = "; it reads the facts that documents declare: its rows are marked as told the answers"
+    return f"loss {losses[0]:.3f} -> {losses[-1]:.3f} nats{told if subject.record.told else ''}"
 
 
 def _scores(record: Record) -> list[EpochScores]:
@@ -211,6 +218,8 @@ def _architectures(subject: Subject) -> str:
 
 
 def _composes(subject: Subject) -> str:
+    if not subject.cls.trains:
+        return "it stands alone"
     partner = "entity-tokens" if "build" in hooks_of(subject.cls) else "lora"
     return subject.run(f"{subject.name}+{partner}").spec.method
 

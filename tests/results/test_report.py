@@ -82,7 +82,7 @@ def test_a_legend_button_hides_and_shows_its_stack(page: Any) -> None:
 @pytest.mark.parametrize("way", ["click", "keyboard"])
 def test_headings_sort(page: Any, way: str) -> None:
     heading = page.locator("#league-0 table.board th", has_text="NF Acc")
-    cells = page.locator("#league-0 table.board tbody tr td:nth-child(5)")
+    cells = page.locator("#league-0 table.board tbody tr td:nth-child(6)")
 
     def press() -> list[float]:
         button = heading.locator("button")

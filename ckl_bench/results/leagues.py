@@ -1,0 +1,72 @@
+"""Which rows of a table may be ranked against each other, and the settings that tell its rows apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+
+from ckl_bench.records import Record
+from ckl_bench.results.rows import Row
+
+UNTRAINED = "none"  # the method that does nothing: its row is what the others have to beat
+# Settings that a label may name, by the name that `compare` takes for them.
+TELLING = {
+    "lr": "learning_rate",
+    "epochs": "epochs",
+    "batch": "batch_size",
+    "limit": "limit",
+    "max_tokens": "max_tokens",
+    "model_revision": "model_revision",
+    "benchmark_hash": "benchmark_hash",
+}
+
+
+def league(row: Row) -> tuple[str, str, str, str, int, int]:
+    """What rows must share to be ranked against each other: benchmark, model, how much of it, and for how long."""
+    names = (str(row[name]) for name in ("benchmark", "benchmark_hash", "model", "model_revision"))
+    benchmark, benchmark_hash, model, revision = names
+    return benchmark, benchmark_hash, model, revision, row["limit"] or 0, row["epochs"]
+
+
+def leagues(rows: Iterable[Row]) -> list[list[Row]]:
+    """Rows that come sorted by league, league by league."""
+    return [list(group) for _, group in groupby(rows, key=league)]
+
+
+def ranks(rows: Sequence[Row], best_first: Callable[[Row], float]) -> list[int | None]:
+    """The place of every row of one league; rows that agree to four decimals share the better one ("1, 2, 2, 4").
+
+    A row that was told the answers has none: the others are not to be measured against it.
+    """
+    values = [None if row["told"] else round(best_first(row), 4) for row in rows]
+    ranked = [value for value in values if value is not None]
+    return [None if value is None else 1 + sum(other < value for other in ranked) for value in values]
+
+
+def untrained(records: Iterable[Record]) -> Mapping[tuple[str, str, int | None], list[Record]]:
+    """Runs of the method that does nothing, by benchmark hash, model revision and limit."""
+    found: dict[tuple[str, str, int | None], list[Record]] = {}
+    for record in records:
+        spec = record.spec
+        if spec.method == UNTRAINED and record.status == "done":
+            found.setdefault((spec.benchmark_hash, spec.model_revision, spec.limit), [])[:] = [record]
+    return found
+
+
+def labels(rows: Sequence[Row]) -> list[str]:
+    """A name for every row of one table: its method, with each setting in which it differs from most of the others.
+
+    `finetune@lr=5e-05` is also what `compare` takes.
+    """
+    usual = {name: Counter(row.get(key) for row in rows).most_common(1)[0][0] for name, key in TELLING.items()}
+    made = []
+    for row in rows:
+        told = {name: row.get(key) for name, key in TELLING.items() if row.get(key) != usual[name]}
+        shown = [f"{name}={_short(value)}" for name, value in told.items() if value is not None]
+        made.append(str(row["method"]) + ("@" + ",".join(shown) if shown else ""))
+    return made
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)[:12]
