@@ -16,8 +16,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """95 % BCa interval of the mean, or with `total` the sum, of the sets' means over probes, from a fixed seed.
 
-    Bias-corrected and accelerated (Efron 1987, equations 2.3 and 6.6, with one acceleration over all sets), by
-    `scipy.stats.bootstrap`. Each set is resampled by itself, so that sets weigh the same however many probes they have.
+    Bias-corrected and accelerated (Efron 1987; Efron & Tibshirani 1993, section 14.3, and equation 15.36 for several
+    sets), by `scipy.stats.bootstrap`. Each set is resampled by itself: sets weigh the same whatever their size.
     A paired difference has the interval of its probes' differences. A set whose values are all equal, one probe's
     among them, adds that value and no width; where every set is such, the interval is one point. Where BCa has no
     finite end (values so large or small that their cubes are not numbers), both ends are the percentile interval's
