@@ -57,8 +57,15 @@ def leaderboard(
 
 
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="A stack, such as taalm, or the beginning of a run id.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="What to compare it with.")],
+    first: Annotated[
+        str,
+        typer.Argument(
+            metavar="A",
+            help="A stack, such as taalm; where it was run with several settings, lora@lr=1e-3,epochs=8 or "
+            "lora@lora.r=8; or the beginning of a run id.",
+        ),
+    ],
+    second: Annotated[str, typer.Argument(metavar="B", help="What to compare it with, named as A is.")],
     benchmark: BenchmarkOption = "lama-ckl-mini",
     model: ModelOption = "smollm2-135m",
     output: Annotated[Path, typer.Option(help="Folder of your runs, looked at beside the committed ones.")] = Path(
@@ -66,25 +73,22 @@ def compare(
     ),
     methods_dir: MethodsOption = None,
 ) -> None:
-    """Say whether two stacks differ by more than chance, over the same probes and seeds."""
+    """Say whether two stacks differ by more than chance, over the same probes and seeds.
+
+    Of every measure the p of a paired permutation test, corrected for the number of measures (Holm).
+    """
     from ckl_bench.records import read_records
     from ckl_bench.results.compare import compare as compared
-    from ckl_bench.results.compare import find_runs, sentence
-    from ckl_bench.stacks.stack import make_stack
+    from ckl_bench.results.compare import headline, sentence
+    from ckl_bench.results.select_runs import find_runs
     from ckl_bench.storage.files import leaderboards_dir
 
     every = {record.run_id: record for folder in (output, leaderboards_dir()) for record in read_records(folder)}
     named = [r for r in every.values() if (r.spec.benchmark, r.spec.model) == (Path(benchmark).name, Path(model).name)]
-    sides = []
-    for wanted in (first, second):
-        try:
-            label = make_stack(wanted, methods_dir=methods_dir).label
-        except UserError:
-            label = None  # a run id, or a label with hyperparameters
-        sides.append(find_runs(named, wanted, label))
+    sides = [find_runs(named, wanted, methods_dir) for wanted in (first, second)]
     found, seeds = compared(*sides)
-    names = (sides[0][0].spec.method, sides[1][0].spec.method)
-    say(f"{names[0]} against {names[1]} on {benchmark}, seeds {', '.join(map(str, seeds))}:")
+    line, names = headline(sides[0][0], sides[1][0], benchmark, seeds, len(found))
+    say(line)
     for comparison in found:
         say(f"  {sentence(comparison, names)}")
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 
-from ckl_bench.errors import UserError, unknown
+from ckl_bench.errors import UserError
 from ckl_bench.records import Record, SetScores
+from ckl_bench.results.differences import differences, shown
 from ckl_bench.results.metrics import lama_ckl
+from ckl_bench.results.select_runs import names_of
 
 EXACT = 16  # up to so many probes that differ, every one of the 2^n sign patterns is looked at
 DRAWS = 100_000
@@ -18,7 +20,10 @@ DRAWS = 100_000
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One measure of two stacks: their means over probes (each averaged over the shared seeds), and the test's p."""
+    """One measure of two stacks: their means over probes (each averaged over the shared seeds), and the test's p.
+
+    `p` is corrected for all measures that were tested with this one.
+    """
 
     measure: str
     first: float
@@ -50,11 +55,24 @@ def permutation_p(*sets: Sequence[float], seed: int = 0) -> float:
     return (reached + 1) / (done + 1)
 
 
+def holm(ps: Sequence[float]) -> list[float]:
+    """p-values, corrected so that the chance of even one false difference among them stays below 5 % (Holm 1979).
+
+    The i-th smallest of m becomes max over j <= i of (m - j + 1) p_(j), at most 1.
+    """
+    corrected, reached = [0.0] * len(ps), 0.0
+    for passed, i in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
+        reached = max(reached, min(1.0, (len(ps) - passed) * ps[i]))
+        corrected[i] = reached
+    return corrected
+
+
 def compare(first: Sequence[Record], second: Sequence[Record]) -> tuple[list[Comparison], list[int]]:
     """Every measure of two stacks' runs, and the seeds they share.
 
     LAMA-ckl: accuracy on both probe sets at each run's own top epoch, and their sum. TemporalWiki: NLL on each set
-    right after its month, over all months, and the mean of the two. UserError where the runs cannot be paired.
+    right after its month, over all months, and the mean of the two. Their p-values are corrected together (`holm`).
+    UserError where the runs cannot be paired.
     """
     one, two = ({record.spec.seed: record for record in group} for group in (first, second))
     seeds = sorted(one.keys() & two.keys())
@@ -82,7 +100,7 @@ def compare(first: Sequence[Record], second: Sequence[Record]) -> tuple[list[Com
         found.append(_comparison(name, [a], [b], lower))
     joint = "total knowledge" if not lower else "average NLL"
     found.append(_comparison(joint, list(values[0].values()), list(values[1].values()), lower, halve=lower))
-    return found, seeds
+    return [replace(one, p=p) for one, p in zip(found, holm([one.p for one in found]), strict=True)], seeds
 
 
 def _comparison(
@@ -120,29 +138,27 @@ def _per_probe(records: Sequence[Record], kind: str) -> dict[str, np.ndarray]:  
     return {name: np.mean([run[name] for run in runs], axis=0) for name in runs[0]}
 
 
+def headline(
+    first: Record, second: Record, benchmark: str, seeds: Sequence[int], comparisons: int
+) -> tuple[str, tuple[str, str]]:
+    """What is compared with what, beyond the methods' names by the settings that differ; and each side's name."""
+    specs = [first.spec, second.spec]
+    ours, theirs = (spec.method for spec in specs) if first.spec.method != second.spec.method else names_of(specs)
+    if ours == theirs:
+        ours, theirs = (f"{name} ({side.run_id[:8]})" for name, side in ((ours, first), (theirs, second)))
+    told = [f"{name} {' against '.join(shown(name, values))}" for name, values in differences(specs).items()]
+    where = ", ".join([f"{first.spec.method} against {second.spec.method} on {benchmark}", *told])
+    runs = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    line = f"{where}, {runs}; p corrected for {comparisons} comparisons (Holm):"
+    return line, (ours, theirs)
+
+
 def sentence(found: Comparison, names: tuple[str, str]) -> str:
     """What a comparison says, in words."""
     difference = found.first - found.second
-    p = f"p {'<' if found.p < 1e-4 else '='} {max(found.p, 1e-4):.4f} over {found.probes} probes"
+    p = f"corrected p {'<' if found.p < 1e-4 else '='} {max(found.p, 1e-4):.4f} over {found.probes} probes"
     numbers = f"{found.first:.3f} against {found.second:.3f} ({difference:+.3f}; {p})"
     if found.p >= 0.05 or difference == 0:
         return f"{found.measure}: {numbers}: no more than chance would give."
     better = names[0] if (difference < 0) == found.lower_is_better else names[1]
     return f"{found.measure}: {numbers}: more than chance, {better} is better."
-
-
-def find_runs(records: Sequence[Record], wanted: str, label: str | None) -> list[Record]:
-    """Finished runs of a stack (by its label, or what `label` says it is called in full) or of a run id's beginning.
-
-    UserError where there is none, or where runs of one label differ in more than their seed.
-    """
-    done = [record for record in records if record.status == "done"]
-    chosen = [r for r in done if r.spec.method in (wanted, label)]
-    if not chosen and len(wanted) >= 4:
-        chosen = [r for r in done if r.run_id.startswith(wanted)]
-    if not chosen:
-        raise unknown("stack or run", wanted, sorted({r.spec.method for r in done}), "Run it first.")
-    if len({r.spec.settings for r in chosen}) > 1:
-        ids = ", ".join(r.run_id[:8] for r in chosen)
-        raise UserError(f"'{wanted}' was run with several settings; name one by its run id ({ids})")
-    return chosen

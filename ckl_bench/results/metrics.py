@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-
-import numpy as np
 
 from ckl_bench.records import Record
 
@@ -132,18 +130,3 @@ def temporalwiki(record: Record) -> TemporalWiki:
 def _mean(values: Iterable[float]) -> float:
     listed = list(values)
     return sum(listed) / len(listed)
-
-
-def bootstrap_interval(
-    *sets: Sequence[float], seed: int = 0, resamples: int = 2000, total: bool = False
-) -> tuple[float, float]:
-    """95 % percentile interval of the mean of the sets' means over probes (Efron 1979), from a fixed seed.
-
-    Each set is resampled by itself, so that sets weigh the same however many probes they have.
-    """
-    draw, drawn = np.random.default_rng(seed), np.zeros(resamples)
-    for values in sets:
-        data = np.asarray(values, dtype=np.float64)
-        drawn += data[draw.integers(0, len(data), size=(resamples, len(data)))].mean(axis=1)
-    low, high = np.quantile(drawn if total else drawn / len(sets), [0.025, 0.975])
-    return float(low), float(high)

@@ -10,7 +10,7 @@ from ckl_bench.errors import UserError
 from ckl_bench.learning.run import RunRequest, plan_run
 from ckl_bench.learning.stages import Plan
 from ckl_bench.records import Record, SetScores, Spec, read_record
-from ckl_bench.results.metrics import bootstrap_interval
+from ckl_bench.results.intervals import bootstrap_interval
 from ckl_bench.storage.files import leaderboards_dir
 
 

@@ -9,7 +9,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from ckl_bench.records import Record, Spec
-from ckl_bench.results.metrics import bootstrap_interval, lama_ckl, temporalwiki, told
+from ckl_bench.results.intervals import bootstrap_interval
+from ckl_bench.results.metrics import lama_ckl, temporalwiki, told
 
 Row = dict[str, Any]
 

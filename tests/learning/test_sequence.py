@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from ckl_bench.records import read_record
-from ckl_bench.results.metrics import bootstrap_interval, temporalwiki
+from ckl_bench.results.metrics import temporalwiki
 from ckl_bench.stacks.plugins import origins
 from conftest import Command
 from helpers.runs import THREE, sequence
@@ -37,12 +37,6 @@ def test_what_needs_more_than_one_month_or_a_gain_is_missing() -> None:
     alone = temporalwiki(sequence([(5.0, 8.0)], {(0, 0): (6.0, 8.5)}, {0: (5.0, 8.0)}))
     assert (alone.fuar, alone.backward_transfer, alone.forward_transfer, alone.forgetting) == (None,) * 4
     assert alone.avg_nll == 7.25
-
-
-def test_sets_weigh_the_same_in_the_interval() -> None:
-    assert bootstrap_interval([1.0] * 90, [3.0] * 10) == (2.0, 2.0)
-    low, high = bootstrap_interval([0.0, 1.0] * 50, [2.0] * 10)
-    assert 1.1 < low < 1.25 < high < 1.4
 
 
 RUN = ("run", "--model", "tiny", "--benchmark", "temporalwiki-mini", "--limit", 3, "--json")

@@ -1,4 +1,4 @@
-"""Who reads a document's declared facts was told the answers, whatever its name; who does nothing stands in the tables."""
+"""Who reads a document's declared facts was told the answers, whatever its name; and the row that does nothing."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ckl_bench.benchmarks.format import Document, load_benchmark
+from ckl_bench.benchmarks.format import Document
 from ckl_bench.learning.divergence import divergence
-from ckl_bench.results.tables import tables
 from conftest import Command
 from helpers.architectures import make
 from helpers.stages import TEXT, encode
@@ -61,8 +60,9 @@ def test_a_plugin_that_reads_declared_facts_is_marked(
     assert result.code == 0, result.err
     assert json.loads(result.out)["told"] is told
     shown = command(*RUN, "--method", "reader", "--benchmark", small)
-    assert ("* was told the answers" in shown.out) == told
-    assert ("lora*" in shown.out.replace("\n", "")) == told
+    words = " ".join(shown.out.split())
+    assert ("* was told the answers" in words) == told
+    assert ("reader*" in words) == told
     with open(tmp_path / "runs" / "lama-ckl.csv", newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["told"], row["rank"]) == (("True", "") if told else ("False", "1"))
@@ -131,8 +131,8 @@ def test_nothing_can_be_joined_to_none(command: Command) -> None:
 def test_divergence_is_the_kl_to_the_base_model() -> None:
     base, model = make("llama"), make("llama")
     with torch.no_grad():
-        for p in model.parameters():
-            p.add_(0.02 * torch.randn(p.shape, generator=torch.Generator().manual_seed(3)))
+        for weight in model.parameters():
+            weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(3)))
     documents = encode(*(Document(id=str(i), text=TEXT[: 12 + 9 * i]) for i in range(6)))
     total, count = 0.0, 0
     for document in documents:  # one at a time, from the definition
@@ -157,5 +157,3 @@ def test_the_divergence_of_a_run_is_that_of_its_model(command: Command, small: P
     assert [set(values) for values in found] == [{"documents", "rehearsal"}] * 3
     assert found[0] == {"documents": 0, "rehearsal": 0}
     assert 0 < found[1]["documents"] < found[2]["documents"]
-    assert load_benchmark(str(small)).rehearsal
-    assert tables([]) == {}

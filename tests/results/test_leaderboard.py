@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from ckl_bench.records import Record, write_record
-from ckl_bench.results.metrics import bootstrap_interval, lama_ckl
+from ckl_bench.results.metrics import lama_ckl
 from ckl_bench.results.published import published_rows
 from ckl_bench.results.rows import LAMA_CKL_COLUMNS
 from ckl_bench.results.tables import first_difference, tables, write_tables
@@ -111,15 +111,6 @@ def test_check_finds_a_changed_digit_in_a_table_or_a_record(tmp_path: Path, comm
     assert "a mean is not its probes'" in command("leaderboard", "--output", tmp_path, "--check").err
     path.write_text(original[:-20])
     assert "not valid JSON" in command("leaderboard", "--output", tmp_path).err
-
-
-def test_the_bootstrap_interval_is_that_of_a_proportion() -> None:
-    """For 0/1 values the percentile interval approaches mean ± 1.96 standard errors."""
-    values = [1.0] * 250 + [0.0] * 750
-    low, high = bootstrap_interval(values, resamples=4000)
-    error = 1.96 * (0.25 * 0.75 / 1000) ** 0.5
-    assert (low, high) == pytest.approx((0.25 - error, 0.25 + error), abs=2e-3)
-    assert bootstrap_interval([0.5] * 10) == (0.5, 0.5)
 
 
 def test_the_committed_tables_are_what_the_committed_records_give() -> None:

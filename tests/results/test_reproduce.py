@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from ckl_bench.records import Record, read_record, read_records, write_record
+from ckl_bench.results.reproduce import agreement
 from ckl_bench.results.tables import first_difference, write_tables
 from ckl_bench.storage.files import leaderboards_dir
 from conftest import Command, forge
-from helpers.runs import TINY_RECORD
+from helpers.runs import TINY_RECORD, record
 
 RUN = ("run", "--method", "rho1+mixreview", "--model", "tiny", "--json")
 
@@ -51,6 +52,18 @@ def test_a_number_that_does_not_repeat_is_found(command: Command, tmp_path: Path
     assert result.code == 1
     assert "to_learn nll" in next(line for line in result.out.splitlines() if "DIFFERS" in line)
     assert "do not agree" in result.err
+
+
+@pytest.mark.parametrize(("right", "agrees"), [(2, True), (4, True), (20, False), (0, True)])
+def test_elsewhere_a_mean_may_move_within_its_interval(right: int, agrees: bool) -> None:
+    def run(count: int) -> Record:
+        return record([[0.0] * 64, [1.0] * count + [0.0] * (64 - count)], [[1.0] * 64] * 2)
+
+    then = run(2)  # where all probes agree (epoch 0, what was kept), nothing may move
+    elsewhere = then.environment.model_copy(update={"threads": 64})
+    found = agreement(then, run(right).model_copy(update={"environment": elsewhere}))
+    assert found.agrees == agrees
+    assert not agreement(run(0), run(1).model_copy(update={"environment": elsewhere})).agrees
 
 
 def test_a_run_that_cannot_be_made_here_says_what_differs(command: Command, tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""What tells runs apart beyond their method: the settings in which specs differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ckl_bench.records import Spec
+
+SETTINGS = ("learning_rate", "epochs", "batch_size", "limit", "max_tokens", "model_revision", "benchmark_hash")
+_HASHES = ("model_revision", "benchmark_hash")
+_INPUT = "inputs."
+
+
+def settings_of(spec: Spec) -> dict[str, Any]:
+    """Every setting of a spec but its seed: by name, hyperparameters as `method.field`, files read as `inputs.NAME`."""
+    return {
+        **{name: getattr(spec, name) for name in SETTINGS},
+        **{f"{part}.{name}": value for part, own in spec.hyperparameters.items() for name, value in own.items()},
+        **{f"{_INPUT}{name}": value for name, value in spec.inputs.items()},
+    }
+
+
+def is_hash(name: str) -> bool:
+    """Whether a setting is a hash, or pins something as one does: its beginning is enough to name it."""
+    return name in _HASHES or name.startswith(_INPUT)
+
+
+def differences(specs: Sequence[Spec]) -> dict[str, list[Any]]:
+    """Setting -> its values, one a spec, for every setting in which the specs differ; seeds are not looked at.
+
+    What a spec lacks is None. What only other methods have (taalm's file, beside lora) says no more than that the
+    methods differ, and is left out.
+    """
+    every = [settings_of(spec) for spec in specs]
+    same_parts = len({frozenset(spec.hyperparameters) for spec in specs}) < 2
+    found = {}
+    for name in dict.fromkeys(name for settings in every for name in settings):
+        part = name.rpartition(".")[0]
+        if all(
+            name in settings or same_parts or part in spec.hyperparameters
+            for settings, spec in zip(every, specs, strict=True)
+        ):
+            values = [settings.get(name) for settings in every]
+            if any(value != values[0] for value in values):
+                found[name] = values
+    return found
+
+
+def shown(name: str, values: Sequence[Any]) -> list[str]:
+    """A setting's values as text; of hashes the first eight characters, or as many as tell them apart."""
+    texts = ["none" if value is None else str(value) for value in values]
+    if not is_hash(name):
+        return texts
+    length = 8
+    while len({text[:length] for text in texts}) < len(set(texts)):
+        length += 1
+    return [text[:length] for text in texts]

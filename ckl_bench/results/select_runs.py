@@ -1,0 +1,107 @@
+"""Which finished runs are meant: by a stack's name, by settings (`lora@lr=1e-3`), or by a run id's beginning."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ckl_bench.errors import UserError, unknown
+from ckl_bench.records import Record, Spec
+from ckl_bench.results.differences import differences, is_hash, settings_of, shown
+from ckl_bench.stacks.stack import make_stack
+
+_SHORT = {"lr": "learning_rate", "batch": "batch_size"}
+_LISTED = 5  # candidates that an error names one by one
+
+
+def find_runs(records: Sequence[Record], wanted: str, methods_dir: Path | None = None) -> list[Record]:
+    """Finished runs of one stack and one set of settings, a run a seed.
+
+    `wanted` is a stack's name or label (taalm, taalm+lora, lora(r=8)) or the beginning of a run id (four hex digits or
+    more), and may go on with `@setting=value[,setting=value...]`: a field of the spec, `seed`, or `method.field`, which
+    then finds the stack under every label. Numbers are compared as numbers, hashes by their beginning. UserError where
+    no run is meant, or runs that differ in more than their seed; it lists what tells them apart.
+    """
+    done = [record for record in records if record.status == "done"]
+    name, given = _split(wanted, {r.spec.method for r in done})
+    try:
+        label = make_stack(name, methods_dir=methods_dir).label
+    except UserError:
+        label = name  # a run id, or a label with hyperparameters
+    parts = any("." in setting and not is_hash(setting) for setting, _ in given)
+    chosen = [
+        r
+        for r in done
+        if r.spec.method in (name, label) or (parts and "+".join(r.spec.hyperparameters) in (name, label))
+    ]
+    if not chosen and re.fullmatch("[0-9a-f]{4,16}", name):
+        chosen = [r for r in done if r.run_id.startswith(name)]
+    if not chosen:
+        raise unknown("stack or run", name, {r.spec.method for r in done}, "Run it first.")
+    for setting, text in given:
+        chosen = _with_setting(chosen, name, setting, text)
+    return _of_one_kind(chosen, wanted)
+
+
+def names_of(specs: Sequence[Spec]) -> list[str]:
+    """What `find_runs` finds each of these specs by: its label, with the settings in which they differ."""
+    short = {long: name for name, long in _SHORT.items()}
+    suffixes: list[list[str]] = [[] for _ in specs]
+    for name, values in differences(specs).items():
+        for suffix, value in zip(suffixes, shown(name, values), strict=True):
+            suffix.append(f"{short.get(name, name)}={value}")
+    return ["@".join(filter(None, (s.method, ",".join(own)))) for s, own in zip(specs, suffixes, strict=True)]
+
+
+def _split(wanted: str, labels: Iterable[str]) -> tuple[str, list[tuple[str, str]]]:
+    """`NAME@setting=value,...` -> its name and its settings, by their full names."""
+    whole = [label for label in labels if wanted == label or wanted.startswith(f"{label}@")]  # a label may hold an @
+    name = max(whole, key=len, default=wanted.partition("@")[0])
+    found = []
+    for item in re.split(r",(?=[^,=]+=)", wanted[len(name) + 1 :]) if name != wanted else []:  # a value may hold commas
+        setting, equals, value = (part.strip() for part in item.partition("="))
+        if not (setting and equals and value):
+            raise UserError(f"'{wanted}': expected NAME@setting=value[,setting=value...], as in lora@lr=1e-3,epochs=8")
+        plain = setting if "." in setting else setting.replace("-", "_")
+        found.append((_SHORT.get(plain, plain), value))
+    return name, found
+
+
+def _with_setting(runs: Sequence[Record], name: str, setting: str, text: str) -> list[Record]:
+    """The runs that have a setting; UserError where there is no such setting, or none has that value."""
+    every = [{**settings_of(run.spec), "seed": run.spec.seed} for run in runs]
+    known = {key for own in every for key in own}
+    if setting not in known:
+        raise unknown("setting", setting, known | _SHORT.keys(), f"These are the settings of {name}.")
+    values = [own.get(setting) for own in every]
+    found = [run for run, value in zip(runs, values, strict=True) if _equal(value, text)]
+    if not found and is_hash(setting):
+        found = [run for run, value in zip(runs, values, strict=True) if value and value.startswith(text)]
+    if not found:
+        there = ", ".join(dict.fromkeys(shown(setting, values)))
+        raise UserError(f"no run of '{name}' has {setting}={text}; among those that are meant it is {there}")
+    return found
+
+
+def _equal(value: object, text: str) -> bool:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return float(text) == value
+        except ValueError:
+            return False
+    return str(value) == text or ((value is None or isinstance(value, bool)) and str(value).lower() == text.lower())
+
+
+def _of_one_kind(runs: list[Record], wanted: str) -> list[Record]:
+    """The runs, where they differ in nothing but their seed."""
+    kinds = list({run.spec.settings: run for run in reversed(runs)}.values())[::-1]
+    if len(kinds) == 1:
+        return runs
+    named = names_of([run.spec for run in kinds])
+    ways = [
+        f"{name} or {run.run_id[:8]}" if named.count(name) == 1 else run.run_id[:8]
+        for name, run in zip(named, kinds, strict=True)
+    ]
+    more = f"; and {len(ways) - _LISTED} more" if len(ways) > _LISTED else ""
+    raise UserError(f"'{wanted}' was run with several settings; name one: {'; '.join(ways[:_LISTED])}{more}")
