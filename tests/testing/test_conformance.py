@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -167,3 +168,25 @@ def test_a_start_for_every_hook_passes_and_runs_in_a_stack(
     stack = "my-idea+random-tokens" if hook == "build" else "my-idea+lora"
     ran = command("run", "--method", stack, "--model", "tiny", "--benchmark", small, "--json")
     assert ran.code == 0, ran.err
+
+
+def test_the_methods_readmes_example_passes_and_weighs_what_it_says(
+    command: Command, tmp_path: Path, small: Path
+) -> None:
+    text = (Path(__file__).resolve().parents[2] / "methods" / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "listed.py").write_text(text.split("```python\n", 1)[1].split("```", 1)[0], encoding="utf-8")
+    checks = list(check_method(str(tmp_path / "listed.py")))
+    assert all(check.passed for check in checks), [c for c in checks if not c.passed]
+    (tmp_path / "words.json").write_text('["story"]')
+    run = ("run", "--method", "listed", "--methods-dir", tmp_path, "--model", "tiny", "--benchmark", small, "--json")
+    ran = command(*run, "--set", f"listed.words={tmp_path / 'words.json'}")
+    assert ran.code == 0, ran.err
+    recorded = json.loads(ran.out)["stages"][0]["token_weights"]
+    assert any("story" in "".join(shown["tokens"]) for shown in recorded)
+    for shown in recorded:
+        tokens, weights = shown["tokens"], shown["weights"]
+        heavy = "".join(t for t, w in zip(tokens[1:], weights, strict=True) if w == 3.0)
+        assert heavy.replace(" ", "") == "story" * "".join(tokens).count("story")
+    missing = command(*run)
+    assert (missing.code, missing.err.count("\n")) == (2, 1)
+    assert "--set listed.words=FILE" in missing.err
