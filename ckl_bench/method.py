@@ -7,10 +7,12 @@ the method itself holds no state. A hook has at most one owner in a stack, save 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ckl_bench.encode import Batch, EncodedDocument, Tokenizer
@@ -130,3 +132,27 @@ class Method:
 def hooks_of(method: type[Method]) -> tuple[str, ...]:
     """The hooks that a method overrides, in the order of `HOOKS`."""
     return tuple(hook for hook in HOOKS if getattr(method, hook) is not getattr(Method, hook))
+
+
+def misspelt(method: type[Method]) -> Iterator[tuple[str, str]]:
+    """(name, the name of `Method`'s that was meant) of public methods that are nearly a hook, and would never run.
+
+    Inherited ones too. Near is what shares its first letter and most of the others, in any order, or is the plural of
+    such a name: `wiegh`, `streams`; `weights_of` and `builder` are names of their own.
+    """
+    names = [name for name, value in vars(Method).items() if _public(name, value)]
+    for cls in method.__mro__:
+        for name, value in vars(cls).items():
+            if name not in names and _public(name, value):
+                near = {meant: max(_near(name, meant), _near(name.removesuffix("s"), meant)) for meant in names}
+                closest = max(near, key=near.__getitem__)
+                if near[closest] >= 0.85:
+                    yield name, closest
+
+
+def _public(name: str, value: object) -> bool:
+    return not name.startswith("_") and isinstance(value, FunctionType | classmethod | staticmethod)
+
+
+def _near(name: str, meant: str) -> float:
+    return difflib.SequenceMatcher(a=name, b=meant).quick_ratio() if name[:1] == meant[0] else 0.0

@@ -198,12 +198,15 @@ def check_method(
 @app.command("new-method")
 def new_method(
     name: Annotated[str, typer.Argument(help="Small letters, digits and _, such as my_method.")],
+    hook: Annotated[
+        str, typer.Option(help="What it decides: build, stream, penalty, optimizer, scoring or weigh.")
+    ] = "weigh",
     folder: Annotated[Path, typer.Option(help="Where the two files go.")] = Path("methods"),
 ) -> None:
     """Write a commented starting file for a method of your own, with a test."""
     from ckl_bench.testing.template import write_method
 
-    method, test = write_method(name, folder)
+    method, test = write_method(name, folder, hook)
     elsewhere = "" if folder == Path("methods") else f" --methods-dir {folder}"
     say(f"{method}\n{test}")
     say(f"next: edit {method}, then ckl-bench check-method {method}")

@@ -16,6 +16,7 @@ from ckl_bench.results.select_runs import names_of
 
 EXACT = 16  # up to so many probes that differ, every one of the 2^n sign patterns is looked at
 DRAWS = 100_000
+_KNOWLEDGE = ("to_learn accuracy", "not_to_forget accuracy")  # what Total Knowledge is the sum of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,8 @@ def compare(first: Sequence[Record], second: Sequence[Record]) -> tuple[list[Com
         a, b = values[0][name], values[1][name]
         found.append(_comparison(name, [a], [b], lower))
     joint = "total knowledge" if not lower else "average NLL"
-    found.append(_comparison(joint, list(values[0].values()), list(values[1].values()), lower, halve=lower))
+    summed = [[side[name] for name in side if lower or name in _KNOWLEDGE] for side in values]
+    found.append(_comparison(joint, *summed, lower, halve=lower))
     return [replace(one, p=p) for one, p in zip(found, holm([one.p for one in found]), strict=True)], seeds
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from types import ModuleType
 
 from ckl_bench.errors import UserError, unknown
-from ckl_bench.method import HOOKS, Method
-from ckl_bench.storage.files import sha256_file
-from ckl_bench.storage.json import sha256_json
+from ckl_bench.method import HOOKS, Method, misspelt
+from ckl_bench.stacks.importing import import_file
+from ckl_bench.stacks.sources import Sources, files_below, hash_of, with_siblings
 
 GROUP = "ckl_bench.methods"
 
@@ -63,9 +63,9 @@ def _find_spec(module: str) -> ModuleSpec | None:
     try:
         spec = importlib.util.find_spec(name)
         for part in inner:
-            name = f"{name}.{part}"
             inside = spec.submodule_search_locations if spec else None
-            spec = PathFinder.find_spec(name, inside) if inside else None
+            # By its last name alone: a namespace within a package would ask for the package to be imported.
+            spec = PathFinder.find_spec(part, list(inside)) if inside else None
     except (ImportError, ValueError):
         return None
     return spec
@@ -106,25 +106,42 @@ def describe(origin: Origin) -> tuple[str, str]:
     return text.splitlines()[0] if text else "(no docstring)", " ".join(h for h in HOOKS if h in defined)
 
 
-def _module_name(origin: Origin) -> str:
-    return f"ckl_bench_plugin_{origin.name.replace('-', '_')}"
+def _sources(origin: Origin) -> Sources:
+    """Every file that a method which is not built in is made of."""
+    file = origin.file
+    if origin.module is None:
+        package = file.name == "__init__.py"
+        return with_siblings(files_below(file.parent) if package else {file}, _folder(origin))
+    package_of = _top_package(origin.module)
+    if package_of is not None:
+        return Sources(files=tuple(sorted(files_below(package_of, "*.py"))))
+    point = next(p for p in entry_points(group=GROUP) if p.module == origin.module)
+    shipped = {Path(str(f.locate())).resolve() for f in (point.dist.files or [] if point.dist else [])}
+    # An installed module lies among everyone's; one that is worked on in place lies in a folder of its own.
+    return with_siblings({file}, file.parent, shipped if file in shipped else None)
+
+
+def _top_package(module: str) -> Path | None:
+    """The folder of the outermost package of a module that is no mere namespace, which others may share."""
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        spec = _find_spec(".".join(parts[:depth]))
+        if spec is not None and spec.origin:
+            return Path(spec.origin).resolve().parent if spec.submodule_search_locations else None
+    return None
+
+
+def _folder(origin: Origin) -> Path:
+    """The folder in which a method's file or package lies."""
+    return origin.file.parent.parent if origin.file.name == "__init__.py" else origin.file.parent
 
 
 def _import(origin: Origin) -> ModuleType:
     try:
         if origin.module:
             return importlib.import_module(origin.module)
-        name = _module_name(origin)
-        package = [str(origin.file.parent)] if origin.file.name == "__init__.py" else None
-        spec = importlib.util.spec_from_file_location(name, origin.file, submodule_search_locations=package)
-        if spec is None or spec.loader is None:
-            raise ImportError("not a Python source file")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # dataclasses and relative imports look it up there
-        spec.loader.exec_module(module)
-        return module
+        return import_file(origin.file, origin.name.replace("-", "_"), _folder(origin), _sources(origin).plain)
     except Exception as error:  # whatever a plugin raises while it is imported is the plugin's own fault
-        sys.modules.pop(_module_name(origin), None)
         where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise UserError(
             f"method '{origin.name}' cannot be imported ({origin.file}{where}): {type(error).__name__}: {error}"
@@ -132,17 +149,18 @@ def _import(origin: Origin) -> ModuleType:
 
 
 def plugin_hash(name: str, methods_dir: Path | None = None) -> str | None:
-    """SHA-256 of a method's source, all files of a package; None for a built-in one, which the commit identifies.
+    """SHA-256 of all files that a method is made of; None for a built-in one, which the commit identifies.
 
+    Of a folder's method: its file, or every file of its package, and what these import from beside them. Of an
+    installed one: the Python files of its outermost package, or its module with what that imports of its distribution.
     Raises UserError as `load_method` does.
     """
     origin = _origin(name, methods_dir)
-    if origin.module and origin.module.startswith("ckl_bench_methods."):
-        return None
-    if origin.file.name != "__init__.py":
-        return sha256_file(origin.file)
-    folder = origin.file.parent
-    return sha256_json({str(file.relative_to(folder)): sha256_file(file) for file in folder.rglob("*.py")})
+    return None if _built_in(origin) else hash_of(_sources(origin), origin.file)
+
+
+def _built_in(origin: Origin) -> bool:
+    return origin.module is not None and origin.module.startswith("ckl_bench_methods.")
 
 
 def _origin(name: str, methods_dir: Path | None) -> Origin:
@@ -155,22 +173,36 @@ def _origin(name: str, methods_dir: Path | None) -> Origin:
 def load_method(name: str, methods_dir: Path | None = None) -> type[Method]:
     """Import the named method and return its class.
 
-    Raises UserError for an unknown name, for a file that cannot be imported, and for one that does not define exactly
-    one method as a frozen dataclass.
+    Raises UserError for an unknown name, for a file that cannot be imported, for one that does not define exactly one
+    method as a frozen dataclass, and for a public name in it that is nearly a hook's.
     """
     origin = _origin(name, methods_dir)
-    module = _import(origin)
-    classes = [
-        item
-        for item in vars(module).values()
-        if isinstance(item, type) and issubclass(item, Method) and item.__module__ == module.__name__
-    ]
+    method = _only_class(origin, _import(origin))
+    params = vars(method).get("__dataclass_params__")  # its own, not the one it inherits
+    if params is None or not params.frozen:
+        raise UserError(f"{origin.file}: put @dataclass(frozen=True, kw_only=True) on {method.__name__}")
+    for slip, meant in misspelt(method):
+        raise UserError(
+            f"{origin.file}: {method.__name__}.{slip} is no hook and would never be called; did you mean '{meant}'? "
+            f"A helper of your own may be called '_{slip}'"
+        )
+    return method
+
+
+def _only_class(origin: Origin, module: ModuleType) -> type[Method]:
+    """The one method of a module: defined there, else brought there from another of the plugin's files."""
+    known = {item: None for item in vars(module).values() if isinstance(item, type) and issubclass(item, Method)}
+    classes = [item for item in known if item.__module__ == module.__name__]
+    if not classes and not _built_in(origin):
+        files = {file.resolve() for file in _sources(origin).files}
+        classes = [item for item in known if _file(item) in files]
     if len(classes) != 1:
         raise UserError(
             f"{origin.file} defines {len(classes)} methods, expected one subclass of ckl_bench.method.Method"
         )
-    method = classes[0]
-    params = vars(method).get("__dataclass_params__")  # its own, not the one it inherits
-    if params is None or not params.frozen:
-        raise UserError(f"{origin.file}: put @dataclass(frozen=True, kw_only=True) on {method.__name__}")
-    return method
+    return classes[0]
+
+
+def _file(item: type) -> Path | None:
+    place = getattr(sys.modules.get(item.__module__), "__file__", None)
+    return Path(place).resolve() if place else None

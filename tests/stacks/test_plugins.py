@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ckl_bench.errors import UserError
+from ckl_bench.stacks.plugins import load_method
+from conftest import Command
 from helpers.plugin import PLUGIN
 
 PYPROJECT = """
@@ -96,3 +99,69 @@ def test_an_installed_package_runs_only_when_its_method_is_named(small: Path, tm
     named = ckl_bench(tmp_path, target, *run, "loud")
     assert named.returncode == 0, named.stderr
     assert proof.exists()
+
+
+def test_an_alias_is_no_second_method_but_a_second_class_is(tmp_path: Path, small: Path, command: Command) -> None:
+    (tmp_path / "half.py").write_text(PLUGIN + "\nmethod = Half\n")
+    run = ("run", "--model", "tiny", "--benchmark", small, "--methods-dir", tmp_path, "--method", "half", "--json")
+    done = command(*run)
+    assert done.code == 0, done.err
+    (tmp_path / "half.py").write_text(
+        PLUGIN + "\n@dataclass(frozen=True, kw_only=True)\nclass Other(Half):\n    pass\n"
+    )
+    refused = command(*run)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "defines 2 methods" in refused.err
+
+
+def test_a_class_may_come_from_another_file_of_the_plugin(tmp_path: Path) -> None:
+    package = tmp_path / "packed"
+    package.mkdir()
+    (package / "__init__.py").write_text('"""Packed."""\nfrom ckl_bench.method import Method\nfrom .impl import Half\n')
+    (package / "impl.py").write_text(PLUGIN)
+    (tmp_path / "thin.py").write_text('"""Thin."""\nfrom .packed.impl import Half\n')
+    (tmp_path / "built_in.py").write_text('"""Not its own."""\nfrom ckl_bench_methods.lora import Lora\n')
+    assert load_method("packed", tmp_path).__name__ == "Half"
+    assert load_method("thin", tmp_path).__name__ == "Half"
+    with pytest.raises(UserError, match="defines 0 methods"):
+        load_method("built-in", tmp_path)
+
+
+SLIPS = {
+    "penalti": "penalty",
+    "penlty": "penalty",
+    "wiegh": "weigh",
+    "wieghts": "weigh",
+    "weight": "weigh",
+    "streams": "stream",
+    "optimiser": "optimizer",
+    "preperation": "preparation",
+    "input": "inputs",
+    "biuld": "build",
+    "scorings": "scoring",
+}
+OWN = ["scores", "build_adapter", "weights_of", "stream_length", "inputs_of", "builder", "master", "anneal", "score"]
+METHODS = "    def {}(self):\n        return 1\n"
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_name_that_is_nearly_a_hooks_is_refused(slip: str, tmp_path: Path, command: Command) -> None:
+    (tmp_path / "half.py").write_text(PLUGIN + METHODS.format(slip))
+    refused = command("run", "--method", "half", "--model", "tiny", "--methods-dir", tmp_path)
+    assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+    assert f"Half.{slip} is no hook" in refused.err
+    assert f"did you mean '{SLIPS[slip]}'?" in refused.err
+
+
+def test_a_slip_in_a_base_is_refused_by_check_method_too(tmp_path: Path, command: Command) -> None:
+    base = "class Base:\n    @classmethod\n    def for_chek(cls):\n        return {}\n\n@dataclass("
+    (tmp_path / "half.py").write_text(PLUGIN.replace("@dataclass(", base).replace("(Method)", "(Base, Method)"))
+    checked = command("check-method", tmp_path / "half.py")
+    assert checked.code == 1
+    assert "FAIL  importable" in checked.out
+    assert "did you mean 'for_check'?" in checked.out
+
+
+def test_names_of_ones_own_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "half.py").write_text(PLUGIN + "".join(METHODS.format(name) for name in [*OWN, "_penalti"]))
+    assert load_method("half", tmp_path).__name__ == "Half"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ckl_bench.method import HOOKS
 from ckl_bench.stacks.plugins import origins
 from ckl_bench.testing import check_method
 from conftest import Command
@@ -83,8 +86,11 @@ MORE = {
         + "    def stream(self, batches, stage, epoch):\n        for batch in batches:\n"
         + "            yield collate([replace(d, text='Aster has Bel.', id='x') for d in batch.documents])\n",
     ],
-    "importable": ['"""No method in here."""\n'],
-    "hooks have their signatures": [HEAD + "    def weight(self, model, tokenizer, stage):\n        return None\n"],
+    "importable": [
+        '"""No method in here."""\n',
+        HEAD + "    def weight(self, model, tokenizer, stage):\n        return None\n",
+    ],
+    "hooks have their signatures": [HEAD + "    def token_weights(self, model):\n        return None\n"],
 }
 CASES = list(BROKEN.items()) + [(line, code) for line, codes in MORE.items() for code in codes]
 
@@ -132,6 +138,10 @@ def test_a_new_method_passes_as_it_is_written(command: Command, tmp_path: Path, 
     pytest_run = [sys.executable, "-m", "pytest", "-q", "methods"]
     done = subprocess.run(pytest_run, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
+    unknown = command("new-method", "other_words", "--hook", "penalti")
+    assert (unknown.code, unknown.err.count("\n")) == (2, 1)
+    assert "unknown hook 'penalti'; did you mean 'penalty'?" in unknown.err
+    assert not (tmp_path / "methods" / "other_words.py").exists()
     for name, words in (
         ("rare_words", "already"),
         ("lora", "already"),
@@ -141,3 +151,42 @@ def test_a_new_method_passes_as_it_is_written(command: Command, tmp_path: Path, 
         refused = command("new-method", name)
         assert (refused.code, refused.err.count("\n")) == (2, 1)
         assert words in refused.err
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_start_for_every_hook_passes_and_runs_in_a_stack(
+    hook: str, command: Command, tmp_path: Path, small: Path
+) -> None:
+    made = command("new-method", "my_idea", "--hook", hook)
+    assert made.code == 0, made.err
+    file = tmp_path / "methods" / "my_idea.py"
+    checks = list(check_method(str(file)))
+    assert len(checks) == len(BROKEN)
+    assert all(check.passed for check in checks), [c for c in checks if not c.passed]
+    assert f"owns {hook}" in checks[0].detail
+    assert not re.search("[A-Z]{4,}", file.read_text()), "a placeholder is left"
+    stack = "my-idea+random-tokens" if hook == "build" else "my-idea+lora"
+    ran = command("run", "--method", stack, "--model", "tiny", "--benchmark", small, "--json")
+    assert ran.code == 0, ran.err
+
+
+def test_the_methods_readmes_example_passes_and_weighs_what_it_says(
+    command: Command, tmp_path: Path, small: Path
+) -> None:
+    text = (Path(__file__).resolve().parents[2] / "methods" / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "listed.py").write_text(text.split("```python\n", 1)[1].split("```", 1)[0], encoding="utf-8")
+    checks = list(check_method(str(tmp_path / "listed.py")))
+    assert all(check.passed for check in checks), [c for c in checks if not c.passed]
+    (tmp_path / "words.json").write_text('["story"]')
+    run = ("run", "--method", "listed", "--methods-dir", tmp_path, "--model", "tiny", "--benchmark", small, "--json")
+    ran = command(*run, "--set", f"listed.words={tmp_path / 'words.json'}")
+    assert ran.code == 0, ran.err
+    recorded = json.loads(ran.out)["stages"][0]["token_weights"]
+    assert any("story" in "".join(shown["tokens"]) for shown in recorded)
+    for shown in recorded:
+        tokens, weights = shown["tokens"], shown["weights"]
+        heavy = "".join(t for t, w in zip(tokens[1:], weights, strict=True) if w == 3.0)
+        assert heavy.replace(" ", "") == "story" * "".join(tokens).count("story")
+    missing = command(*run)
+    assert (missing.code, missing.err.count("\n")) == (2, 1)
+    assert "--set listed.words=FILE" in missing.err
