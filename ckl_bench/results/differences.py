@@ -8,6 +8,7 @@ from typing import Any
 from ckl_bench.records import Spec
 
 SETTINGS = ("learning_rate", "epochs", "batch_size", "limit", "max_tokens", "model_revision", "benchmark_hash")
+SHORT = {"lr": "learning_rate", "batch": "batch_size"}  # how some of them may be typed
 _HASHES = ("model_revision", "benchmark_hash")
 _INPUT = "inputs."
 

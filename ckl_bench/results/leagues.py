@@ -7,19 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 
 from ckl_bench.records import Record
+from ckl_bench.results.differences import SETTINGS, SHORT
 from ckl_bench.results.rows import Row
 
 UNTRAINED = "none"  # the method that does nothing: its row is what the others have to beat
-# Settings that a label may name, by the name that `compare` takes for them.
-TELLING = {
-    "lr": "learning_rate",
-    "epochs": "epochs",
-    "batch": "batch_size",
-    "limit": "limit",
-    "max_tokens": "max_tokens",
-    "model_revision": "model_revision",
-    "benchmark_hash": "benchmark_hash",
-}
+_TYPED = {long: short for short, long in SHORT.items()}
 
 
 def league(row: Row) -> tuple[str, str, str, str, int, int]:
@@ -59,11 +51,11 @@ def labels(rows: Sequence[Row]) -> list[str]:
 
     `finetune@lr=5e-05` is also what `compare` takes.
     """
-    usual = {name: Counter(row.get(key) for row in rows).most_common(1)[0][0] for name, key in TELLING.items()}
+    usual = {name: Counter(row.get(name) for row in rows).most_common(1)[0][0] for name in SETTINGS}
     made = []
     for row in rows:
-        told = {name: row.get(key) for name, key in TELLING.items() if row.get(key) != usual[name]}
-        shown = [f"{name}={_short(value)}" for name, value in told.items() if value is not None]
+        telling = {name: row.get(name) for name in SETTINGS if row.get(name) != usual[name]}
+        shown = [f"{_TYPED.get(name, name)}={_short(value)}" for name, value in telling.items() if value is not None]
         made.append(str(row["method"]) + ("@" + ",".join(shown) if shown else ""))
     return made
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from ckl_bench.errors import UserError, unknown
 from ckl_bench.records import Record, Spec
-from ckl_bench.results.differences import differences, is_hash, settings_of, shown
+from ckl_bench.results.differences import SHORT, differences, is_hash, settings_of, shown
 from ckl_bench.stacks.stack import make_stack
 
-_SHORT = {"lr": "learning_rate", "batch": "batch_size"}
 _LISTED = 5  # candidates that an error names one by one
 
 
@@ -46,7 +45,7 @@ def find_runs(records: Sequence[Record], wanted: str, methods_dir: Path | None =
 
 def names_of(specs: Sequence[Spec]) -> list[str]:
     """What `find_runs` finds each of these specs by: its label, with the settings in which they differ."""
-    short = {long: name for name, long in _SHORT.items()}
+    short = {long: name for name, long in SHORT.items()}
     suffixes: list[list[str]] = [[] for _ in specs]
     for name, values in differences(specs).items():
         for suffix, value in zip(suffixes, shown(name, values), strict=True):
@@ -64,7 +63,7 @@ def _split(wanted: str, labels: Iterable[str]) -> tuple[str, list[tuple[str, str
         if not (setting and equals and value):
             raise UserError(f"'{wanted}': expected NAME@setting=value[,setting=value...], as in lora@lr=1e-3,epochs=8")
         plain = setting if "." in setting else setting.replace("-", "_")
-        found.append((_SHORT.get(plain, plain), value))
+        found.append((SHORT.get(plain, plain), value))
     return name, found
 
 
@@ -73,7 +72,7 @@ def _with_setting(runs: Sequence[Record], name: str, setting: str, text: str) ->
     every = [{**settings_of(run.spec), "seed": run.spec.seed} for run in runs]
     known = {key for own in every for key in own}
     if setting not in known:
-        raise unknown("setting", setting, known | _SHORT.keys(), f"These are the settings of {name}.")
+        raise unknown("setting", setting, known | SHORT.keys(), f"These are the settings of {name}.")
     values = [own.get(setting) for own in every]
     found = [run for run, value in zip(runs, values, strict=True) if _equal(value, text)]
     if not found and is_hash(setting):
