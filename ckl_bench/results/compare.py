@@ -101,7 +101,7 @@ def compare(first: Sequence[Record], second: Sequence[Record]) -> tuple[list[Com
         found.append(_comparison(name, [a], [b], lower))
     joint = "total knowledge" if not lower else "average NLL"
     summed = [[side[name] for name in side if lower or name in _KNOWLEDGE] for side in values]
-    found.append(_comparison(joint, *summed, lower, halve=lower))
+    found.append(_comparison(joint, summed[0], summed[1], lower, halve=lower))
     return [replace(one, p=p) for one, p in zip(found, holm([one.p for one in found]), strict=True)], seeds
 
 
