@@ -22,8 +22,9 @@ from ckl_bench.storage.files import data_dir, read_sealed
 class Taalm(Method):
     """Token weights from a φ trained beforehand by `ckl-bench train-attention` (paper, section 3).
 
-    `attention` is φ's file; None takes the one that ships for this benchmark and model. φ is frozen in a run, so a
-    document's weights are computed once; where the base model is frozen too, φ shares its memory.
+    `attention` is φ's file, or the name of the benchmark on which one that ships was trained; None takes the one that
+    ships for this benchmark and model. φ is frozen in a run, so a document's weights are computed once; where the base
+    model is frozen too, φ shares its memory.
     """
 
     attention: Path | None = None
@@ -31,13 +32,9 @@ class Taalm(Method):
     def inputs(self, target: RunTarget) -> Mapping[str, Path]:
         from .attention import read_about
 
-        path = self.attention or shipped(target)
-        if path is None:
-            raise UserError(
-                f"no train-attention ships for benchmark '{target.benchmark}' and model '{target.model}'; train one: "
-                f"ckl-bench train-attention --benchmark {target.benchmark} --model {target.model} "
-                "--out phi.safetensors, and pass --set taalm.attention=phi.safetensors"
-            )
+        path = self.attention
+        if path is None or not path.is_file():
+            path = shipped(target, path)
         about = read_about(path)
         if about["tokenizer_hash"] != target.tokenizer_hash:
             raise UserError(
@@ -97,11 +94,29 @@ class Taalm(Method):
         )
 
 
-def shipped(target: RunTarget) -> Path | None:
-    """The φ in `data/attention/` that was trained for this model on this benchmark's attention set, if there is one."""
+def shipped(target: RunTarget, name: Path | None = None) -> Path:
+    """The φ in `data/attention/` that was trained for this model: on this benchmark's attention set, or on `name`'s.
+
+    Raises UserError where there is none, with what there is; a `name` that looks like a file's is left to its reader.
+    """
+    found = {}
     for file in sorted((data_dir() / "attention").glob("*.json")):
         about = read_sealed(file)
-        made_for = (about.get("data_sha256"), about.get("model_revision"))
-        if made_for == (target.attention_sha256, target.model_revision):
-            return file.with_suffix(".safetensors")
-    return None
+        if about.get("model_revision") == target.model_revision:
+            found[str(about["benchmark"])] = file.with_suffix(".safetensors")
+            if name is None and about.get("data_sha256") == target.attention_sha256:
+                return found[about["benchmark"]]
+    if name is not None and (name.suffix or len(name.parts) > 1):
+        return name
+    if name is not None and str(name) in found:
+        return found[str(name)]
+    train = (
+        f"train one: ckl-bench train-attention --benchmark {target.benchmark} --model {target.model} "
+        "--out phi.safetensors, and pass --set taalm.attention=phi.safetensors"
+    )
+    other = f"take one trained on other facts, --set taalm.attention={' or '.join(found)}, or " if found else ""
+    if name is not None:
+        raise UserError(f"there is no train-attention '{name}' for model '{target.model}'; {other}{train}")
+    raise UserError(
+        f"no train-attention ships for benchmark '{target.benchmark}' and model '{target.model}'; {other}{train}"
+    )

@@ -213,6 +213,33 @@ def test_a_missing_phi_names_the_command_that_trains_one(command: Command, small
     assert "no train-attention at nowhere.safetensors" in missing.err
 
 
+def test_a_shipped_phi_goes_by_its_benchmarks_name(
+    command: Command, small: Path, phi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data" / "attention").mkdir(parents=True)
+    for suffix in (".json", ".safetensors"):
+        (tmp_path / "data" / "attention" / f"tiny--check{suffix}").write_bytes(phi.with_suffix(suffix).read_bytes())
+    monkeypatch.setattr("ckl_bench_methods.taalm.data_dir", lambda: tmp_path / "data")
+    name = json.loads(phi.with_suffix(".json").read_text())["benchmark"]
+    run = ("run", "--method", "taalm", "--model", "tiny", "--limit", "3", "--epochs", "1", "--json")
+    by_name = command(*run, "--set", f"taalm.attention={name}")
+    by_file = command(*run, "--set", f"taalm.attention={phi}", "--output", "other")
+    assert (by_name.code, by_file.code) == (0, 0), by_name.err
+    named, filed = json.loads(by_name.out), json.loads(by_file.out)
+    assert named["stages"] == filed["stages"]
+    assert named["spec"]["inputs"] == filed["spec"]["inputs"]
+    assert named["spec"]["method"] == f"taalm(attention={name})+lora"
+    assert command("reproduce", f"runs/records/{named['run_id']}.json").code == 0
+    none = command(*run)  # on a benchmark for which none ships
+    assert (none.code, none.err.count("\n")) == (2, 1)
+    assert f"take one trained on other facts, --set taalm.attention={name}, or train one" in none.err
+    wrong = command(*run, "--set", "taalm.attention=elsewhere")
+    assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+    assert (
+        "there is no train-attention 'elsewhere' for model 'tiny'; take one trained on other facts, --set " in wrong.err
+    )
+
+
 def test_a_phi_of_another_tokenizer_is_refused(command: Command, small: Path, tmp_path: Path) -> None:
     out = tmp_path / "phi.safetensors"
     assert train(command, small, out).code == 0
