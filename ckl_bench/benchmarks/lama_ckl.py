@@ -124,16 +124,21 @@ def _document(candidate: Candidate) -> Document:
     return Document(id=candidate.id, text=candidate.evidence, fact=candidate.fact)
 
 
-def write_selection(target: Path, selection: Selection, *, form: Form, about: Mapping[str, Any], name: str) -> str:
-    """Write the benchmark directory of a selection; returns its hash."""
-    stage = Stage(
-        name="facts",
-        documents=[_document(c) for c in selection.to_learn],
-        probes={
-            "to_learn": [_probe(c, form) for c in selection.to_learn],
-            "not_to_forget": [_probe(c, form) for c in selection.not_to_forget],
-        },
-    )
+def write_selection(
+    target: Path, selection: Selection, *, form: Form, about: Mapping[str, Any], name: str, otherwise: bool = False
+) -> str:
+    """Write the benchmark directory of a selection; returns its hash.
+
+    `otherwise` asks for the to-learn facts in the other prompt form too: who has learned a sentence fails there.
+    """
+    probes = {
+        "to_learn": [_probe(c, form) for c in selection.to_learn],
+        "not_to_forget": [_probe(c, form) for c in selection.not_to_forget],
+    }
+    if otherwise:
+        (other,) = (known for known in FORMS if known != form)
+        probes["asked_otherwise"] = [_probe(c, other) for c in selection.to_learn]
+    stage = Stage(name="facts", documents=[_document(c) for c in selection.to_learn], probes=probes)
     attention = [
         AttentionDocument(id=c.id, text=c.evidence, fact=c.fact, prompt=c.prompt(form)) for c in selection.attention
     ]
@@ -181,6 +186,7 @@ def build_from_lama(
     not_to_forget: int = 500,
     seed: int = 42,
     form: Form = "descriptive",
+    otherwise: bool = False,
     licence: str = "CC-BY-NC-4.0",
     defaults: Mapping[str, float] = DEFAULTS,
 ) -> dict[str, Any]:
@@ -191,7 +197,8 @@ def build_from_lama(
     """
     candidates, refused = read_lama(lama)
     files = [lama / "relations.jsonl", *sorted((lama / "TREx").glob("P*.jsonl"))]
-    arguments = {"to_learn": to_learn, "not_to_forget": not_to_forget, "seed": seed, "form": form}
+    arguments: dict[str, Any] = {"to_learn": to_learn, "not_to_forget": not_to_forget, "seed": seed, "form": form}
+    arguments |= {"ask_otherwise": True} if otherwise else {}
     sources = described(files, licence, lama)
     revisions = [{"name": name, "revision": revision} for name, (revision, _) in models.items()]
     about: dict[str, Any] = {
@@ -210,14 +217,20 @@ def build_from_lama(
                 tested = pretest(candidates, {name: scorer for name, (_, scorer) in models.items()}, keeper)
             selection = select(tested, to_learn=to_learn, not_to_forget=not_to_forget, seed=seed, form=form)
             counts = _counts(len(candidates) + sum(refused.values()), selection, refused)
-            write_selection(out, selection, form=form, about={**about, "counts": counts}, name=out.name)
+            told = {**about, "counts": counts}
+            write_selection(out, selection, form=form, about=told, name=out.name, otherwise=otherwise)
             counts = counts | {"left_out": dict(sorted(left_out(tested, selection, form).items()))}
         store.remove()
     return counts
 
 
 def build_from_published(
-    published: Path, out: Path, *, form: Form = "descriptive", defaults: Mapping[str, float] = DEFAULTS
+    published: Path,
+    out: Path,
+    *,
+    form: Form = "descriptive",
+    otherwise: bool = False,
+    defaults: Mapping[str, float] = DEFAULTS,
 ) -> dict[str, Any]:
     """The paper's published files -> benchmark directory, row for row; returns the manifest's counts.
 
@@ -233,8 +246,9 @@ def build_from_published(
         to_learn=rows[names[0]], not_to_forget=rows[names[1]], attention=rows.get(names[2], []), rehearsal=[]
     )
     counts = _counts(sum(map(len, rows.values())), selection, Counter())
+    arguments = {"form": form} | ({"ask_otherwise": True} if otherwise else {})
     about: dict[str, Any] = {
-        "builder": {"command": "build lama-ckl --published", "arguments": {"form": form}},
+        "builder": {"command": "build lama-ckl --published", "arguments": arguments},
         "sources": described([published / name for name in present], "CC-BY-NC-4.0"),
         "pretest_models": [{"name": "the paper's four (Llama2-7B, TinyLlama-1.1B, and K-Adapter versions)"}],
         "counts": counts,
@@ -242,7 +256,7 @@ def build_from_published(
     }
     with building(out):
         if built(out, about) is None:
-            write_selection(out, selection, form=form, about=about, name=out.name)
+            write_selection(out, selection, form=form, about=about, name=out.name, otherwise=otherwise)
     return counts
 
 

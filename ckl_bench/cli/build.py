@@ -25,6 +25,9 @@ def build_lama_ckl(
     not_to_forget: Annotated[int, typer.Option(help="Not-to-forget facts to sample.")] = 500,
     seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 42,
     form: Annotated[str, typer.Option(help="Prompt form: descriptive or schematic.")] = "descriptive",
+    ask_otherwise: Annotated[
+        bool, typer.Option("--ask-otherwise", help="Ask for the to-learn facts in the other form too, as a third set.")
+    ] = False,
     licence: Annotated[str, typer.Option(help="Licence of the source, for the manifest.")] = "CC-BY-NC-4.0",
     epochs: Annotated[int, typer.Option(help="Default epochs of runs on this benchmark.")] = 30,
     batch_size: Annotated[int, typer.Option(help="Default batch size of runs.")] = 64,
@@ -46,7 +49,7 @@ def build_lama_ckl(
     require_writable(out.absolute().parent)
     defaults = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr}
     if published is not None:
-        counts = build_from_published(published, out, form=form, defaults=defaults)  # type: ignore[arg-type]
+        counts = build_from_published(published, out, form=form, otherwise=ask_otherwise, defaults=defaults)  # type: ignore[arg-type]
     else:
         assert lama is not None
         if not pretest_model:
@@ -67,6 +70,7 @@ def build_lama_ckl(
             not_to_forget=not_to_forget,
             seed=seed,
             form=form,  # type: ignore[arg-type]
+            otherwise=ask_otherwise,
             licence=licence,
             defaults=defaults,
         )
