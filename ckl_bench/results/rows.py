@@ -27,6 +27,7 @@ LAMA_CKL_COLUMNS = [
     *("top_acc_low", "top_acc_high", "nf_acc_low", "nf_acc_high", "benchmark_hash", "model_revision", "run_ids"),
     *("rank", "source"),
     *PREPARATION,
+    "reproduced",
 ]
 
 
@@ -45,6 +46,7 @@ def temporalwiki_columns(rows: Sequence[Row]) -> list[str]:
         *perplexities,
         *("benchmark_hash", "model_revision", "run_ids", "rank", "source"),
         *PREPARATION,
+        "reproduced",
     ]
 
 
