@@ -18,6 +18,7 @@ from ckl_bench.cli.options import (
     say,
 )
 from ckl_bench.errors import CklError, UserError
+from ckl_bench.progress import log
 
 
 def register(app: typer.Typer) -> None:
@@ -110,12 +111,16 @@ def reproduce(
     trust_remote_code: RemoteOption = False,
     allow_pickle: PickleOption = False,
 ) -> None:
-    """Run a record's spec again and say, number by number, whether it agrees."""
+    """Run a record's spec again and say, number by number, whether it agrees; mark the record where it does."""
     from ckl_bench.learning.environment import pick_device
     from ckl_bench.learning.run import execute
-    from ckl_bench.results.reproduce import agreement, find_record, plan_again, request_of
+    from ckl_bench.records import read_record
+    from ckl_bench.results.output import update_tables
+    from ckl_bench.results.reproduce import agreement, find_file, mark_of, plan_again, request_of
+    from ckl_bench.results.reproduced import add_mark
 
-    original = find_record(record)
+    path = find_file(record)
+    original = read_record(path)
     request = replace(
         request_of(original.spec, settings or []),
         benchmark=benchmark or original.spec.benchmark,
@@ -134,6 +139,14 @@ def reproduce(
     if not report.agrees:
         raise CklError(report.summary)
     say(report.summary)
+    if path != path.parent.parent / "records" / f"{original.run_id}.json":
+        log(f"note: {path} is no record of a leaderboard, so it gets no mark; ckl-bench submit adds it to one")
+        return
+    try:
+        say(f"{add_mark(path.parent.parent, mark_of(path, again, report))}: marked as reproduced")
+        update_tables(path.parent.parent)
+    except UserError as error:
+        log(f"note: the mark that it is reproduced, or the tables that count it, could not be written: {error}")
 
 
 def submit(

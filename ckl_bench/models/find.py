@@ -34,6 +34,7 @@ class BaseModel:
     revision: str
     tokenizer: Tokenizer
     tokenizer_hash: str
+    vocabulary: int  # tokens that the model chooses from: no token's id is larger
     load: Callable[..., nn.Module]
 
 
@@ -118,6 +119,7 @@ def find_model(
             revision=f"seed:{TINY_SEED},width:{TINY_WIDTH}",
             tokenizer=tokenizer,
             tokenizer_hash=tokenizer_hash(tokenizer),
+            vocabulary=len(tokenizer),
             load=load_tiny,
         )
     if name in MODELS:
@@ -184,6 +186,7 @@ def _pretrained(
         revision=pinned,
         tokenizer=tokenizer,
         tokenizer_hash=tokenizer_hash(tokenizer),
+        vocabulary=max(len(tokenizer), getattr(config.get_text_config(), "vocab_size", 0)),
         load=load,
     )
 

@@ -62,8 +62,8 @@ def lama_ckl(record: Record) -> LamaCkl:
 
 
 def told(record: Record) -> bool:
-    """Whether the run's method was told the answers; of records from before it was noted, by the oracle's name."""
-    return "oracle" in record.spec.hyperparameters if record.told is None else record.told
+    """Whether the run's method was told the answers, as it was noted in the run; the oracle is, by what it does."""
+    return bool(record.told) or "oracle" in record.spec.hyperparameters
 
 
 @dataclass(frozen=True, kw_only=True)

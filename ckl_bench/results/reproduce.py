@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,8 @@ from ckl_bench.learning.run import RunRequest, plan_run
 from ckl_bench.learning.stages import Plan
 from ckl_bench.records import Record, SetScores, Spec, read_record
 from ckl_bench.results.intervals import bootstrap_interval
-from ckl_bench.storage.files import leaderboards_dir
+from ckl_bench.results.reproduced import Mark
+from ckl_bench.storage.files import leaderboards_dir, sha256_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,18 +27,23 @@ class Agreement:
 
 
 def find_record(given: str) -> Record:
-    """A record by its file, or by the beginning of the id of a run that is committed or under `runs/`.
+    """A record by its file or the beginning of its run's id; see `find_file`."""
+    return read_record(find_file(given))
+
+
+def find_file(given: str) -> Path:
+    """A record's file by its path, or by the beginning of the id of a run that is committed or under `runs/`.
 
     The committed one where both are. Raises UserError where there is none, or more than one.
     """
     path = Path(given)
     if path.is_file():
-        return read_record(path)
+        return path
     folders = (Path("runs"), leaderboards_dir()) if given.isalnum() else ()
     found = {file.name: file for folder in folders for file in folder.glob(f"records/{given}*.json")}
     if len(found) != 1:
         raise UserError(f"'{given}' names {len(found)} records; give a record's file, or the beginning of one run's id")
-    return read_record(next(iter(found.values())))
+    return next(iter(found.values()))
 
 
 def request_of(spec: Spec, settings: Sequence[str] = ()) -> RunRequest:
@@ -71,22 +79,24 @@ def plan_again(record: Record, request: RunRequest) -> Plan:
     return plan
 
 
-def _numbers(record: Record) -> Iterator[tuple[str, SetScores]]:
-    """Every set scored in a run, with its place in words."""
+def scored_sets(record: Record) -> Iterator[tuple[str, str, str, SetScores]]:
+    """Every set scored in a run: its place in words, the stage and the probe set whose probes it has, its scores."""
     for stage in record.stages:
         for epoch in stage.epochs:
             for view, sets in {"": epoch.sets, **epoch.views}.items():
                 for name, scores in sets.items():
-                    yield " ".join(filter(None, (stage.name, f"epoch {epoch.epoch}", view, name))), scores
+                    place = " ".join(filter(None, (stage.name, f"epoch {epoch.epoch}", view, name)))
+                    yield place, stage.name, name, scores
         for earlier, sets in stage.earlier.items():
             for name, scores in sets.items():
-                yield f"{earlier} after {stage.name} {name}", scores
+                yield f"{earlier} after {stage.name} {name}", earlier, name, scores
     for later, sets in record.before.items():
         for name, scores in sets.items():
-            yield f"{later} before training {name}", scores
+            yield f"{later} before training {name}", later, name, scores
 
 
-def _surroundings(record: Record) -> dict[str, object]:
+def surroundings(record: Record) -> dict[str, object]:
+    """What must be equal for two runs of one spec to be equal to the last bit: machine, versions and threads."""
     found = record.environment
     return {name: getattr(found, name) for name in ("python", "packages", "platform", "device", "threads")}
 
@@ -97,10 +107,10 @@ def agreement(then: Record, now: Record) -> Agreement:
     On the same machine, versions and threads every number must be equal to the last bit. Elsewhere rounding differs,
     and a mean must lie within the 95 % bootstrap interval over probes of the recorded one.
     """
-    same = _surroundings(then) == _surroundings(now)
+    same = surroundings(then) == surroundings(now)
     lines, wrong = [], 0
-    again = dict(_numbers(now))
-    for place, scores in _numbers(then):
+    again = {place: scores for place, _, _, scores in scored_sets(now)}
+    for place, _, _, scores in scored_sets(then):
         for measure in ("accuracy", "nll"):
             old, new = getattr(scores, measure), getattr(again[place], measure)
             low, high = bootstrap_interval(getattr(scores, f"probe_{measure}"))
@@ -118,3 +128,34 @@ def agreement(then: Record, now: Record) -> Agreement:
     if wrong:
         return Agreement(lines=lines, agrees=False, summary=f"{wrong} of {len(lines)} numbers do not agree {rule}")
     return Agreement(lines=lines, agrees=True, summary=f"all {len(lines)} numbers agree {rule}")
+
+
+def mark_of(path: Path, again: Record, report: Agreement) -> Mark:
+    """The mark that says that the record in `path` agrees with a repetition of its run."""
+    made = again.environment
+    equal = all(line.endswith(": equal") for line in report.lines)
+    return Mark(
+        run_id=again.run_id,
+        record_sha256=sha256_file(path),
+        who=_user(),
+        platform=made.platform,
+        device=made.device,
+        when=made.started,
+        ckl_bench=made.ckl_bench,
+        commit=made.commit,
+        agreed=f"{len(report.lines)} numbers, all equal to the last digit" if equal else report.summary,
+    )
+
+
+def _user() -> str:
+    """Git's user name, or the account's."""
+    try:
+        asked = subprocess.run(
+            ["git", "config", "user.name"], capture_output=True, text=True, check=False
+        ).stdout.strip()
+    except OSError:  # there is no git
+        asked = ""
+    try:
+        return asked or getpass.getuser()
+    except (OSError, KeyError, ImportError):  # an account without a name, as in some containers
+        return "unknown"

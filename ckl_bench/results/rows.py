@@ -33,6 +33,7 @@ LAMA_CKL_COLUMNS = [
     *("top_exact", "top_exact_low", "top_exact_high", "nf_exact", "nf_exact_low", "nf_exact_high"),
     *_WORTH,
     *("otherwise_acc", "otherwise_exact"),
+    "reproduced",
 ]
 
 
@@ -52,6 +53,7 @@ def temporalwiki_columns(rows: Sequence[Row]) -> list[str]:
         *("benchmark_hash", "model_revision", "run_ids", "rank", "source"),
         *PREPARATION,
         *_WORTH,
+        "reproduced",
     ]
 
 

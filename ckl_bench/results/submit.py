@@ -2,90 +2,131 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ckl_bench.benchmarks.catalogue import BENCHMARKS
-from ckl_bench.benchmarks.format import load_benchmark
+from ckl_bench.benchmarks.format import Benchmark, load_benchmark
 from ckl_bench.errors import UserError, unknown
 from ckl_bench.learning.run import plan_run
-from ckl_bench.records import Record, SetScores, read_record, read_records, write_record
-from ckl_bench.results.reproduce import request_of
+from ckl_bench.models.find import find_model
+from ckl_bench.progress import log
+from ckl_bench.records import Record, read_record, read_records, write_record
+from ckl_bench.results.plausible import implausible, unlike_the_base
+from ckl_bench.results.reproduce import Agreement, agreement, mark_of, request_of, scored_sets
+from ckl_bench.results.reproduced import add_mark
 from ckl_bench.results.tables import tables_locked, write_tables
 
 
 def submit(paths: Sequence[Path], folder: Path, methods_dir: Path | None = None) -> list[Path]:
-    """Validate every record, then copy all of them and regenerate the tables; returns the files written.
+    """Judge every record, then copy all of them and regenerate the tables; returns the files written.
 
-    Raises UserError at the first record that may not join; then nothing is written.
+    A second record of a run that is there already marks it as reproduced where the two agree. Where anything is wrong
+    with any record, all of it is logged, a line each, and UserError raised; then nothing is written.
     """
-    records = []
-    for path in paths:
-        record = read_record(path)
-        problem = refuse(record, methods_dir)
-        if problem:
-            raise UserError(f"{path} cannot be submitted: {problem}")
-        other = folder / "records" / f"{record.run_id}.json"
-        if other.is_file() and read_record(other) != record:
-            raise UserError(f"{path} cannot be submitted: {other} is another run of the same spec; remove one of them")
-        records.append(record)
-    written = [write_record(folder, record) for record in records]
+    wrong: dict[Path, list[str]] = {path: [] for path in paths}
+    board = {record.run_id: record for record in read_records(folder)}
+    given: dict[Path, Record] = {}
+    for path in wrong:
+        try:
+            given[path] = read_record(path)
+        except UserError as error:
+            wrong[path].append(str(error))
+    every = [*board.values(), *given.values()]
+    new: dict[str, Record] = {}
+    second: list[tuple[Record, Agreement]] = []
+    for path, record in given.items():
+        wrong[path] += objections(record, methods_dir, every)
+        there = board.get(record.run_id) or new.setdefault(record.run_id, record)
+        if there == record:
+            if record.run_id in board:
+                log(f"note: {path}: run {record.run_id} is there already")
+        elif not wrong[path]:
+            report = _compared(there, record)
+            if report.agrees:
+                second.append((record, report))
+                log(f"note: {path}: run {record.run_id} is there already; {report.summary}")
+            else:
+                wrong[path].append(f"run {record.run_id} is there already with other numbers: {_first(report)}")
+    for path, reasons in wrong.items():
+        for reason in dict.fromkeys(reasons):
+            log(" ".join(f"{path}: {reason}".split()))
+    refused = sum(map(bool, wrong.values()))
+    if refused:
+        raise UserError(f"{refused} of {len(wrong)} records cannot be submitted; nothing was written")
+    written = [write_record(folder, record) for record in new.values()]
+    for record, report in second:
+        path = folder / "records" / f"{record.run_id}.json"
+        written.append(add_mark(folder, mark_of(path, record, report)))
     with tables_locked(folder):
         return [*written, *write_tables(folder, read_records(folder))]
 
 
-def refuse(record: Record, methods_dir: Path | None = None) -> str | None:
-    """Why a record may not join the leaderboard, in a sentence; None where it may."""
+def objections(record: Record, methods_dir: Path | None = None, others: Iterable[Record] = ()) -> list[str]:
+    """Why a record may not join the leaderboard of `others`, a sentence each; none where it may."""
     spec = record.spec
+    found = []
     if record.status != "done":
-        return f"the run failed ({record.error})"
+        found.append(f"the run failed ({record.error})")
     if spec.limit is not None:
-        return f"it is of the first {spec.limit} documents and probes; run it without --limit"
+        found.append(f"it is of the first {spec.limit} documents and probes; run it without --limit")
     if record.environment.commit.endswith("+changes"):
-        return "it was made from files that differ from their commit; commit them and run it again"
+        found.append("it was made from files that differ from their commit; commit them and run it again")
     if spec.benchmark not in BENCHMARKS:
-        return str(
-            unknown("benchmark", spec.benchmark, BENCHMARKS, "Only embedded benchmarks have a leaderboard here.")
-        )
+        hint = "Only embedded benchmarks have a leaderboard here."
+        return [*found, str(unknown("benchmark", spec.benchmark, BENCHMARKS, hint))]
     try:
-        plan = plan_run(replace(request_of(spec), methods_dir=methods_dir))
+        now = plan_run(replace(request_of(spec), methods_dir=methods_dir)).spec.model_dump()
+        for name, value in spec.model_dump().items():
+            if now[name] != value:
+                found.append(f"its {name} is {value}, here it is {now[name]}; run it again")
     except UserError as error:
-        return str(error)
-    now = plan.spec.model_dump()
-    differing = [name for name, value in spec.model_dump().items() if now[name] != value]
-    if differing:
-        return f"its {differing[0]} is {getattr(spec, differing[0])}, here it is {now[differing[0]]}; run it again"
+        found.append(str(error))
     benchmark = load_benchmark(spec.benchmark)
-    for stage, scored in zip(benchmark.stages, record.stages, strict=False):
-        ids = {name: [probe.id for probe in rows] for name, rows in stage.probes.items()}
-        if ids != scored.probe_ids:
-            return f"its probes in stage '{scored.name}' are not those of the benchmark"
-        allowed = {document.id for document in benchmark.rehearsal}
+    if record.status == "done" and benchmark.hash == spec.benchmark_hash:
+        misshapen = list(_of_another_shape(record, benchmark))
+        found += misshapen or _of_its_numbers(record, benchmark, others)
+    return found
+
+
+def _of_another_shape(record: Record, benchmark: Benchmark) -> Iterator[str]:
+    """Where a record's stages, probes, epochs and documents are not those of its spec and benchmark."""
+    names = [stage.name for stage in benchmark.stages]
+    if [stage.name for stage in record.stages] != names:
+        yield f"it has the stages {', '.join(s.name for s in record.stages)}, the benchmark {', '.join(names)}"
+    if list(record.before) != names[1:]:
+        yield "it does not have the scores before training of every stage after the first"
+    allowed = {document.id for document in benchmark.rehearsal}
+    for number, (stage, scored) in enumerate(zip(benchmark.stages, record.stages, strict=False)):
+        if {name: [probe.id for probe in rows] for name, rows in stage.probes.items()} != scored.probe_ids:
+            yield f"its probes in stage '{scored.name}' are not those of the benchmark"
         stranger = next((name for name in scored.rehearsed if name not in allowed), None)
         if stranger is not None:
-            return f"it read document '{stranger}', which is not of the benchmark"
-    if len(benchmark.stages) != len(record.stages):
-        return f"it has {len(record.stages)} stages, the benchmark {len(benchmark.stages)}"
-    if any(len(stage.epochs) != spec.epochs + 1 for stage in record.stages):
-        return f"it does not have the scores of all {spec.epochs} epochs"
-    if not all(
-        math.isfinite(value) for scores in _sets(record) for value in (*scores.probe_accuracy, *scores.probe_nll)
-    ):
-        return "a score is not a finite number"
-    if not all(0 <= value <= 1 for scores in _sets(record) for value in scores.probe_accuracy):
-        return "an accuracy is not between 0 and 1"
-    return None
+            yield f"it read document '{stranger}', which is not of the benchmark"
+        if [epoch.epoch for epoch in scored.epochs] != list(range(record.spec.epochs + 1)):
+            yield f"it does not have the scores of all {record.spec.epochs} epochs"
+        if list(scored.earlier) != names[:number]:
+            yield f"it does not have the scores of every stage before '{scored.name}'"
 
 
-def _sets(record: Record) -> Iterator[SetScores]:
-    for stage in record.stages:
-        for epoch in stage.epochs:
-            yield from epoch.sets.values()
-            for sets in epoch.views.values():
-                yield from sets.values()
-        for sets in stage.earlier.values():
-            yield from sets.values()
-    for sets in record.before.values():
-        yield from sets.values()
+def _of_its_numbers(record: Record, benchmark: Benchmark, others: Iterable[Record]) -> list[str]:
+    try:
+        base = find_model(record.spec.model)
+    except UserError as error:
+        return [str(error)]
+    if base.revision != record.spec.model_revision:
+        return []  # which is said already: whatever its numbers are, they are another model's
+    return [*implausible(record, benchmark, base), *unlike_the_base(record, others)]
+
+
+def _compared(then: Record, now: Record) -> Agreement:
+    places = [[place for place, *_ in scored_sets(record)] for record in (then, now)]
+    if places[0] != places[1]:
+        return Agreement(lines=["they do not have scores in the same places"], agrees=False, summary="")
+    return agreement(then, now)
+
+
+def _first(report: Agreement) -> str:
+    """The first number that differs, in words."""
+    return next((line for line in report.lines if line.endswith("DIFFERS")), report.lines[0])

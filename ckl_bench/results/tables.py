@@ -14,6 +14,7 @@ from ckl_bench.records import Record
 from ckl_bench.results.leagues import league, leagues, ranks, untrained
 from ckl_bench.results.markdown import markdown_table
 from ckl_bench.results.published import published_rows
+from ckl_bench.results.reproduced import read_marks
 from ckl_bench.results.rows import (
     COST,
     LAMA_CKL_COLUMNS,
@@ -28,7 +29,7 @@ from ckl_bench.storage.locks import locked
 from ckl_bench.storage.writing import write_files
 
 # Columns of whole numbers, which stay whole beside rows that lack them.
-_WHOLE = {"seeds", "epochs", "batch_size", "limit", "max_tokens", "rank", "seconds", *COST, *PREPARATION}
+_WHOLE = {"reproduced", "seeds", "epochs", "batch_size", "limit", "max_tokens", "rank", "seconds", *COST, *PREPARATION}
 
 
 def groups(records: Iterable[Record]) -> list[list[Record]]:
@@ -94,12 +95,15 @@ def _cell(value: object) -> object:
 def tables(records: Iterable[Record], folder: Path | None = None) -> dict[str, str]:
     """File name -> text: a CSV and its Markdown twin for every kind of benchmark that has a finished run.
 
-    Published reference rows of `folder` follow the measured ones.
+    Published reference rows of `folder` follow the measured ones; `reproduced` counts a row's runs with a mark there.
     """
     done = list(records)
+    marks = read_marks(folder) if folder else {}
     texts = {}
     for kind, board in BOARDS.items():
         measured = rows(done, kind)
+        for row in measured:
+            row["reproduced"] = sum(run_id in marks for run_id in row["run_ids"].split())
         published = published_rows(folder, kind) if folder else []
         if measured:
             texts[board.file.replace(".csv", ".md")] = markdown_table(kind, measured, published)

@@ -11,24 +11,18 @@ from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.benchmarks.lama_ckl import build_from_lama
 from ckl_bench.learning.run import RunRequest, execute, plan_run
 from ckl_bench.models.find import find_model
-from ckl_bench.records import Record, read_record, write_record
+from ckl_bench.records import read_record, write_record
 from ckl_bench.results import tables as leaderboard
 from ckl_bench.storage.files import data_dir
 from ckl_bench_methods.taalm import Taalm
 from conftest import knows_first_capitals, write_lama
 from harness.faults import Command, save_always, without_processes
-from helpers.runs import TINY_RECORD
-
-
-def _longer_run() -> Record:
-    """A finished run of the tiny model that may join a leaderboard."""
-    run = execute(plan_run(RunRequest(method="oracle", model="tiny", epochs=1, settings=["lora.r=2"])))
-    return run.model_copy(update={"environment": run.environment.model_copy(update={"commit": "0" * 40})})
+from helpers.runs import TINY_RECORD, short_run
 
 
 def table_commands(inputs: Path) -> dict[str, Command]:
     """The commands over finished runs, and the one that writes a method: a fraction of a second each."""
-    run, old = _longer_run(), read_record(TINY_RECORD)
+    run, old = short_run(), read_record(TINY_RECORD)
     mine = write_record(inputs / "mine", run)
     board, stale, other = inputs / "board", inputs / "stale", inputs / "other"
     for folder in (board, stale):

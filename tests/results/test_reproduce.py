@@ -15,19 +15,14 @@ from ckl_bench.results.reproduce import agreement
 from ckl_bench.results.tables import first_difference, write_tables
 from ckl_bench.storage.files import leaderboards_dir
 from conftest import Command, forge
-from helpers.runs import TINY_RECORD, record
+from helpers.runs import TINY_RECORD, record, short_run
 
 RUN = ("run", "--method", "rho1+mixreview", "--model", "tiny", "--json")
 
 
-@pytest.fixture(scope="module")
-def run_of(tmp_path_factory: pytest.TempPathFactory) -> Record:
-    """A finished run of the tiny model on the embedded benchmark, whole but short."""
-    from ckl_bench.learning.run import RunRequest, execute, plan_run
-
-    record = execute(plan_run(RunRequest(method="oracle", model="tiny", epochs=1, settings=["lora.r=2"])))
-    changed = record.environment.model_copy(update={"commit": "0" * 40})
-    return record.model_copy(update={"environment": changed})
+@pytest.fixture
+def run_of() -> Record:
+    return short_run()
 
 
 def test_a_committed_run_of_the_tiny_model_repeats(command: Command) -> None:
@@ -137,8 +132,10 @@ def test_what_may_not_join_is_refused_whole(
     bad = write_record(tmp_path / "bad", change(run_of))
     result = command("submit", good, bad, "--output", tmp_path / "board")
     if words:
-        assert (result.code, result.err.count("\n")) == (2, 1), result.err
-        assert words in result.err
+        *reasons, last = result.err.splitlines()
+        assert (result.code, last) == (2, "error: 1 of 2 records cannot be submitted; nothing was written")
+        assert any(words in reason for reason in reasons), result.err
+        assert all(reason.startswith(f"{bad}: ") for reason in reasons)
         assert not (tmp_path / "board").exists()
     else:
         assert result.code == 0, result.err
