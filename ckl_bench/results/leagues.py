@@ -52,6 +52,7 @@ def labels(rows: Sequence[Row]) -> list[str]:
     `finetune@lr=5e-05` is also what `compare` takes.
     """
     usual = {name: Counter(row.get(name) for row in rows).most_common(1)[0][0] for name in SETTINGS}
+    usual["limit"] = None  # a try always says so
     made = []
     for row in rows:
         telling = {name: row.get(name) for name in SETTINGS if row.get(name) != usual[name]}
