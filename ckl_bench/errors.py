@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import os
+import textwrap
 from collections.abc import Iterable
+from typing import TextIO
 
 LONGEST = 480  # characters of an error; what it quotes from data may have any length
 
@@ -22,6 +25,10 @@ class UserError(CklError):
     """The user's input is wrong: what was given, what was expected, what to type next (exit code 2)."""
 
     exit_code = 2
+
+
+class Unknown(UserError):
+    """A name that there is none of."""
 
 
 OUT_OF_MEMORY = (
@@ -49,10 +56,21 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
-def unknown(what: str, given: str, known: Iterable[str], hint: str = "") -> UserError:
+def broken(message: str, stream: TextIO) -> str:
+    """A message as `stream` gets it: on a terminal broken between words, never within one (a path, say)."""
+    try:
+        width = os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):  # no terminal
+        return message
+    lines = message.split("\n")
+    keep = textwrap.TextWrapper(width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(keep.fill(line) for line in lines)
+
+
+def unknown(what: str, given: str, known: Iterable[str], hint: str = "") -> Unknown:
     """The error for a name that does not exist: names the closest one, then all that do."""
     names = sorted(known)
     close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     guess = f"; did you mean '{close[0]}'?" if close else ""
     listed = f" Known: {', '.join(names)}." if names else " There are none."
-    return UserError(f"unknown {what} '{given}'{guess}{listed}{' ' + hint if hint else ''}")
+    return Unknown(f"unknown {what} '{given}'{guess}{listed}{' ' + hint if hint else ''}")

@@ -162,7 +162,8 @@ class TokenWeights(_Model):
     document: str
     """The document's id."""
     tokens: list[str]
-    """Its text, token by token; the first one is never predicted and so never weighed."""
+    """Its text, token by token; the first one is never predicted and so never weighed. A character that is split stands
+    in the first of its tokens, the others are empty; older records repeat it."""
     weights: list[float]
     """Weight of every token but the first, as the method gave it."""
 

@@ -9,13 +9,16 @@ from typing import Annotated
 
 import typer
 
+from ckl_bench import __version__
 from ckl_bench.cli.build import build
 from ckl_bench.cli.ending import to_the_end
 from ckl_bench.cli.options import (
+    LOADING,
     BenchmarkOption,
     DeviceOption,
     MethodsOption,
     ModelOption,
+    Once,
     PickleOption,
     RemoteOption,
     at_least_one,
@@ -26,13 +29,28 @@ from ckl_bench.cli.options import (
 from ckl_bench.cli.results import register
 from ckl_bench.errors import CklError, UserError, printable
 
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"ckl-bench {__version__}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
-    help="Benchmark and evaluation harness for continual knowledge learning.",
 )
 app.add_typer(build, name="build")
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and leave.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Benchmark and evaluation harness for continual knowledge learning."""
 
 
 @app.command()
@@ -65,11 +83,14 @@ def run(
     """Run a method on a benchmark, write its record, and show its row beside the committed ones."""
     from rich.console import Console
 
-    from ckl_bench.learning.environment import pick_device
-    from ckl_bench.learning.run import RunRequest, plan_seeds
-    from ckl_bench.results.output import run_once, table_beside_committed
-    from ckl_bench.storage.json import jsonl, sealed
-    from ckl_bench.storage.writing import require_writable
+    from ckl_bench.progress import line
+
+    with line(LOADING):
+        from ckl_bench.learning.environment import pick_device
+        from ckl_bench.learning.run import RunRequest, plan_seeds
+        from ckl_bench.results.output import run_once, table_beside_committed
+        from ckl_bench.storage.json import jsonl, sealed
+        from ckl_bench.storage.writing import require_writable
 
     at_least_one(epochs=epochs, batch_size=batch_size, max_tokens=max_tokens, limit=limit)
     valid_seeds(seed or [])
@@ -91,7 +112,8 @@ def run(
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
     )
-    plans = plan_seeds(request, seed or [0])
+    with line(f"reading {benchmark} and {model}"):
+        plans = plan_seeds(request, seed or [0])
     for warning in plans[0].warnings:
         _say(f"note: {warning}")
     records, problems = [], []
@@ -143,19 +165,25 @@ def train_attention(
     allow_pickle: PickleOption = False,
 ) -> None:
     """Meta-train TAALM's train-attention φ on a benchmark's attention set; run it again to go on after a stop."""
-    from ckl_bench.benchmarks.format import load_benchmark
-    from ckl_bench.learning.environment import pick_device
-    from ckl_bench.models.find import find_model
-    from ckl_bench.stacks.plugins import load_method
-    from ckl_bench.storage.writing import require_writable
+    from ckl_bench.progress import line
 
-    method = load_method("taalm", methods_dir)()
+    with line(LOADING):
+        from ckl_bench.benchmarks.format import load_benchmark
+        from ckl_bench.learning.environment import pick_device
+        from ckl_bench.models.find import find_model
+        from ckl_bench.stacks.plugins import load_method
+        from ckl_bench.storage.writing import require_writable
+
+        method = load_method("taalm", methods_dir)()
     valid_seeds([seed])
     require_writable(out.absolute().parent)
     place = pick_device(device)
+    with line(f"reading {benchmark} and {model}"):
+        data = load_benchmark(benchmark)
+        base = find_model(model, device=place, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
     method.prepare(
-        benchmark=load_benchmark(benchmark),
-        base=find_model(model, device=place, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle),
+        benchmark=data,
+        base=base,
         out=out,
         device=place,
         seed=seed,
@@ -183,10 +211,13 @@ def check_method(
     from rich.console import Console
     from rich.text import Text
 
-    from ckl_bench.testing import check_method as checks
+    from ckl_bench.progress import line, while_waiting
+
+    with line(LOADING):
+        from ckl_bench.testing import check_method as checks
 
     console, failed = Console(highlight=False), 0
-    for check in checks(what, methods_dir):
+    for check in while_waiting(f"checking {what}", checks(what, methods_dir)):
         mark, style = {True: ("ok  ", "green"), False: ("FAIL", "bold red"), None: ("-   ", "dim")}[check.passed]
         detail = f": {check.detail}" if check.detail else ""
         console.print(Text.assemble((mark, style), f"  {check.name}", (printable(detail), "dim")), soft_wrap=True)
@@ -243,6 +274,8 @@ def _list(columns: list[str], lines: list[list[str]]) -> None:
 
 
 register(app)  # leaderboard, compare, reproduce, submit, report, show
+for command in (*app.registered_commands, *build.registered_commands):
+    command.cls = Once
 
 
 def main(arguments: list[str] | None = None) -> None:

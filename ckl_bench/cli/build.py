@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ckl_bench.cli.options import DeviceOption, PickleOption, RemoteOption, at_least_one, say
+from ckl_bench.cli.options import LOADING, DeviceOption, PickleOption, RemoteOption, at_least_one, say
 from ckl_bench.errors import UserError
 
 build = typer.Typer(no_args_is_help=True, help="Build a benchmark directory from its raw source.")
@@ -37,9 +37,13 @@ def build_lama_ckl(
     allow_pickle: PickleOption = False,
 ) -> None:
     """LAMA-ckl: a to-learn and a not-to-forget set, certified by pre-testing every fact on a model."""
-    from ckl_bench.benchmarks.lama_ckl import build_from_lama, build_from_published
-    from ckl_bench.learning.environment import pick_device
-    from ckl_bench.storage.writing import require_writable
+    from ckl_bench.progress import line
+
+    with line(LOADING):
+        from ckl_bench.benchmarks.lama_ckl import build_from_lama, build_from_published
+        from ckl_bench.learning.environment import pick_device
+        from ckl_bench.scoring.pretest import pretest_models
+        from ckl_bench.storage.writing import require_writable
 
     if (lama is None) == (published is None):
         raise UserError("give exactly one of --lama DIR (with --pretest-model) and --published DIR")
@@ -49,31 +53,31 @@ def build_lama_ckl(
     require_writable(out.absolute().parent)
     defaults = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr}
     if published is not None:
-        counts = build_from_published(published, out, form=form, otherwise=ask_otherwise, defaults=defaults)  # type: ignore[arg-type]
+        with line(f"reading {published}"):
+            counts = build_from_published(published, out, form=form, otherwise=ask_otherwise, defaults=defaults)  # type: ignore[arg-type]
     else:
         assert lama is not None
         if not pretest_model:
             raise UserError("--lama needs --pretest-model M: a split is certified for a base model")
-        from ckl_bench.scoring.pretest import pretest_models
-
-        models = pretest_models(
-            pretest_model,
-            device=pick_device(device),
-            trust_remote_code=trust_remote_code,
-            allow_pickle=allow_pickle,
-        )
-        counts = build_from_lama(
-            lama,
-            out,
-            models=models,
-            to_learn=to_learn,
-            not_to_forget=not_to_forget,
-            seed=seed,
-            form=form,  # type: ignore[arg-type]
-            otherwise=ask_otherwise,
-            licence=licence,
-            defaults=defaults,
-        )
+        with line(f"reading {lama} and {', '.join(pretest_model)}"):
+            models = pretest_models(
+                pretest_model,
+                device=pick_device(device),
+                trust_remote_code=trust_remote_code,
+                allow_pickle=allow_pickle,
+            )
+            counts = build_from_lama(
+                lama,
+                out,
+                models=models,
+                to_learn=to_learn,
+                not_to_forget=not_to_forget,
+                seed=seed,
+                form=form,  # type: ignore[arg-type]
+                otherwise=ask_otherwise,
+                licence=licence,
+                defaults=defaults,
+            )
     say(f"{out}: {counts['facts']} facts read")
     for name, number in counts["kept"].items():
         say(f"  {number:6d}  {name}")
@@ -106,10 +110,13 @@ def build_temporalwiki(
     lr: Annotated[float, typer.Option(help="Default learning rate of runs.")] = 1e-4,
 ) -> None:
     """TemporalWiki: what changed from month to month in Wikipedia and Wikidata, and what did not."""
-    from ckl_bench.benchmarks.temporalwiki.build import Sources, build_from_dumps
-    from ckl_bench.benchmarks.temporalwiki.published import build_from_published
-    from ckl_bench.benchmarks.temporalwiki.select import Caps
-    from ckl_bench.storage.writing import refuse_existing
+    from ckl_bench.progress import line
+
+    with line("loading duckdb and pyarrow"):
+        from ckl_bench.benchmarks.temporalwiki.build import Sources, build_from_dumps
+        from ckl_bench.benchmarks.temporalwiki.published import build_from_published
+        from ckl_bench.benchmarks.temporalwiki.select import Caps
+        from ckl_bench.storage.writing import refuse_existing
 
     at_least_one(epochs=epochs, batch_size=batch_size, max_probes=max_probes, memory=memory)
     for name, share in (("subject", max_subject_share), ("relation", max_relation_share)):
@@ -120,7 +127,8 @@ def build_temporalwiki(
         if wikipedia or wikidata:
             raise UserError("give either --published DIR, or --wikipedia and --wikidata dumps")
         refuse_existing(out)
-        counts = build_from_published(published, out, defaults=defaults)
+        with line(f"reading {published}"):
+            counts = build_from_published(published, out, defaults=defaults)
     else:
         if not (wikipedia and wikidata):
             raise UserError("give --wikipedia OLD NEW and --wikidata OLD NEW, or --published DIR")
@@ -128,15 +136,16 @@ def build_temporalwiki(
         if licence is not None:
             sources = replace(sources, licence=licence)
         caps = Caps(subject=max_subject_share, relation=max_relation_share, probes=max_probes, seed=seed)
-        counts = build_from_dumps(
-            sources,
-            out,
-            caps=caps,
-            attention_months=attention_months,
-            defaults=defaults,
-            memory_mb=memory,
-            work=work,
-        )
+        with line(f"building {out}"):
+            counts = build_from_dumps(
+                sources,
+                out,
+                caps=caps,
+                attention_months=attention_months,
+                defaults=defaults,
+                memory_mb=memory,
+                work=work,
+            )
     _print_counts(str(out), counts)
 
 

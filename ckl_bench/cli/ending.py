@@ -12,7 +12,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
-from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory, printable
+from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, broken, out_of_memory, printable
 
 
 def to_the_end(command: Callable[[], Any], typed: Sequence[str]) -> NoReturn:
@@ -72,14 +72,18 @@ def _on_signals(handler: Callable[[int, FrameType | None], None] | signal.Handle
 
 def _interrupted(typed: Sequence[str]) -> NoReturn:
     again = shlex.join(["ckl-bench", *(word for word in typed if word != "--fresh")])
-    _fail(f"interrupted; run the same command again to go on: {again}", 130)
+    _fail("interrupted; run the same command again to go on:", 130, again)
 
 
-def _fail(message: str, code: int) -> NoReturn:
+def _fail(message: str, code: int, again: str = "") -> NoReturn:
+    """One line on stderr; a terminal gets it broken between words, but the command to type `again` in one piece."""
     _on_signals(signal.SIG_IGN)  # one interruption is one line
     with suppress(OSError, ValueError, AttributeError):  # a closed or full stdout has nothing more to say
         sys.stdout.flush()
-    print("error: " + printable(" ".join(message.split())), file=sys.stderr)
+    if sys.stderr is not None:
+        text = broken("error: " + printable(" ".join(message.split())), sys.stderr)
+        last = ("\n  " if sys.stderr.isatty() else " ") + printable(" ".join(again.split())) if again else ""
+        print(text + last, file=sys.stderr)
     _leave(code)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from ckl_bench.errors import UserError, printable
 
@@ -21,6 +24,32 @@ PickleOption = Annotated[
     typer.Option("--allow-pickle", help="Read a model's .bin weights, which are pickled, where there is no other."),
 ]
 MethodsOption = Annotated[Path | None, typer.Option("--methods-dir", help="A folder with methods of your own.")]
+
+
+LOADING = "loading torch and transformers"  # seconds in which nothing else is to be seen
+TOGETHER = {"--method": ", or join methods by +"}  # what may have been meant by giving an option twice
+
+
+class Once(TyperCommand):
+    """A command that refuses an option given twice where it takes one value: none is dropped silently."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As typer does; UserError for what is given twice."""
+        if not ctx.resilient_parsing and not any(word in ctx.help_option_names for word in args):
+            _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+            for option, times in Counter(order).items():
+                if times > 1 and not (option.multiple or option.is_flag):  # type: ignore[attr-defined]
+                    raise _twice(option, args)
+        return super().parse_args(ctx, args)
+
+
+def _twice(option: Any, args: Sequence[str]) -> UserError:
+    name = max(option.opts, key=len)
+    behind = [value for word, value in pairwise(args) if word in option.opts]
+    joined = [word.split("=", 1)[1] for word in args if "=" in word and word.split("=", 1)[0] in option.opts]
+    values = [*behind, *joined]
+    often = "twice" if len(values) == 2 else f"{len(values)} times"
+    return UserError(f"{name} is given {often} ({', '.join(values)}); give it once{TOGETHER.get(name, '')}")
 
 
 def at_least_one(**options: int | None) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ckl_bench.cli.options import (
+    LOADING,
     BenchmarkOption,
     DeviceOption,
     MethodsOption,
@@ -17,8 +18,11 @@ from ckl_bench.cli.options import (
     RemoteOption,
     say,
 )
-from ckl_bench.errors import CklError, UserError
+from ckl_bench.errors import CklError, Unknown, UserError
 from ckl_bench.progress import log
+
+if TYPE_CHECKING:
+    from ckl_bench.records import Record
 
 
 def register(app: typer.Typer) -> None:
@@ -112,12 +116,15 @@ def reproduce(
     allow_pickle: PickleOption = False,
 ) -> None:
     """Run a record's spec again and say, number by number, whether it agrees; mark the record where it does."""
-    from ckl_bench.learning.environment import pick_device
-    from ckl_bench.learning.run import execute
-    from ckl_bench.records import read_record
-    from ckl_bench.results.output import update_tables
-    from ckl_bench.results.reproduce import agreement, find_file, mark_of, plan_again, request_of
-    from ckl_bench.results.reproduced import add_mark
+    from ckl_bench.progress import line
+
+    with line(LOADING):
+        from ckl_bench.learning.environment import pick_device
+        from ckl_bench.learning.run import execute
+        from ckl_bench.records import read_record
+        from ckl_bench.results.output import update_tables
+        from ckl_bench.results.reproduce import agreement, find_file, mark_of, plan_again, request_of
+        from ckl_bench.results.reproduced import add_mark
 
     path = find_file(record)
     original = read_record(path)
@@ -130,12 +137,14 @@ def reproduce(
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
     )
-    again = execute(plan_again(original, request))
+    with line(f"reading {request.benchmark} and {request.model}"):
+        plan = plan_again(original, request)
+    again = execute(plan)
     if again.status == "failed":
         raise CklError(f"the run failed: {again.error}")
     report = agreement(original, again)
-    for line in report.lines:
-        say(line)
+    for verdict in report.lines:
+        say(verdict)
     if not report.agrees:
         raise CklError(report.summary)
     say(report.summary)
@@ -173,22 +182,62 @@ def report(
     figures: Annotated[Path | None, typer.Option(help="Folder for the figures as PNG and SVG files too.")] = None,
 ) -> None:
     """Write report.html: curves, the trade-off, the table, every fact, token weights; one file, no network."""
-    from ckl_bench.records import read_records
-    from ckl_bench.results.report.page import write_figures, write_report
-    from ckl_bench.storage.files import leaderboards_dir
+    from ckl_bench.progress import line
 
-    folder = output or leaderboards_dir()
-    records = list(read_records(folder))
-    say(f"{write_report(records, folder / 'report.html')}: from {len(records)} records")
-    for path in write_figures(records, figures) if figures else []:
+    with line("drawing the page"):
+        from ckl_bench.records import read_records
+        from ckl_bench.results.report.page import write_figures, write_report
+        from ckl_bench.storage.files import leaderboards_dir
+
+        folder = output or leaderboards_dir()
+        records = list(read_records(folder))
+        page = write_report(records, folder / "report.html")
+        drawn = write_figures(records, figures) if figures else []
+    say(f"{page}: from {len(records)} records")
+    for path in drawn:
         say(f"{path}")
 
 
 def show(
-    run: Annotated[str, typer.Argument(help="A record's file, or the beginning of a run's id.")],
+    run: Annotated[
+        str, typer.Argument(help="A stack, such as taalm, a record's file, or the beginning of a run's id.")
+    ],
+    benchmark: BenchmarkOption = "lama-ckl-mini",
+    model: ModelOption = "smollm2-135m",
+    output: Annotated[Path, typer.Option(help="Folder of your runs, looked at before the committed ones.")] = Path(
+        "runs"
+    ),
+    methods_dir: MethodsOption = None,
 ) -> None:
     """Show a run in the terminal: its curves, and its token weights in colour."""
-    from ckl_bench.results.report.terminal import print_run
-    from ckl_bench.results.reproduce import find_record
+    from ckl_bench.progress import line
 
-    print_run(find_record(run))
+    with line("reading the records"):
+        from ckl_bench.results.report.terminal import print_run
+        from ckl_bench.results.reproduce import find_record
+
+        try:
+            found = [find_record(run, output)]
+        except Unknown:
+            found = _runs_of(run, (Path(benchmark).name, Path(model).name), output, methods_dir)
+    print_run(found[0])
+    if found[1:]:
+        others = ", ".join(f"{record.spec.seed} ({record.run_id[:8]})" for record in found[1:])
+        say(f"this is seed {found[0].spec.seed}; there are others, to be shown by their ids: seed {others}")
+
+
+def _runs_of(stack: str, on: tuple[str, str], output: Path, methods_dir: Path | None) -> list[Record]:
+    """A stack's runs on a benchmark and model, in the order of their seeds: one's own, else the committed ones."""
+    from ckl_bench.records import read_records
+    from ckl_bench.results.select_runs import find_runs
+    from ckl_bench.storage.files import leaderboards_dir
+
+    own, committed = (
+        [record for record in read_records(folder) if (record.spec.benchmark, record.spec.model) == on]
+        for folder in (output, leaderboards_dir())
+    )
+    try:
+        found = find_runs(own, stack, methods_dir)
+    except Unknown:
+        found = find_runs([*own, *committed], stack, methods_dir)
+    return sorted(found, key=lambda record: record.spec.seed)

@@ -92,11 +92,14 @@ def plan_seeds(request: RunRequest, seeds: Sequence[int]) -> list[Plan]:
     """Plans that differ by their seed alone; benchmark and model are read once for all. Raises UserError."""
     first = plan_run(request)
 
-    def of(seed: int) -> Plan:
-        stack = make_stack(request.method, request.settings, request.methods_dir)  # runs share no state of a plugin's
-        return replace(first, spec=first.spec.model_copy(update={"seed": seed}), stack=stack)
+    each = list(dict.fromkeys(seeds))
 
-    return [of(seed) for seed in dict.fromkeys(seeds)]
+    def of(place: int, seed: int) -> Plan:
+        stack = make_stack(request.method, request.settings, request.methods_dir)  # runs share no state of a plugin's
+        spec = first.spec.model_copy(update={"seed": seed})
+        return replace(first, spec=spec, stack=stack, place=f"seed {place}/{len(each)}")
+
+    return [of(place, seed) for place, seed in enumerate(each, 1)]
 
 
 def execute(plan: Plan, store: Store | None = None) -> Record:

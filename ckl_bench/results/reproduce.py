@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ckl_bench.errors import UserError
+from ckl_bench.errors import Unknown, UserError
 from ckl_bench.learning.run import RunRequest, plan_run
 from ckl_bench.learning.stages import Plan
 from ckl_bench.records import Record, SetScores, Spec, read_record
@@ -26,23 +26,24 @@ class Agreement:
     summary: str
 
 
-def find_record(given: str) -> Record:
+def find_record(given: str, output: Path = Path("runs")) -> Record:
     """A record by its file or the beginning of its run's id; see `find_file`."""
-    return read_record(find_file(given))
+    return read_record(find_file(given, output))
 
 
-def find_file(given: str) -> Path:
-    """A record's file by its path, or by the beginning of the id of a run that is committed or under `runs/`.
+def find_file(given: str, output: Path = Path("runs")) -> Path:
+    """A record's file by its path, or by the beginning of the id of a run that is committed or under `output`.
 
-    The committed one where both are. Raises UserError where there is none, or more than one.
+    The committed one where both are. Raises UserError where there is more than one, Unknown where there is none.
     """
     path = Path(given)
     if path.is_file():
         return path
-    folders = (Path("runs"), leaderboards_dir()) if given.isalnum() else ()
+    folders = (output, leaderboards_dir()) if given.isalnum() else ()
     found = {file.name: file for folder in folders for file in folder.glob(f"records/{given}*.json")}
     if len(found) != 1:
-        raise UserError(f"'{given}' names {len(found)} records; give a record's file, or the beginning of one run's id")
+        error = UserError if found else Unknown
+        raise error(f"'{given}' names {len(found)} records; give a record's file, or the beginning of one run's id")
     return next(iter(found.values()))
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ckl_bench.benchmarks.format import AttentionDocument, Benchmark
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.models.find import BaseModel, share_trunk
-from ckl_bench.progress import bar, log
+from ckl_bench.progress import Line, line, log
 from ckl_bench.storage.checkpoint import Keeper, Store, undertaking
 from ckl_bench.storage.json import sha256_json
 
@@ -66,9 +66,10 @@ def train_attention(
             log(f"{out} is trained already; --fresh trains it again")
             return
         keeper = Keeper(store)
-        with keeper.listening():
+        with keeper.listening(), line("meta-training φ") as shown:
+            shown.status = f"loading {base.name}"
             training = _Training(base, rows, settings, device, seed)
-            training.learn(keeper)
+            training.learn(keeper, shown)
         save_attention(out, training.best, {**about, **training.about()})
 
 
@@ -106,18 +107,19 @@ class _Training:
         self.best_nll = float("inf")
         self.cost = {"seconds": 0.0, "documents": 0, "tokens": 0}
 
-    def learn(self, keeper: Keeper) -> None:
-        """All meta-steps, going on from what `keeper` holds."""
+    def learn(self, keeper: Keeper, shown: Line) -> None:
+        """All meta-steps, going on from what `keeper` holds; the line says how far it has come."""
         settings = self.settings
+        shown.status = "measuring what is to be beaten"
         if not keeper.take_up(self):
             self.begin()
-        with bar("meta-training φ", settings.steps * settings.batch_size, "documents") as advance:
-            advance(self.step * settings.batch_size)
-            while self.step < settings.steps:
-                start = time.perf_counter()
-                self.take_step(advance)
-                self.cost["seconds"] += time.perf_counter() - start
-                keeper.after_step(self.state)
+        shown.begin(settings.steps * settings.batch_size, self.step * settings.batch_size)
+        while self.step < settings.steps:
+            shown.status = f"step {self.step + 1}/{settings.steps}  best held-out NLL {self.best_nll:.3f}"
+            start = time.perf_counter()
+            self.take_step(shown.advance)
+            self.cost["seconds"] += time.perf_counter() - start
+            keeper.after_step(self.state)
 
     def begin(self) -> None:
         """Measure φ as it starts, and what it has to beat."""

@@ -20,6 +20,7 @@ from ckl_bench.storage.writing import write_text
 from . import figures
 from .facts import STATES, facts, probes_of
 from .figures import Series
+from .tokens import pieces
 
 ALWAYS = ("taalm+lora", "lora", "oracle+lora", "finetune", "kadapter", "rho1+lora")
 
@@ -147,8 +148,7 @@ def _weights(group: Sequence[Sequence[Record]]) -> str:
         for item in runs[0].stages[0].token_weights:
             most = max(item.weights, default=0) or 1
             words = "".join(
-                f'<span style="--w:{weight / most:.2f}">{escape(token)}</span>'
-                for token, weight in zip(item.tokens, [0.0, *item.weights], strict=True)
+                f'<span style="--w:{weight / most:.2f}">{escape(token)}</span>' for token, weight in pieces(item)
             )
             shown.setdefault(item.document, {}).setdefault(words, []).append(escape(runs[0].spec.method))
     if not shown:

@@ -9,8 +9,11 @@ from rich.text import Text
 from ckl_bench.errors import printable
 from ckl_bench.records import Record, StageScores, TokenWeights
 
+from .tokens import pieces
+
 _BARS = " ▁▂▃▄▅▆▇█"
-_SHADES = ("#ffffff", "#ffe3c2", "#ffc48a", "#ffa152", "#f57c1f", "#c95a00")
+# From the least weight to the most; black on colours reads on dark and on light terminals.
+_SHADES = ("dim", "", "color(16) on color(223)", "color(16) on color(215)", "color(16) on color(208)")
 
 
 def bars(values: list[float], low: float = 0.0, high: float = 1.0) -> str:
@@ -45,12 +48,11 @@ def _curves(stage: StageScores) -> Table:
 
 
 def _weights(shown: TokenWeights) -> Text:
-    """A document whose tokens are shaded by their weight, the largest in full."""
+    """A document whose tokens are shaded by their weight, the largest in full; what hardly counts is dim."""
     most = max(shown.weights, default=0.0) or 1.0
-    text = Text(printable(f"{shown.document}\n"), "dim")
-    for token, weight in zip(shown.tokens, [0.0, *shown.weights], strict=True):
-        shade = _SHADES[round(weight / most * (len(_SHADES) - 1))]
-        text.append(printable(token), f"black on {shade}" if weight else "")
+    text = Text.assemble((printable(f"{shown.document}\n"), "bold"))
+    for token, weight in pieces(shown):
+        text.append(printable(token), _SHADES[round(max(weight, 0.0) / most * (len(_SHADES) - 1))])
     return text.append("\n")
 
 

@@ -1,0 +1,74 @@
+"""Options: none is dropped silently; -h, --version and completion are there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ckl_bench import __version__
+from conftest import Command
+from helpers.terminal import MAIN
+
+COMMANDS = ("run", "train-attention", "methods", "check-method", "new-method", "models", "benchmarks", "leaderboard")
+MORE = ("compare", "reproduce", "submit", "report", "show", "build", "build lama-ckl", "build temporalwiki")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("run --method a --method b", "--method is given twice (a, b); give it once, or join methods by +"),
+        ("run --method=a --lr 1 --method=b", "--method is given twice (a, b); give it once, or join methods by +"),
+        ("run --method a --epochs 1 --epochs 2 --epochs=2", "--epochs is given 3 times (1, 2, 2); give it once"),
+        ("compare --benchmark x a b --benchmark y", "--benchmark is given twice (x, y); give it once"),
+        ("train-attention --out a --seed 1 --seed 1", "--seed is given twice (1, 1); give it once"),
+        ("show lora --output a --output b", "--output is given twice (a, b); give it once"),
+        ("build lama-ckl --out a --out b --lama c", "--out is given twice (a, b); give it once"),
+        (
+            "build temporalwiki --out a --wikipedia 1 2 --wiki b --wikipedia 3 --wiki c",
+            "--wiki is given twice (b, c); give it once",
+        ),
+    ],
+)
+def test_an_option_of_one_value_is_refused_when_given_twice(words: str, said: str, command: Command) -> None:
+    result = command(*words.split())
+    assert (result.code, result.out, result.err) == (2, "", f"error: {said}\n")
+
+
+def test_options_that_take_several_take_them(command: Command) -> None:
+    several = ["--seed", "1", "--seed", "1", "--set", "lora.r=2", "--set", "lora.r=4", "--json", "--json"]
+    result = command("run", "--method", "lora", *several, "--model", "nosuchmodel")
+    assert result.code == 2
+    assert result.err.startswith("error: unknown model 'nosuchmodel'")
+
+
+@pytest.mark.parametrize("words", ["", *COMMANDS, *MORE])
+def test_h_is_help(words: str, command: Command) -> None:
+    short, long = command(*words.split(), "-h"), command(*words.split(), "--help")
+    assert (short.code, short.out) == (0, long.out)
+    assert "Usage:" in short.out
+
+
+def test_help_is_given_whatever_else_is_wrong(command: Command) -> None:
+    assert command("run", "--method", "a", "--method", "b", "--help").code == 0
+
+
+def test_the_version(command: Command) -> None:
+    result = command("--version")
+    assert (result.code, result.out, result.err) == (0, f"ckl-bench {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("ckl-bench re", {"reproduce", "report"}), ("ckl-bench run --see", {"--seed"})]
+)
+def test_bash_completes(typed: str, offered: set[str]) -> None:
+    asked = {"_CKL_BENCH_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    code = [sys.executable, "-c", MAIN]
+    done = subprocess.run(code, env=os.environ | asked, capture_output=True, text=True)
+    assert (done.returncode, set(done.stdout.split()), done.stderr) == (0, offered, "")
+    asked = {"_CKL_BENCH_COMPLETE": "source_bash"}
+    script = subprocess.run(code, env=os.environ | asked, capture_output=True, text=True, check=True).stdout
+    assert "complete -o default -F" in script
+    assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
