@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import mean
 
 from ckl_bench.results.leagues import UNTRAINED
@@ -20,7 +21,8 @@ def claim(league: League) -> str:
     if not able:
         return "No stack has been run here that was not told the answers: there is nothing to claim yet."
     best = max(able, key=lambda row: row["gain"])
-    worth = f"{best['gain']:+.3f} over doing nothing (95 %: {best['gain_low']:+.2f} to {best['gain_high']:+.2f}, {_seeds(best)})"
+    interval = f"95\u00a0%: {best['gain_low']:+.2f} to {best['gain_high']:+.2f}"
+    worth = f"{best['gain']:+.3f} over doing nothing ({interval}, {_seeds(best)})"
     found = verdict(best)
     if len(able) == 1:
         judged = {BETTER: "better than doing nothing", WORSE: "worse than doing nothing"}
@@ -35,15 +37,19 @@ def claim(league: League) -> str:
             f"None of {len(able)} stacks is clearly better than doing nothing. "
             f"The best, {best['method']}, {_did(league, best)}: {worth}."
         )
-    better, worse = (sum(verdict(row) == mark for row in able) for mark in (BETTER, WORSE))
-    counts = [f"{worse} of {len(able)} stacks {_are(worse)} worse than doing nothing"] if worse else []
-    if better > 1:
-        counts.append(f"{better} are better")
-    rest = len(able) - worse - better
-    if rest and (better or worse):
-        counts.append(f"of {rest} it cannot be told")
-    text = ", ".join(counts)
-    return f"{opening} {text[:1].upper()}{text[1:]}." if text else opening
+    return " ".join(filter(None, (opening, _counts([verdict(row) for row in able]))))
+
+
+def _counts(verdicts: Sequence[str]) -> str:
+    """How many are worse, better, and neither clearly, where that is not said already."""
+    every, better, worse = len(verdicts), verdicts.count(BETTER), verdicts.count(WORSE)
+    if every in (better, worse):
+        return f"All {every} are {'better' if better else 'worse'}."
+    said = [f"{worse} of {every} stacks {'is' if worse == 1 else 'are'} worse than doing nothing"] if worse else []
+    said += [f"{better} are better"] if better > 1 else []
+    said += [f"of {every - worse - better} it cannot be told"] if worse + better and every > worse + better else []
+    text = ", ".join(said)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _did(league: League, row: Row) -> str:
@@ -76,7 +82,3 @@ def _share(value: float) -> str:
 
 def _seeds(row: Row) -> str:
     return "one seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"

@@ -30,7 +30,7 @@ class Drawing:
     said: Mapping[str, Sequence[str]]
 
 
-def axes(panels: int, width: float = 4.2, height: float = 3.3) -> tuple[Any, list[Any]]:
+def axes(panels: int, width: float, height: float) -> tuple[Any, list[Any]]:
     """A figure of panels side by side, each so many inches wide and high."""
     import matplotlib
 
@@ -45,6 +45,7 @@ def axes(panels: int, width: float = 4.2, height: float = 3.3) -> tuple[Any, lis
             "svg.hashsalt": "ckl-bench",
             "font.family": "sans-serif",
             "font.size": 9,
+            "axes.titlesize": 10,
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": True,
@@ -93,9 +94,10 @@ def svg(drawing: Drawing, drawn: Sequence[Series]) -> str:
         if gid not in drawing.said:
             return f'<g id="{gid}"{off}>'
         said = [escape(line) for line in drawing.said[gid]]
+        points = "\n".join(said)
         focus = "-1" if off else "0"
         return (
-            f'<g id="{gid}"{off} tabindex="{focus}" role="img" aria-label="{said[-1]}" data-said="{chr(10).join(said)}">'
+            f'<g id="{gid}"{off} tabindex="{focus}" role="img" aria-label="{said[-1]}" data-said="{points}">'
             f"<title>{said[-1]}</title>"
         )
 

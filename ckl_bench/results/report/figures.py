@@ -25,7 +25,7 @@ def accuracy(runs: Sequence[Record], name: str) -> np.ndarray[Any, Any]:
 
 def curves(drawn: Sequence[Series], sets: Sequence[str] = tuple(ACCURACIES), page: bool = False) -> Drawing:
     """Panels of the paper's Figure 7: to-learn and not-to-forget accuracy over epochs; bands span the seeds."""
-    figure, panels = axes(len(sets))
+    figure, panels = axes(len(sets), 5.0, 3.5)
     said = {}
     for axis, name in zip(panels, sets, strict=True):
         for one in drawn:
@@ -42,7 +42,7 @@ def curves(drawn: Sequence[Series], sets: Sequence[str] = tuple(ACCURACIES), pag
 
 def months(drawn: Sequence[Series], parts: Sequence[str] = PARTS, page: bool = False) -> Drawing:
     """NLL on every month's changed and unchanged facts right after it was learned; the base model's is dotted."""
-    figure, panels = axes(len(parts))
+    figure, panels = axes(len(parts), 5.0, 3.5)
     said = {}
     first = drawn[0].runs[0]
     names = [month_name(stage.name) for stage in first.stages]

@@ -92,9 +92,9 @@ def _league(number: int, league: League) -> str:
             [trade_off(drawn, page=True)],
             drawn,
             "What was learned against what was kept",
-            "Up and to the right is better. A line is a stack, a dot an epoch, the large dot the last, a cross the range of "
-            "its seeds; dashed: the frontier of the stacks in colour. The star is the untrained model; a stack in the "
-            "shaded half is worth less than doing nothing. The table is of the epoch at which most was learned.",
+            "Up and to the right is better. A line is a stack, a dot an epoch, the large dot the last, a cross the "
+            "range of its seeds; dashed: frontier of the stacks in colour. The star is the untrained model; a stack "
+            "in the shaded half is worth less than doing nothing. The table is of the epoch at which most was learned.",
         )
     if "curves" in have:
         panels = [figures.curves(drawn, [name], page=True) for name in figures.ACCURACIES]
@@ -131,7 +131,7 @@ def _figure(panels: Sequence[Drawing], series: Sequence[Series], title: str, cap
     drawn = "".join(svg(panel, series) for panel in panels)
     return (
         f"<figure><h3>{title}</h3><div class='panels'>{drawn}</div>"
-        "<p class='said' aria-live='polite'>Point at a mark, or step through them with the tab key, to read its values.</p>"
+        "<p class='said' aria-live='polite'>Point at a dot, or step on with the tab key, to read values.</p>"
         f"<figcaption>{caption}</figcaption></figure>"
     )
 

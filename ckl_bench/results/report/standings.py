@@ -15,6 +15,7 @@ COLOURS = ("#c84e00", "#0067a5", "#00805a", "#b03a83", "#8f6200", "#6f4fb3", "#0
 BRIGHT = ("#ff8a3d", "#5cb3f2", "#3ddc9f", "#f08cc4", "#e3b341", "#b79cf5", "#4fd6d2", "#ff7b7b")
 CHOSEN = ("taalm+lora", "lora", "finetune")  # in colour before anyone asks, beside the best
 MOST_CHOSEN = 4
+_NEXT = ("oracle+lora", "rho1+lora")  # they stand beside the best where passages are shown: in colours of their own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,8 @@ def standings(records: Iterable[Record]) -> list[League]:
         made = sorted(leagues(rows(every, kind)), key=len, reverse=True)
         found += [(kind, league, _named(league)) for league in made]
     order = [name for _, league, names in found for name in _chosen(league, names)]
-    order += [name for _, _, names in found for name in names]
+    rest = [name for _, _, names in found for name in names]
+    order += sorted(rest, key=lambda name: name[0] not in _NEXT)
     number = {name: index for index, name in enumerate(dict.fromkeys(order))}
     standing = []
     for kind, league, names in found:

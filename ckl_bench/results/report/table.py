@@ -36,9 +36,9 @@ def table(league: League, number: int) -> str:
         *((*column, "month") for column in rest),
         *((*column, "more") for column in [*others, *_costs(made)]),
     ]
+    headings = [(escape(name).replace("\n", " <br>"), kind) for name, _, kind in columns]
     head = "".join(
-        f'<th class="{kind}" aria-sort="none"><button type="button">{escape(name).replace(chr(10), " <br>")}</button></th>'
-        for name, _, kind in columns
+        f'<th class="{kind}" aria-sort="none"><button type="button">{name}</button></th>' for name, kind in headings
     )
     colour = {id(one.row): f' style="--c:var(--m{one.index})"' for one in league.series}
     lines = []
@@ -46,7 +46,7 @@ def table(league: League, number: int) -> str:
         cells = []
         for name, cell, kind in columns:
             text = (
-                escape(cell(row)).replace("+", "+<wbr>").replace("(", "<wbr>(")
+                escape(cell(row)).replace("+", "+<wbr>").replace("(", "<wbr>(").replace("@", "<wbr>@")
                 if name == "method"
                 else escape(cell(row))
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -19,23 +20,37 @@ _FULL = "The darker, the more a token's loss counts; each line's largest weight 
 
 
 def opening(league: League) -> str:
-    """One passage as TAALM, the oracle and RHO-1 see it, or as whatever methods weighed it; the first that most did."""
+    """One passage as TAALM, the oracle and RHO-1 see it, or as whatever methods weighed it.
+
+    Of several that all of them weighed, the one on which TAALM and the oracle agree most.
+    """
     lines: dict[str, dict[str, tuple[Series, TokenWeights]]] = {}
-    for one in league.series:
+    for one in sorted(
+        league.series, key=lambda s: (len(s.runs[0].spec.hyperparameters), not s.shown)
+    ):  # the plainest stack stands for all
         for part in one.runs[0].spec.hyperparameters:
             for item in one.runs[0].stages[0].token_weights:
                 lines.setdefault(item.document, {}).setdefault(part, (one, item))
     if not lines:
         return ""
-    found = max(lines.values(), key=lambda own: len(_FIRST.keys() & own.keys()))
-    wanted = [part for part in _FIRST if part in found]
-    chosen = [(part, *found[part]) for part in wanted or list(found)[:1]]
-    drawn = "".join(
-        f'<div class="doc"><b>{_dot(one)}{escape(part)}</b> <small>{escape(_FIRST.get(part, ""))}</small>'
-        f"<p>{_words(item)}</p></div>"
-        for part, one, item in chosen
-    )
-    return f"<div class='passage'><h3>One passage, token by token</h3>{drawn}<p class='note'>{_FULL}</p></div>"
+    found = max(lines.values(), key=lambda own: (len(_FIRST.keys() & own.keys()), _agreement(own)))
+    wanted = [part for part in _FIRST if part in found] or list(found)[:1]
+    drawn = ""
+    for part in wanted:
+        one, item = found[part]
+        name = f"<b>{_dot(one)}{escape(one.label)}</b> <small>{escape(_FIRST.get(part, ''))}</small>"
+        drawn += f'<div class="doc">{name}<p>{_words(item)}</p></div>'
+    which = f" Of {len(lines)} passages, the one on which taalm and oracle agree most." if _agreement(found) else ""
+    return f"<div class='passage'><h3>One passage, token by token</h3>{drawn}<p class='note'>{_FULL}{which}</p></div>"
+
+
+def _agreement(found: dict[str, tuple[Series, TokenWeights]]) -> float:
+    """The cosine between TAALM's and the oracle's weights; 0 where one of them is missing."""
+    if not {"taalm", "oracle"} <= found.keys():
+        return 0.0
+    ours, told = (found[part][1].weights for part in ("taalm", "oracle"))
+    size = math.hypot(*ours) * math.hypot(*told)
+    return sum(a * b for a, b in zip(ours, told, strict=True)) / size if size else 0.0
 
 
 def documents(league: League) -> str:
