@@ -97,6 +97,14 @@ def test_what_has_too_few_points_is_left_out_with_a_sentence(tmp_path: Path) -> 
     assert 'id="month-' not in text
 
 
+def test_the_untrained_model_alone_makes_a_page(tmp_path: Path) -> None:
+    text = write_report([run(NOTHING, KNOWN, "none")], tmp_path / "report.html").read_text()
+    assert "nothing to claim" in text
+    assert "<figure>" not in text
+    assert '"name":"none · made-up · tiny · seed 0"' in text  # its facts can be looked at
+    assert not write_figures([run(NOTHING, KNOWN, "none")], tmp_path)
+
+
 def test_figures_of_two_leagues_do_not_share_a_file(tmp_path: Path) -> None:
     longer = run([*GOOD, GOOD[1]], [*KNOWN, KNOWN[1]], "good", model="hub/model")
     written = write_figures([run(GOOD, KNOWN, "good", model="hub/model"), longer], tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -59,7 +59,7 @@ def write_report(records: Sequence[Record], target: Path) -> Path:
     leagues = standings(records)
     if not leagues:
         raise UserError("there is no finished run to report on; run a method first")
-    explorer = [_run_facts(one) for league in leagues for one in league.series]
+    explorer = [found for league in leagues for found in _explored(league)]
     here = files("ckl_bench.results.report")
     page = here.joinpath("page.html").read_text(encoding="utf-8")
     for mark, text in (
@@ -136,9 +136,12 @@ def _figure(panels: Sequence[Drawing], series: Sequence[Series], title: str, cap
     )
 
 
-def _run_facts(one: Series) -> dict[str, Any]:
-    record = one.runs[0]
-    found = sorted(facts(record, probes_of(record)), key=lambda fact: STATES.index(fact["fate"]))
+def _explored(league: League) -> Iterator[dict[str, Any]]:
+    """The facts of every row's first run, by what became of them."""
+    labels = {id(one.row): one.label for one in league.series}
     keys = ("set", "relation", "prompt", "answer", "before", "after", "fate")
-    name = f"{one.label} · {record.spec.benchmark} · {record.spec.model} · seed {record.spec.seed}"
-    return {"name": name, "states": STATES, "facts": [[fact[key] for key in keys] for fact in found]}
+    for row, runs in zip(league.rows, league.runs, strict=True):
+        spec = runs[0].spec
+        found = sorted(facts(runs[0], probes_of(runs[0])), key=lambda fact: STATES.index(fact["fate"]))
+        name = f"{labels.get(id(row), spec.method)} · {spec.benchmark} · {spec.model} · seed {spec.seed}"
+        yield {"name": name, "states": STATES, "facts": [[fact[key] for key in keys] for fact in found]}

@@ -14,7 +14,7 @@ from .standings import League, Series
 _FIRST = {
     "taalm": "learned: tokens that help with what will be asked",
     "oracle": "told the answer: its tokens alone",
-    "rho1": "tokens that the base model finds hardest beside what it could know",
+    "rho1": "the tokens whose loss most exceeds the base model's",
 }
 _FULL = "The darker, the more a token's loss counts; each line's largest weight is full."
 
