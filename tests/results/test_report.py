@@ -164,6 +164,8 @@ def test_what_tells_is_in_sight_and_costs_are_folded_away(page: Any, width: int)
     page.keyboard.press("Space")
     assert seen()[:8] == first
     assert {"tokens", "MB", "seconds", "with φ"} < set(seen())
+    method = page.locator("#league-0 .board tbody td:nth-child(2)").first
+    assert method.evaluate("e => e.offsetWidth") > 70  # it still has room for words
 
 
 def test_rows_look_like_what_they_are_worth(page: Any) -> None:
