@@ -1,5 +1,6 @@
-"""Records -> pictures: curves, the trade-off plane, a sortable table, a fact explorer, token weights.
+"""Records -> pictures: the claim, the trade-off plane, curves, a sortable table, facts, token weights.
 
-figures.py draws (matplotlib), facts.py sorts facts by what became of them, page.py joins it all into one HTML file,
+standings.py names and colours rows, claim.py says what they come to, trade_off.py and figures.py draw (matplotlib, by
+what drawing.py shares), table.py, weights.py and facts.py make the rest, page.py joins it all into one HTML file;
 terminal.py shows a run where there is no browser.
 """

@@ -10,6 +10,8 @@ from ckl_bench.benchmarks.format import Probe, load_benchmark
 from ckl_bench.errors import UserError
 from ckl_bench.records import Record
 
+from .months import month_name
+
 STATES = ("learned", "kept", "forgotten", "never known")
 
 
@@ -40,7 +42,7 @@ def facts(record: Record, probes: Mapping[str, Probe]) -> Iterator[dict[str, Any
                 probe = probes.get(own)
                 before, after = (sets[name].probe_accuracy[i] for sets in (first, last))
                 yield {
-                    "set": f"{stage.name} {name}" if len(record.stages) > 1 else name,
+                    "set": f"{month_name(stage.name)} {name}" if len(record.stages) > 1 else name,
                     "relation": probe.relation if probe else "",
                     "prompt": probe.prompt if probe else own,
                     "answer": probe.object if probe else "",

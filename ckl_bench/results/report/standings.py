@@ -1,0 +1,104 @@
+"""Records -> leagues as a page shows them: rows with their runs, names and colours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ckl_bench.records import Record
+from ckl_bench.results.leagues import UNTRAINED, labels, leagues
+from ckl_bench.results.rows import Row
+from ckl_bench.results.tables import BOARDS, groups, rows
+
+# Told apart by every kind of colour vision, with the dashes; on white, and on black.
+COLOURS = ("#c84e00", "#0067a5", "#00805a", "#b03a83", "#8f6200", "#6f4fb3", "#0b7f86", "#a3292e")
+BRIGHT = ("#ff8a3d", "#5cb3f2", "#3ddc9f", "#f08cc4", "#e3b341", "#b79cf5", "#4fd6d2", "#ff7b7b")
+CHOSEN = ("taalm+lora", "lora", "finetune")  # in colour before anyone asks, beside the best
+MOST_CHOSEN = 4
+_NEXT = ("oracle+lora", "rho1+lora")  # they stand beside the best where passages are shown: in colours of their own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """A row of a leaderboard, its runs (a seed each), its number on the page, and whether it is in colour at first."""
+
+    index: int
+    label: str
+    row: Row
+    runs: Sequence[Record]
+    shown: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class League:
+    """Rows that may be ranked against each other, the best first; `series` are those that learned at all."""
+
+    kind: str
+    rows: Sequence[Row]
+    series: Sequence[Series]
+    runs: Sequence[Sequence[Record]]  # of every row
+
+    @property
+    def title(self) -> str:
+        """Benchmark and model, and what was made shorter."""
+        row = self.rows[0]
+        limit = f" · first {row['limit']} of every set: a try" if row["limit"] else ""
+        return f"{row['benchmark']} · {row['model']}{limit}"
+
+
+def standings(records: Iterable[Record]) -> list[League]:
+    """The leagues of these records, the largest of a kind first.
+
+    A stack has one number, and so one colour, in all of them; those that are shown before anyone asks come first.
+    """
+    every = list(records)
+    by_id = {group[0].run_id: group for group in groups(every)}
+    found = []
+    for kind in BOARDS:
+        made = sorted(leagues(rows(every, kind)), key=len, reverse=True)
+        found += [(kind, league, _named(league)) for league in made]
+    order = [name for _, league, names in found for name in _chosen(league, names)]
+    rest = [name for _, _, names in found for name in names]
+    order += sorted(rest, key=lambda name: name[0] not in _NEXT)
+    number = {name: index for index, name in enumerate(dict.fromkeys(order))}
+    standing = []
+    for kind, league, names in found:
+        runs = [by_id[row["run_ids"].split(" ")[0]] for row in league]
+        chosen = _chosen(league, names)
+        series = [
+            Series(
+                index=number[name],
+                label=name[0] + ("*" if row["told"] else ""),
+                row=row,
+                runs=own,
+                shown=name in chosen,
+            )
+            for row, name, own in zip(league, names, runs, strict=True)
+            if row["method"] != UNTRAINED
+        ]
+        standing.append(League(kind=kind, rows=league, series=series, runs=runs))
+    return standing
+
+
+Name = tuple[str, int]  # a label, and which of the rows that share it
+
+
+def _named(league: Sequence[Row]) -> list[Name]:
+    seen: list[str] = []
+    names = []
+    for label in labels(league):
+        names.append((label, seen.count(label)))
+        seen.append(label)
+    return names
+
+
+def _chosen(league: Sequence[Row], names: Sequence[Name]) -> list[Name]:
+    """The best that was not told the answers, then those that people know, then the next best."""
+    able = [
+        (row["method"], name)
+        for row, name in zip(league, names, strict=True)
+        if row["method"] != UNTRAINED and not row["told"]
+    ]
+    known = [name for wanted in CHOSEN for method, name in able if method == wanted]
+    best = [name for _, name in able]
+    return list(dict.fromkeys([*best[:1], *known, *best]))[:MOST_CHOSEN]
