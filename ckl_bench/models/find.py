@@ -17,6 +17,7 @@ from ckl_bench.encode import Tokenizer
 from ckl_bench.errors import UserError, first_line, out_of_memory, unknown
 from ckl_bench.models.cached import from_gguf, smollm2
 from ckl_bench.models.catalogue import MODELS
+from ckl_bench.storage.json import sha256_json
 from ckl_bench.storage.sums import sha256_checked
 
 TINY_SEED = 0
@@ -76,10 +77,14 @@ def _tiny_model() -> nn.Module:
 
 
 def _folder_revision(folder: Path) -> str:
-    """What pins a local model: the hash of its configuration and of every weights file."""
-    kinds = ("*.safetensors", "config.json", "tokenizer.json", "*.index.json", "*.bin", "*.py")
-    files = sorted(file for kind in kinds for file in folder.glob(kind))
-    return "files:" + hashlib.sha256("".join(sha256_checked(file) for file in files).encode()).hexdigest()
+    """What pins a local model: the names and hashes of its weights and of all that says how they and text are read.
+
+    Configuration, adapters, tokenizer with its vocabulary, merges, added and special tokens, code of its own; not what
+    describes it to people.
+    """
+    kinds = ("*.safetensors", "*.bin", "*.json", "*.py", "*.model", "*.tiktoken", "merges.txt", "vocab.txt")
+    files = sorted({file for kind in kinds for file in folder.glob(kind) if file.is_file()})
+    return "files:" + sha256_json({file.name: sha256_checked(file) for file in files})
 
 
 def _quiet() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ckl_bench.errors import UserError
-from ckl_bench.models.find import find_model, tiny_tokenizer
+from ckl_bench.models.find import _folder_revision, find_model, tiny_tokenizer
 from conftest import Command
 from helpers.architectures import BUILDERS, make
 
@@ -52,6 +52,38 @@ def test_a_changed_weight_changes_the_revision(tmp_path: Path) -> None:
         tiny_tokenizer().save_pretrained(tmp_path)
         revisions.append(find_model(str(tmp_path)).revision)
     assert revisions[0] != revisions[1]
+
+
+def test_whatever_changes_results_makes_another_run(tmp_path: Path, small: Path, command: Command) -> None:
+    folder = tmp_path / "mine"
+    make("llama").save_pretrained(folder)  # type: ignore[operator]
+    tiny_tokenizer().save_pretrained(folder)
+    run = ("run", "--method", "none", "--model", folder, "--benchmark", small)
+    assert command(*run).code == 0
+    (folder / "README.md").write_text("for people")
+    assert "is done already" in command(*run).err
+    edits = {"tokenizer_config.json": '"model_input_names": ["input_ids"], ', "tokenizer.json": "", "config.json": " "}
+    made = (
+        "adapter_config.json",
+        "added_tokens.json",
+        "generation_config.json",
+        "merges.txt",
+        "vocab.txt",
+        "spiece.model",
+    )
+    seen = {find_model(str(folder)).revision}
+    for name, words in edits.items():
+        text = (folder / name).read_text()
+        (folder / name).write_text(text.replace("{", "{" + words, 1) if words else text + "\n")
+        assert "is done already" not in command(*run).err
+        seen.add(find_model(str(folder)).revision)
+    for name in made:
+        (folder / name).write_text("{}")
+        seen.add(_folder_revision(folder))
+    assert len(seen) == 1 + len(edits) + len(made)
+    before = _folder_revision(folder)
+    (folder / "vocab.txt").rename(folder / "notes.txt")
+    assert _folder_revision(folder) != before
 
 
 def test_unknown_names_and_folders_without_a_model(tmp_path: Path) -> None:
