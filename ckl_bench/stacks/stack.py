@@ -115,15 +115,15 @@ def make_stack(expression: str, settings: Sequence[str] = (), methods_dir: Path 
     classes = {name: load_method(name, methods_dir) for name in names}
     if not any("build" in hooks_of(cls) for cls in classes.values()):
         classes["lora"] = load_method("lora", methods_dir)
+    idle = next((name for name, cls in classes.items() if not cls.trains), None)
+    if idle and len(classes) > 1:
+        raise UserError(f"{idle} learns nothing, so nothing can be joined to it; run --method {idle} alone")
     for hook in HOOKS:
         owners = [name for name, cls in classes.items() if hook in hooks_of(cls)]
         if len(owners) > 1 and hook not in SUMMED:
             raise UserError(
                 f"{' and '.join(sorted(owners))} both own '{hook}' and cannot stand in one stack; drop one of them"
             )
-    idle = next((name for name, cls in classes.items() if not cls.trains), None)
-    if idle and len(classes) > 1:
-        raise UserError(f"{idle} learns nothing, so nothing can be joined to it; run --method {idle} alone")
     parsed = _parse(settings, classes)
 
     def place(name: str) -> tuple[int, str]:

@@ -185,7 +185,10 @@ def test_every_pair_trains_or_is_refused_with_both_names(
     sets = ("--set", f"taalm.attention={phi}") if "taalm" in pair else ()
     run = ("run", "--method", "+".join(pair), "--model", "tiny", "--benchmark", small, "--epochs", 1, "--json")
     result = command(*run, *sets)
-    if clash:
+    if "none" in pair:
+        assert result.code == 2
+        assert "none learns nothing, so nothing can be joined to it" in result.err
+    elif clash:
         assert result.code == 2
         assert f"{pair[0]} and {pair[1]} both own '{clash}'" in result.err
     else:

@@ -35,7 +35,7 @@ def test_a_stack_is_shown_by_its_name(command: Command, small: Path) -> None:
     assert command(*run, "--seed", "5", "--lr", "0.5").code == 0
     several = command("show", "oracle", *on)
     assert (several.code, several.err.count("\n")) == (2, 1)
-    assert "several settings; name one by its run id" in several.err
+    assert "was run with several settings; name one: oracle+lora@lr=" in several.err
 
 
 def test_the_committed_runs_are_shown_where_one_has_none(command: Command) -> None:
