@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def bootstrap_interval(
         raise ValueError("an interval needs at least one set, and in every set at least one value")
     varying = [values for values in arrays if np.any(values != values[0])]
     point = sum(float(values[0]) for values in arrays if not np.any(values != values[0]))
-    low, high = _bca(varying, seed, resamples) if varying else (0.0, 0.0)
+    low, high = _bca(tuple(values.tobytes() for values in varying), seed, resamples) if varying else (0.0, 0.0)
     weight = 1 if total else len(arrays)
     return (point + low) / weight, (point + high) / weight
 
@@ -38,9 +39,12 @@ def _sum_of_means(*samples: Any, axis: int = -1) -> Any:
     return np.round(sum(values.mean(axis=axis) for values in samples), 12)
 
 
-def _bca(samples: Sequence[np.ndarray[Any, Any]], seed: int, resamples: int) -> tuple[float, float]:
+@lru_cache(maxsize=512)  # a process that stores one run after the other makes the same rows again and again
+def _bca(packed: tuple[bytes, ...], seed: int, resamples: int) -> tuple[float, float]:
+    """The BCa interval of the sum of the samples' means; of each the bytes of its float64 values."""
     from scipy.stats import bootstrap  # half a second, which only intervals need
 
+    samples = [np.frombuffer(values) for values in packed]
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # what scipy warns of is what is caught below
         found = bootstrap(
