@@ -1,11 +1,12 @@
 """Choose epochs and learning rates of lama-ckl-mini on facts that none of its probes asks for.
 
-python data/choose_defaults.py [--hours 1.0]
+python data/choose_defaults.py [--hours 1.0] [--builder lora]
 
 48 facts of the attention set of which the model knows nothing are learned, of relations that change where there are
 enough; the facts that it knows and that no probe asks for (those that may be rehearsed) are to be kept. Every stack
 runs at every rate for 16 epochs, once; each finished run is a line of `data/defaults.jsonl`, and a run that has its
-line is not repeated. What is chosen is the rate and epoch with the best sum of learned and kept at that very epoch.
+line is not repeated; several processes, each with builders of its own, may add to the same log. What is chosen is the
+rate and epoch with the best sum of learned and kept at that very epoch.
 The shipped φ has been trained on these facts: a rate for TAALM is chosen where φ weighs what it has seen.
 """
 
@@ -28,6 +29,7 @@ from ckl_bench.scoring.pretest import pretest_models
 from ckl_bench.storage.checkpoint import Keeper
 from ckl_bench.storage.files import data_dir, read_jsonl
 from ckl_bench.storage.json import jsonl
+from ckl_bench.storage.locks import turn
 from ckl_bench.storage.writing import write_text
 
 LOG = Path(__file__).with_name("defaults.jsonl")
@@ -104,24 +106,33 @@ def run(benchmark: Path, builder: str, rate: float, weights: str) -> dict[str, A
     }
 
 
+def logged() -> list[dict[str, Any]]:
+    """The runs that have their line."""
+    return [row for _, row in read_jsonl(LOG)] if LOG.exists() else []
+
+
 def main() -> None:
     """Run what has no line yet, until the time is over, and say what is best so far."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=float("inf"), help="Begin no run after so many hours.")
-    end = time.monotonic() + 3600 * parser.parse_args().hours
-    lines = [row for _, row in read_jsonl(LOG)] if LOG.exists() else []
+    parser.add_argument("--builder", choices=RATES, action="append", help="Only stacks on this builder.")
+    arguments = parser.parse_args()
+    end = time.monotonic() + 3600 * arguments.hours
     benchmark = held_out()
     for weights in WEIGHTS:
         for number in range(3):
-            for builder, rates in RATES.items():
+            for builder in arguments.builder or RATES:
+                rates = RATES[builder]
                 stack = "+".join(filter(None, (weights, builder)))
-                if any((row["stack"], row["rate"]) == (stack, rates[number]) for row in lines):
+                if any((row["stack"], row["rate"]) == (stack, rates[number]) for row in logged()):
                     continue
                 if time.monotonic() > end:
                     break
-                lines.append(run(benchmark, builder, rates[number], weights))
-                write_text(LOG, jsonl(lines))
-                print({k: v for k, v in lines[-1].items() if not isinstance(v, list)}, flush=True)
+                line = run(benchmark, builder, rates[number], weights)
+                with turn(LOG):
+                    write_text(LOG, jsonl([*logged(), line]))
+                print({k: v for k, v in line.items() if not isinstance(v, list)}, flush=True)
+    lines = logged()
     for stack in dict.fromkeys(row["stack"] for row in lines):
         best = max((row for row in lines if row["stack"] == stack), key=lambda row: row["best_total"])
         print(json.dumps({k: best[k] for k in ("stack", "rate", "best_epoch", "best_total")}))
