@@ -29,7 +29,7 @@ from .shards import Row, batches, counts_of
 from .texts import chunks, refuse_text
 from .workers import workers
 
-DEFAULTS: Mapping[str, float] = {"epochs": 1, "batch_size": 64, "learning_rate": 1e-4}
+DEFAULTS: Mapping[str, Any] = {"epochs": 1, "batch_size": 64, "learning_rate": 1e-4}
 VERSION = 2  # of the intermediate files: another one starts anew
 
 
@@ -65,7 +65,7 @@ def build_from_dumps(
     *,
     caps: Caps,
     attention_months: int | None = None,
-    defaults: Mapping[str, float] = DEFAULTS,
+    defaults: Mapping[str, Any] = DEFAULTS,
     memory_mb: int = 2000,
     work: Path | None = None,
 ) -> dict[str, Any]:
