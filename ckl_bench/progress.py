@@ -59,6 +59,11 @@ class Line:
         """So many units more are done."""
         self.done, self._last = self.done + amount, time.monotonic()
 
+    def draw(self) -> None:
+        """Show it now rather than at the next frame, if it is on the screen."""
+        if _SCREEN.live is not None and _SCREEN.live.is_started:
+            _SCREEN.live.refresh()
+
     def left(self) -> str:
         """The time left, at the pace since `begin`; empty while there is none to go by."""
         if not self.total or self.done <= self._first:

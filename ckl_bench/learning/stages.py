@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from ckl_bench.benchmarks.format import Benchmark, Probe, Stage
+from ckl_bench.benchmarks.general import general_text
 from ckl_bench.encode import Batch, EncodedDocument, Tokenizer, batches, encode_documents
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
-from ckl_bench.learning.divergence import DOCUMENTS, divergence
+from ckl_bench.learning.divergence import DOCUMENTS, Moved, moved
 from ckl_bench.learning.environment import peak_memory
 from ckl_bench.learning.line import where
 from ckl_bench.learning.standing import Standing
@@ -27,8 +28,9 @@ from ckl_bench.learning.tripwire import Tripwire
 from ckl_bench.method import Penalty, Scoring, StageContext, Weigh
 from ckl_bench.models.find import BaseModel, share_trunk
 from ckl_bench.progress import GAP, Advance, Line, line
-from ckl_bench.records import Cost, EpochScores, Spec, StageScores, TokenWeights
+from ckl_bench.records import Cost, EpochScores, StageScores, TokenWeights
 from ckl_bench.scoring.sets import ProbeSets, Scores, score_sets
+from ckl_bench.spec import Spec
 from ckl_bench.stacks.stack import Stack
 from ckl_bench.storage.checkpoint import Keeper, sha256_tensors
 
@@ -103,6 +105,7 @@ class _Run:
                 continue  # learned before this run was stopped
             context = self.context(stage.name, index, documents)
             weights = self.learn_stage(context, self.probes[index])
+            texts = self.moved(context)
             now.scored.append(
                 StageScores(
                     name=stage.name,
@@ -111,7 +114,8 @@ class _Run:
                     epochs=now.results,
                     rehearsed=self.tripwire.read,
                     token_weights=weights,
-                    divergence=self.divergence(context),
+                    divergence={name: round(found.kl, 6) for name, found in texts.items()},
+                    perplexity={name: found.perplexity for name, found in texts.items()},
                     earlier={names[i]: self.score(self.probes[i]) for i in range(index)},
                 )
             )
@@ -143,7 +147,7 @@ class _Run:
         """
         now = self.now
         if now.begin(stage.index):
-            self.show(stage, "scoring")
+            self.show(stage, "scoring", at_once=True)
             now.results.append(EpochScores(epoch=0, train_loss=None, sets=self.score(probes)))
         if not self.stack.trains:
             still = [now.results[0].model_copy(update={"epoch": e}) for e in range(1, self.spec.epochs + 1)]
@@ -167,6 +171,7 @@ class _Run:
         for epoch in now.epochs(self.spec.epochs):
             self.show(stage)
             self.learn_epoch(stage, epoch, optimizer, weigh, penalties, advance)
+            self.show(stage, at_once=True)
             views = self.views(probes) if epoch == self.spec.epochs else {}
             sets = views[self.scoring.main] if views and self.scoring else self.score(probes)
             now.results.append(EpochScores(epoch=epoch, train_loss=now.progress.loss, sets=sets, views=views))
@@ -206,23 +211,24 @@ class _Run:
         seconds["train"] = seconds.get("train", 0.0) + learning
         now.tokens += now.progress.tokens
 
-    def divergence(self, stage: StageContext) -> dict[str, float]:
+    def moved(self, stage: StageContext) -> dict[str, Moved]:
         """How far the model, as it is scored, has moved from the base model, on the stage's text and on other text."""
-        rows = encode_documents(self.tokenizer, _first(self.plan.benchmark.rehearsal, DOCUMENTS), self.spec.max_tokens)
-        texts = {"documents": stage.documents, "rehearsal": rows}
-        if not self.stack.trains:
-            return {name: 0.0 for name, documents in texts.items() if documents}
+        other = {"rehearsal": _first(self.plan.benchmark.rehearsal, DOCUMENTS), "general": general_text()}
+        texts = {name: encode_documents(self.tokenizer, rows, self.spec.max_tokens) for name, rows in other.items()}
         enter = self.scoring.views[self.scoring.main] if self.scoring else nullcontext
         with self.now.clock.phase("score"), torch.random.fork_rng(devices=[]):
-            base = stage.base()
+            base = stage.base() if self.stack.trains else self.model
             with enter():
-                found = {name: divergence(self.model, base, documents) for name, documents in texts.items()}
-        return {name: round(value, 6) for name, value in found.items() if value is not None}
+                every = {"documents": stage.documents, **texts}
+                found = {name: moved(self.model, base, documents) for name, documents in every.items()}
+        return {name: value for name, value in found.items() if value is not None}
 
-    def show(self, stage: StageContext, doing: str = "") -> None:
-        """Say on the terminal where the run stands."""
+    def show(self, stage: StageContext, doing: str = "", *, at_once: bool = False) -> None:
+        """Say on the terminal where the run stands; `at_once` where the next word may come in less than a frame."""
         name = stage.name if len(self.plan.benchmark.stages) > 1 else ""
         self.line.status = where(self.plan.place, name, self.spec.epochs, self.now, doing)
+        if at_once:
+            self.line.draw()
 
     def score(self, probes: ProbeSets) -> Scores:
         """The scores of the model as its method wants it scored."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ckl_bench.records import Spec
+from ckl_bench.spec import Spec
 
-SETTINGS = ("learning_rate", "epochs", "batch_size", "limit", "max_tokens", "model_revision", "benchmark_hash")
-SHORT = {"lr": "learning_rate", "batch": "batch_size"}  # how some of them may be typed
-_HASHES = ("model_revision", "benchmark_hash")
+SETTINGS = (
+    *("learning_rate", "epochs", "batch_size", "limit", "max_tokens", "dtype", "model_revision", "tokenizer_hash"),
+    *("benchmark_hash", "schema_version"),
+)
+SHORT = {"lr": "learning_rate", "batch": "batch_size", "schema": "schema_version"}  # how some of them may be typed
+_HASHES = ("model_revision", "benchmark_hash", "tokenizer_hash")
 _INPUT = "inputs."
 
 
@@ -17,6 +20,7 @@ def settings_of(spec: Spec) -> dict[str, Any]:
     """Every setting of a spec but its seed: by name, hyperparameters as `method.field`, files read as `inputs.NAME`."""
     return {
         **{name: getattr(spec, name) for name in SETTINGS},
+        "tokenizer_hash": spec.tokenizer_hash or None,
         **{f"{part}.{name}": value for part, own in spec.hyperparameters.items() for name, value in own.items()},
         **{f"{_INPUT}{name}": value for name, value in spec.inputs.items()},
     }

@@ -53,6 +53,7 @@ def labels(rows: Sequence[Row]) -> list[str]:
     """
     usual = {name: Counter(row.get(name) for row in rows).most_common(1)[0][0] for name in SETTINGS}
     usual["limit"] = None  # a try always says so
+    usual["schema_version"] = max((row["schema_version"] for row in rows), default=None)  # an old one says so too
     made = []
     for row in rows:
         telling = {name: row.get(name) for name in SETTINGS if row.get(name) != usual[name]}

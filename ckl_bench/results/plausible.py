@@ -27,7 +27,7 @@ NEAR_TIES = 50  # one probe in so many may have two tokens that are as likely, a
 # They build a model that is the base model until it is trained.
 STARTS_AS_THE_BASE = {"finetune", "kadapter", "lora", "none"}
 # What the scores of an untrained model do not depend on.
-_OF_TRAINING = {"seed", "epochs", "batch_size", "learning_rate", "max_tokens", "schema_version"}
+_OF_TRAINING = {"seed", "epochs", "batch_size", "learning_rate", "max_tokens", "schema_version", "tokenizer_hash"}
 
 Fault = tuple[str, str]  # the rule that is broken, and how, in words
 

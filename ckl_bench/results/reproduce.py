@@ -5,15 +5,16 @@ from __future__ import annotations
 import getpass
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ckl_bench.errors import Unknown, UserError
 from ckl_bench.learning.run import RunRequest, plan_run
 from ckl_bench.learning.stages import Plan
-from ckl_bench.records import Record, SetScores, Spec, read_record
+from ckl_bench.records import Record, SetScores, read_record
 from ckl_bench.results.intervals import bootstrap_interval
 from ckl_bench.results.reproduced import Mark
+from ckl_bench.spec import Spec
 from ckl_bench.storage.files import leaderboards_dir, sha256_file
 
 
@@ -73,6 +74,7 @@ def request_of(spec: Spec, settings: Sequence[str] = ()) -> RunRequest:
 def plan_again(record: Record, request: RunRequest) -> Plan:
     """The plan of a record's spec, requested here; UserError where what is here now is not what was run then."""
     plan = plan_run(request)
+    plan = replace(plan, spec=plan.spec.as_of(record.spec.schema_version))  # the run id that it had then
     then, now = record.spec.model_dump(), plan.spec.model_dump()
     for name, value in then.items():
         if now[name] != value:

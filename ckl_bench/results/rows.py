@@ -8,9 +8,10 @@ from dataclasses import asdict
 from statistics import mean, stdev
 from typing import Any
 
-from ckl_bench.records import Record, Spec
+from ckl_bench.records import Record
 from ckl_bench.results.intervals import bootstrap_interval
 from ckl_bench.results.metrics import lama_ckl, temporalwiki, told
+from ckl_bench.spec import Spec
 
 Row = dict[str, Any]
 
@@ -21,6 +22,12 @@ PREPARATION = ("prepare_tokens", "prepare_seconds", "seconds_and_prepare", "seco
 _SETTINGS = ("epochs", "batch_size", "learning_rate", "limit")
 # What it is worth beside doing nothing, whether the answers were told, and how far the model moved (nats a token).
 _WORTH = ("gain", "gain_low", "gain_high", "told", "kl_documents", "kl_rehearsal", "max_tokens")
+# What else tells runs apart, and how well other text is still predicted after the last stage (exp of NLL a token).
+_TEXTS = ("rehearsal", "general")
+_SINCE_SCHEMA_2 = (
+    *("schema_version", "dtype", "tokenizer_hash"),
+    *(f"ppl_{text}{when}" for text in _TEXTS for when in ("", "_before")),
+)
 LAMA_CKL_COLUMNS = [
     *("method", "model", "benchmark", "seeds", "top_acc", "top_acc_std", "epoch", "nf_acc", "nf_acc_std"),
     *("total_knowledge", "total_knowledge_std", "best_total", "learned_at_1pct", "forgetting"),
@@ -34,6 +41,7 @@ LAMA_CKL_COLUMNS = [
     *_WORTH,
     *("otherwise_acc", "otherwise_exact"),
     "reproduced",
+    *_SINCE_SCHEMA_2,
 ]
 
 
@@ -54,6 +62,7 @@ def temporalwiki_columns(rows: Sequence[Row]) -> list[str]:
         *PREPARATION,
         *_WORTH,
         "reproduced",
+        *_SINCE_SCHEMA_2,
     ]
 
 
@@ -204,7 +213,11 @@ def _common(group: Sequence[Record], users: Mapping[str, int]) -> Row:
         "run_ids": " ".join(record.run_id for record in group),
         "told": any(map(told, group)),
         "max_tokens": spec.max_tokens,
+        "schema_version": spec.schema_version,
+        "dtype": spec.dtype,
+        "tokenizer_hash": spec.tokenizer_hash[:16] or None,
         **_divergence(group),
+        **_perplexity(group),
         **_preparation(group, users),
     }
 
@@ -216,4 +229,15 @@ def _divergence(group: Sequence[Record]) -> Row:
         values = [stage.divergence.get(name) for record in group for stage in record.stages]
         if None not in values:
             found[f"kl_{name}"] = mean(value for value in values if value is not None)
+    return found
+
+
+def _perplexity(group: Sequence[Record]) -> Row:
+    """Mean perplexity of other text before and after the runs, over seeds; empty where a run did not measure it."""
+    found: Row = {}
+    for text in _TEXTS:
+        values = [record.stages[-1].perplexity.get(text) for record in group]
+        if None not in values:
+            found[f"ppl_{text}"] = mean(value.after for value in values if value is not None)
+            found[f"ppl_{text}_before"] = mean(value.before for value in values if value is not None)
     return found

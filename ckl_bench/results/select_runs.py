@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ckl_bench.errors import UserError, unknown
-from ckl_bench.records import Record, Spec
+from ckl_bench.records import Record
 from ckl_bench.results.differences import SHORT, differences, is_hash, settings_of, shown
+from ckl_bench.spec import Spec
 from ckl_bench.stacks.stack import make_stack
 
 _LISTED = 5  # candidates that an error names one by one

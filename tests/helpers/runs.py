@@ -6,7 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ckl_bench.records import Cost, Environment, EpochScores, Record, SetScores, Spec, StageScores
+from ckl_bench.records import Cost, Environment, EpochScores, Record, SetScores, StageScores
+from ckl_bench.spec import Spec
 
 TINY_RECORD = Path(__file__).parent.parent / "data" / "tiny-record.json"  # of a real run of the tiny model
 
@@ -47,6 +48,7 @@ def record(learned: list[list[float]], kept: list[list[float]], **changes: Any) 
         "batch_size": 2,
         "learning_rate": 0.001,
         "max_tokens": 512,
+        "tokenizer_hash": "c" * 64,
     }
     spec = Spec(**base | changes)
     epochs = [

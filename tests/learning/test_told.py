@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from ckl_bench.benchmarks.format import Document
-from ckl_bench.learning.divergence import divergence
+from ckl_bench.learning.divergence import moved
 from conftest import Command
 from helpers.architectures import make
 from helpers.stages import TEXT, encode
@@ -128,32 +129,45 @@ def test_nothing_can_be_joined_to_none(command: Command) -> None:
     assert "none learns nothing" in result.err
 
 
-def test_divergence_is_the_kl_to_the_base_model() -> None:
+def test_what_moved_is_the_kl_to_the_base_model_and_both_perplexities() -> None:
     base, model = make("llama"), make("llama")
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(3)))
     documents = encode(*(Document(id=str(i), text=TEXT[: 12 + 9 * i]) for i in range(6)))
-    total, count = 0.0, 0
+    total, surprise, count = 0.0, [0.0, 0.0], 0
     for document in documents:  # one at a time, from the definition
         ids = torch.tensor([document.ids])
         with torch.no_grad():
             p, q = (F.softmax(m(input_ids=ids).logits[0, :-1].double(), -1) for m in (base, model))
         total += float((p * (p / q).log()).sum())
+        for i, chances in enumerate((p, q)):
+            surprise[i] -= float(chances.gather(-1, ids[0, 1:, None]).log().sum())
         count += len(document.ids) - 1
-    assert divergence(model, base, documents) == pytest.approx(total / count, rel=1e-4)
-    assert divergence(base, base, documents) == pytest.approx(0, abs=1e-7)
-    assert divergence(model, base, []) is None
+    found = moved(model, base, documents)
+    assert found is not None
+    assert found.kl == pytest.approx(total / count, rel=1e-4)
+    before, after = (math.exp(value / count) for value in surprise)
+    assert (found.perplexity.before, found.perplexity.after) == pytest.approx((before, after), rel=1e-4)
+    same = moved(base, base, documents)
+    assert same is not None
+    assert same.kl == pytest.approx(0, abs=1e-7)
+    assert same.perplexity.before == same.perplexity.after
+    assert moved(model, base, []) is None
 
 
 def test_the_divergence_of_a_run_is_that_of_its_model(command: Command, small: Path) -> None:
     """A learning rate of zero moves nothing, and a larger one moves the model further."""
-    found = []
+    found, texts = [], []
     for rate in ("0", "1e-3", "1e-2"):
         given = ("--method", "kadapter", "--benchmark", small, "--lr", rate, "--json")
-        found.append(
-            json.loads(command("run", "--model", "tiny", "--epochs", "2", *given).out)["stages"][0]["divergence"]
-        )
-    assert [set(values) for values in found] == [{"documents", "rehearsal"}] * 3
-    assert found[0] == {"documents": 0, "rehearsal": 0}
+        stage = json.loads(command("run", "--model", "tiny", "--epochs", "2", *given).out)["stages"][0]
+        found.append(stage["divergence"])
+        texts.append(stage["perplexity"])
+    assert [set(values) for values in found] == [set(values) for values in texts]
+    assert [set(values) for values in found] == [{"documents", "rehearsal", "general"}] * 3
+    assert found[0] == {"documents": 0, "rehearsal": 0, "general": 0}
+    assert all(value["before"] == value["after"] for value in texts[0].values())
+    assert len({value["general"]["before"] for value in texts}) == 1
+    assert texts[2]["documents"]["after"] < texts[2]["documents"]["before"]  # those are what it learned
     assert 0 < found[1]["documents"] < found[2]["documents"]

@@ -75,7 +75,7 @@ def test_the_tables_count_runs_with_a_mark_of_the_record_that_is_there(tmp_path:
 
     def counted() -> int:
         table = pd.read_csv(io.StringIO(tables(runs, tmp_path)["lama-ckl.csv"]))
-        assert list(table.columns)[-1] == "reproduced"
+        assert "reproduced" in table.columns
         return int(table["reproduced"][0])
 
     assert counted() == 0

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from ckl_bench.errors import UserError
-from ckl_bench.records import Record, Spec, write_record
+from ckl_bench.records import Record, write_record
 from ckl_bench.results.differences import differences, shown
 from ckl_bench.results.select_runs import find_runs, names_of
+from ckl_bench.spec import Spec
 from conftest import Command
 from helpers.runs import record
 
@@ -61,7 +62,10 @@ def test_runs_are_named_by_what_they_are(wanted: str, found: list[Record]) -> No
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        ("lora@lrr=1", "unknown setting 'lrr'; did you mean 'lr'? Known: batch, batch_size, benchmark_hash, epochs"),
+        (
+            "lora@lrr=1",
+            "unknown setting 'lrr'; did you mean 'lr'? Known: batch, batch_size, benchmark_hash, dtype",
+        ),
         ("lora@rho1.keep=1", "unknown setting 'rho1.keep'"),
         ("lora@lr=2e-3", "no run of 'lora' has learning_rate=2e-3; among those that are meant it is 0.001, 0.0001"),
         ("lora@lr=fast", "has learning_rate=fast"),
@@ -114,8 +118,12 @@ def test_differences_are_the_settings_in_which_specs_differ() -> None:
     assert list(told(PLAIN, run(benchmark_hash="b" * 64, limit=3, max_tokens=9, batch_size=4, model_revision="x"))) == [
         *("batch_size", "limit", "max_tokens", "model_revision", "benchmark_hash")
     ]
+    assert list(told(PLAIN, run(dtype="bfloat16", tokenizer_hash="d" * 64))) == ["dtype", "tokenizer_hash"]
+    old = PLAIN.model_copy(update={"spec": PLAIN.spec.as_of(1)})
+    assert told(PLAIN, old) == {"tokenizer_hash": ["c" * 64, None], "schema_version": [2, 1]}
     looked_at = {"learning_rate", "epochs", "batch_size", "limit", "max_tokens", "model_revision", "benchmark_hash"}
-    apart = {"schema_version", "method", "benchmark", "benchmark_kind", "model", "seed", "hyperparameters", "inputs"}
+    looked_at |= {"dtype", "tokenizer_hash", "schema_version"}
+    apart = {"method", "benchmark", "benchmark_kind", "model", "seed", "hyperparameters", "inputs"}
     assert looked_at | apart == set(Spec.model_fields)  # a new field of the spec is to be told too
 
 

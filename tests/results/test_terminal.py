@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ckl_bench.records import Spec
+from ckl_bench.spec import Spec
 from conftest import Command, forge
 
 RUN = ("run", "--method", "oracle", "--model", "tiny")

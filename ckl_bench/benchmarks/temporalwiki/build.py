@@ -30,7 +30,7 @@ from .sources import Snapshot, Sources, hashed
 from .workers import workers
 from .writing import Month
 
-DEFAULTS: Mapping[str, float] = {"epochs": 1, "batch_size": 64, "learning_rate": 1e-4}
+DEFAULTS: Mapping[str, Any] = {"epochs": 1, "batch_size": 64, "learning_rate": 1e-4}
 UNCHANGED_ARTICLES = 20_000
 VERSION = 3  # of the intermediate files: another one starts anew
 _COLLAPSED = 0.5  # of a set that passed the filters, what the shares leave at least without a word about it
@@ -43,7 +43,7 @@ def build_from_dumps(
     caps: Caps,
     attention_months: int | None = None,
     unchanged_articles: int = UNCHANGED_ARTICLES,
-    defaults: Mapping[str, float] = DEFAULTS,
+    defaults: Mapping[str, Any] = DEFAULTS,
     memory_mb: int = 2000,
     work: Path | None = None,
 ) -> dict[str, Any]:

@@ -23,7 +23,7 @@ _PERIOD = re.compile(r"(\d{4})-?(\d{4})")
 KINDS = ("changed", "unchanged")
 
 
-def build_from_published(published: Path, out: Path, *, defaults: Mapping[str, float] = DEFAULTS) -> dict[str, Any]:
+def build_from_published(published: Path, out: Path, *, defaults: Mapping[str, Any] = DEFAULTS) -> dict[str, Any]:
     """Published files -> benchmark directory; returns the manifest's counts.
 
     `MMDD-MMDD_changed.jsonl` and `..._unchanged.jsonl`, anywhere under the folder, are taken as they are; a CSV with a
