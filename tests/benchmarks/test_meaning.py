@@ -96,7 +96,7 @@ def entities(month: int) -> list[dict[str, Any]]:
     for number, (title, row) in enumerate(WORLD.items(), 1):
         labels = {"mul": title} if title == "Aldford" else {EN: title}
         name = "Q600" if month and title == "Frome" else f"Q{number}"
-        found.append(entity(name, labels, title, **row[2 + month]))
+        found.append(entity(name, labels, title, **(row[3] if month else row[2])))
     return found
 
 
@@ -215,7 +215,7 @@ def test_a_set_that_the_shares_leave_little_of_is_said_aloud(folder: Path, comma
         rows = [entity("P6", {EN: "mayor"}), entity("P131", {EN: "county"}), entity("Q900", {EN: "Kent"})]
         rows += [entity(f"Q{100 + i}", {EN: f"Person {i}"}) for i in towns]
         for i in towns:
-            claims = {"P131": [claim("Q900")]} | ({"P6": [claim(f"Q{100 + i}")]} if month else {})
+            claims: Any = {"P131": [claim("Q900")]} | ({"P6": [claim(f"Q{100 + i}")]} if month else {})
             rows.append(entity(f"Q{i + 1}", {EN: f"Town {i}"}, f"Town {i}", **claims))
         dumps.append(write_json(tmp_path / f"wikidata-{date}-all.json", rows))
     result = command(
@@ -287,7 +287,7 @@ def test_german_dumps_make_a_german_benchmark(command: Command, tmp_path: Path) 
             entity("Q101", {"mul": "Ada Marsh", "de": "Ada von Marsh"}),
             entity("Q102", {"mul": "Rhein", "en": "Rhine"}),
         ]
-        claims = {"P206": [claim("Q102")], "P190": [claim("Q102")]} | ({"P6": [claim("Q101")]} if month else {})
+        claims: Any = {"P206": [claim("Q102")], "P190": [claim("Q102")]} | ({"P6": [claim("Q101")]} if month else {})
         rows.append(entity("Q1", {"de": "Bonn"}, "Bonn", "dewiki", **claims))
         dumps.append(write_json(tmp_path / f"wikidata-{date}-all.json", rows))
     result = command(
@@ -395,10 +395,16 @@ def test_files_of_a_date_or_a_folder_are_parts_of_a_snapshot(tmp_path: Path) -> 
 
 
 def test_a_source_is_hashed_again_only_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ckl_bench.benchmarks import building
     from ckl_bench.benchmarks.temporalwiki import sources
 
-    seen, real = [], sources.described
-    monkeypatch.setattr(sources, "described", lambda files, *rest: (seen.extend(files), real(files, *rest))[1])
+    seen = []
+
+    def described(files: list[Path], licence: str) -> Any:
+        seen.extend(files)
+        return building.described(files, licence)
+
+    monkeypatch.setattr(sources, "described", described)
     path, known = tmp_path / "a.xml", tmp_path / "work" / "hashes.json"
     path.write_text("one")
     first = hashed([path], "L", known)
