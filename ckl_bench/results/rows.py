@@ -8,7 +8,7 @@ from dataclasses import asdict
 from statistics import mean, stdev
 from typing import Any
 
-from ckl_bench.records import Record
+from ckl_bench.records import Record, StageScores
 from ckl_bench.results.intervals import bootstrap_interval
 from ckl_bench.results.metrics import lama_ckl, part_sets, temporalwiki, told
 from ckl_bench.spec import Spec
@@ -147,11 +147,16 @@ def temporalwiki_row(group: Sequence[Record], users: Mapping[str, int], untraine
     }
 
 
+def _parts(record: Record, stage: StageScores) -> list[str]:
+    """The stage's sets that the measures of a sequence are made of, in its own order."""
+    return [name for name in stage.probe_ids if name in part_sets(record).values()]
+
+
 def _probes_after_their_month(group: Sequence[Record]) -> list[list[float]]:
     """Of every set of every month the probes' NLL after that month, averaged over seeds probe by probe."""
     sets = []
     for stages in zip(*(record.stages for record in group), strict=True):
-        for name in part_sets(group[0]).values():
+        for name in _parts(group[0], stages[0]):
             runs = [stage.epochs[-1].sets[name].probe_nll for stage in stages]
             sets.append([mean(values) for values in zip(*runs, strict=True)])
     return sets
@@ -161,7 +166,7 @@ def _probes_before(group: Sequence[Record]) -> list[list[float]]:
     """The same of the base model, before the first month."""
     sets = []
     for index, stages in enumerate(zip(*(record.stages for record in group), strict=True)):
-        for name in part_sets(group[0]).values():
+        for name in _parts(group[0], stages[0]):
             runs = [
                 (record.before[stage.name] if index else stage.epochs[0].sets)[name].probe_nll
                 for record, stage in zip(group, stages, strict=True)
