@@ -103,7 +103,7 @@ def test_stages_are_learned_in_order_and_scored_like_months(command: Command, tm
     assert table.loc["lora", "batch-10_to_learn_nll_before"] == pytest.approx(
         record.before["batch-10"]["to_learn"].nll, abs=1e-4
     )
-    said = command("compare", "lora", "none", "--benchmark", "mine", "--output", "runs")
+    said = command("compare", "lora", "none", "--benchmark", "mine", "--model", "tiny", "--output", "runs")
     assert said.code == 0, said.err
     assert "average NLL" in said.out
     assert command("report", "--output", "runs", "--figures", "figures").code == 0
