@@ -67,6 +67,7 @@ class Probe:
     object: str
     subject: str = ""
     relation: str = ""
+    was: str | None = None  # the object that this one replaced, where a fact was updated, not added
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -97,17 +98,26 @@ def build_lama_ckl(
 @build.command("temporalwiki")
 def build_temporalwiki(
     out: Annotated[Path, typer.Option(help="The benchmark directory to write; must not exist.")],
-    wikipedia: Annotated[list[Path] | None, typer.Option(help="Wikipedia dumps, the oldest first.")] = None,
+    wikipedia: Annotated[
+        list[Path] | None,
+        typer.Option(help="Wikipedia dumps, the oldest first; files of one date, or folder, are parts of a snapshot."),
+    ] = None,
     wikidata: Annotated[list[Path] | None, typer.Option(help="Wikidata dumps of the same dates.")] = None,
     published: Annotated[Path | None, typer.Option(help="TWiki_Probes, and TWiki_Diffsets if you have them.")] = None,
     page_props: Annotated[list[Path] | None, typer.Option(help="page_props.sql[.gz] of the same dates.")] = None,
-    wiki: Annotated[str, typer.Option(help="Whose sitelinks name the articles.")] = "enwiki",
+    wiki: Annotated[str | None, typer.Option(help="Whose sitelinks name the articles.", show_default="enwiki")] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Language of labels; `mul` where it has none.", show_default="that of the wiki")
+    ] = None,
     attention_months: Annotated[
         int | None, typer.Option(help="Pairs that train φ.", show_default="1 of three snapshots up")
     ] = None,
     max_subject_share: Annotated[float, typer.Option(help="Share of the probes one subject may have.")] = 0.01,
     max_relation_share: Annotated[float, typer.Option(help="Share of the probes one relation may have.")] = 0.05,
     max_probes: Annotated[int | None, typer.Option(help="Probes of a set at most.")] = None,
+    unchanged_articles: Annotated[
+        int, typer.Option(help="Articles without a new revision to ask unchanged facts of, drawn by hash.")
+    ] = 20_000,
     seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 42,
     licence: Annotated[str | None, typer.Option(help="Licence of the dumps, for the manifest.")] = None,
     work: Annotated[Path | None, typer.Option(help="Folder for intermediate files.", show_default="OUT.work")] = None,
@@ -121,9 +131,10 @@ def build_temporalwiki(
     from ckl_bench.progress import line
 
     with line("loading duckdb and pyarrow"):
-        from ckl_bench.benchmarks.temporalwiki.build import Sources, build_from_dumps
+        from ckl_bench.benchmarks.temporalwiki.build import build_from_dumps
         from ckl_bench.benchmarks.temporalwiki.published import build_from_published
         from ckl_bench.benchmarks.temporalwiki.select import Caps
+        from ckl_bench.benchmarks.temporalwiki.sources import Sources
         from ckl_bench.storage.writing import refuse_existing
 
     at_least_one(epochs=epochs, batch_size=batch_size, max_probes=max_probes, memory=memory)
@@ -140,7 +151,17 @@ def build_temporalwiki(
     else:
         if not (wikipedia and wikidata):
             raise UserError("give --wikipedia OLD NEW and --wikidata OLD NEW, or --published DIR")
-        sources = Sources(wikipedia=wikipedia, wikidata=wikidata, page_props=page_props or [], wiki=wiki)
+        if unchanged_articles < 0:
+            raise UserError(f"--unchanged-articles {unchanged_articles}: expected 0 or more")
+        if language is not None and not re.fullmatch(r"[A-Za-z]{2,}(-[A-Za-z0-9]+)*", language):
+            raise UserError(f"--language {language}: expected a code of Wikidata's, such as de or pt-br")
+        sources = Sources(
+            wikipedia=wikipedia,
+            wikidata=wikidata,
+            page_props=page_props or [],
+            wiki=wiki or (f"{language.lower().replace('-', '_')}wiki" if language else "enwiki"),
+            language=language or "",
+        )
         if licence is not None:
             sources = replace(sources, licence=licence)
         caps = Caps(subject=max_subject_share, relation=max_relation_share, probes=max_probes, seed=seed)
@@ -150,6 +171,7 @@ def build_temporalwiki(
                 out,
                 caps=caps,
                 attention_months=attention_months,
+                unchanged_articles=unchanged_articles,
                 defaults=defaults,
                 memory_mb=memory,
                 work=work,

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from ckl_bench.benchmarks.format import load_benchmark
-from ckl_bench.benchmarks.temporalwiki.facts import CANDIDATES, connect
-from ckl_bench.benchmarks.temporalwiki.select import Caps, choose, key
+from ckl_bench.benchmarks.temporalwiki.facts import CANDIDATES
+from ckl_bench.benchmarks.temporalwiki.joins import connect
+from ckl_bench.benchmarks.temporalwiki.select import Caps, Chosen, Selection
 from ckl_bench.benchmarks.temporalwiki.shards import run_step
 from ckl_bench.benchmarks.temporalwiki.texts import MOST, chunks, refuse_text
 from ckl_bench.storage.files import data_dir
@@ -45,7 +46,9 @@ def test_the_embedded_benchmark_is_what_its_sources_give(command: Command, tmp_p
         assert path.read_bytes() == (SNAPSHOTS / path.name).read_bytes()
     result = build(command, tmp_path / "temporalwiki-mini", slice(None), *MINI, *MINI_RUNS)
     assert result.code == 0, result.err
-    assert load_benchmark(str(tmp_path / "temporalwiki-mini")).hash == load_benchmark("temporalwiki-mini").hash
+    made, shipped = load_benchmark(str(tmp_path / "temporalwiki-mini")), load_benchmark("temporalwiki-mini")
+    assert made.manifest["files"]["attention/train.jsonl"] == shipped.manifest["files"]["attention/train.jsonl"]
+    assert [stage.name for stage in made.stages] == [stage.name for stage in shipped.stages]
     assert not (tmp_path / "temporalwiki-mini.work").exists()
 
 
@@ -116,9 +119,11 @@ def test_two_snapshots_give_one_stage_and_no_attention(command: Command, tmp_pat
         (["--wikipedia", *DUMPS[0][:2], "--wikidata", DUMPS[1][0]], "has 2 snapshots and --wikidata 1"),
         (["--wikipedia", *DUMPS[0][:2], "--wikidata", DUMPS[1][0], "nowhere.json"], "there is no file nowhere.json"),
         (["--wikipedia", *DUMPS[0][:2], "--wikidata", *DUMPS[1][:2], "--attention-months", 1], "expected 0 to 0"),
-        (["--wikipedia", *DUMPS[0][:2], "--wikidata", *reversed(DUMPS[0][:2])], "not a Wikidata entity"),
+        (["--wikipedia", *DUMPS[0][:2], "--wikidata", *DUMPS[0][1:3]], "not a Wikidata dump: no entity"),
         (["--wikipedia", *DUMPS[1][:2], "--wikidata", *DUMPS[1][:2]], "cut short or damaged after 0 pages"),
-        (["--wikipedia", DUMPS[0][0], DUMPS[0][0], "--wikidata", *DUMPS[1][:2]], "gives no changed probe"),
+        (["--wikipedia", DUMPS[0][0], DUMPS[0][0], "--wikidata", *DUMPS[1][:2]], "is given twice"),
+        (["--wikipedia", *reversed(DUMPS[0][:2]), "--wikidata", *DUMPS[1][:2]], "give the oldest first"),
+        (["--wikipedia", *DUMPS[0][:2], "--wikidata", *DUMPS[1][:2], "--language", "d e"], "expected a code"),
         (["--max-subject-share", 0], "expected a share above 0"),
         ([], "give --wikipedia OLD NEW"),
     ],
@@ -145,6 +150,9 @@ def rows(*facts: tuple[str, str, str], text: str | None = "x") -> list[dict[str,
             "property": labels[r],
             "object_id": labels[o],
             "kind": "changed",
+            "was": None,
+            "revised": True,
+            "learned": True,
         }
         for i, (s, r, o) in enumerate(facts)
     ]
@@ -157,14 +165,20 @@ def test_every_filter_refuses_what_it_should_and_says_so(tmp_path: Path) -> None
         "subject and object overlap": rows(("New York City", "in", "new york"), ("Bern", "in", "Canton of Bern")),
         "object not in the text": rows(("D", "in", "E"), text=None),
         "no label": [row | {"object": None} for row in rows(("F", "in", "G"))],
+        "no document states it": [row | {"learned": False} for row in rows(("J", "in", "K"))],
         "duplicate": [row | {"subject_id": "Q77"} for row in rows(("Ada", "field", "mathematics"))],
         "used elsewhere": [row | {"subject_id": "Q99"} for row in rows(("H", "in", "I"))],
     }
+    # A fact that another filter refuses is no original of which the next were a duplicate.
+    twins = rows(("L", "in", "M"))
+    bad["object not in the text"] += [twins[0] | {"text": None, "subject_id": "Q1"}]
+    good += [twins[0] | {"subject_id": "Q2"}]
     every = [*good, *(row for group in bad.values() for row in group)]
     folder = run_step(tmp_path / "facts", CANDIDATES, lambda start: iter([(every, {})]))
-    reserved = [key(bad["used elsewhere"][0])]
-    chosen = choose(connect(tmp_path, 200), folder, "changed", None, reserved)
-    assert sorted(row["subject"] for row in chosen.facts) == ["Ada", "Bo", "Cy"]
+    selection, (taken,) = Selection(connect(tmp_path, 200)), bad["used elsewhere"]
+    selection.use([(taken["subject_id"], taken["property"], taken["object_id"])])
+    chosen = selection.choose(folder, "changed", None, "found")
+    assert sorted(row["subject"] for row in chosen.facts) == ["Ada", "Bo", "Cy", "L"]
     assert chosen.refused == {reason: len(group) for reason, group in bad.items()}
 
 
@@ -173,20 +187,24 @@ def test_no_subject_and_no_relation_is_over_its_share(seed: int, tmp_path: Path)
     draw = random.Random(seed)
     facts = {(f"s{int(draw.expovariate(0.05))}", f"r{int(draw.expovariate(0.1))}", f"o{i}") for i in range(3000)}
     folder = run_step(tmp_path / "facts", CANDIDATES, lambda start: iter([(rows(*sorted(facts)), {})]))
-    connection = connect(tmp_path, 200)
-    kept = choose(connection, folder, "changed", Caps(subject=0.02, relation=0.06, seed=seed))
+    selection = Selection(connect(tmp_path, 200))
+
+    def choose(name: str, **more: Any) -> Chosen:
+        return selection.choose(
+            folder, "changed", Caps(**{"subject": 0.02, "relation": 0.06, "seed": seed} | more), name
+        )
+
+    kept = choose("kept")
     total = len(kept.facts)
     assert total > 300
     for column, share in (("subject", 0.02), ("relation", 0.06)):
         ((_, most),) = Counter(row[column] for row in kept.facts).most_common(1)
         assert most <= share * total
     assert sum(kept.refused.values()) + total == len(facts)
-    again = choose(connection, folder, "changed", Caps(subject=0.02, relation=0.06, seed=seed))
-    other = choose(connection, folder, "changed", Caps(subject=0.02, relation=0.06, seed=seed + 1))
+    again, other = choose("again"), choose("other", seed=seed + 1)
     assert again.facts == kept.facts
     assert other.facts != kept.facts
-    few = choose(connection, folder, "changed", Caps(subject=0.02, relation=0.06, probes=100, seed=seed))
-    assert len(few.facts) <= 100
+    assert len(choose("few", probes=100).facts) <= 100
 
 
 def test_documents_are_whole_sentences_of_bounded_length() -> None:
@@ -261,7 +279,10 @@ def test_a_killed_build_goes_on_and_gives_the_same_benchmark(tmp_path: Path) -> 
     command = [sys.executable, "-c", "from ckl_bench.cli.app import main; main()", *arguments]
     log = tmp_path / "log"
     finished = []
-    for steps in (2, 8, 14, None):  # of 23 steps so many are done when the build is killed
+    whole = [*arguments[:-1], str(tmp_path / "whole" / "temporalwiki-mini")]
+    (tmp_path / "whole").mkdir()
+    subprocess.run([*command[:3], *whole], check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    for steps in (2, 8, 14, None):  # of 31 steps so many are done when the build is killed
         with open(log, "a") as file:
             child = subprocess.Popen(command, stderr=file, stdout=file, start_new_session=True)
             while steps and child.poll() is None and len(list(tmp_path.glob("*.work/*/*/done"))) < steps:
@@ -273,6 +294,7 @@ def test_a_killed_build_goes_on_and_gives_the_same_benchmark(tmp_path: Path) -> 
             else:
                 assert child.wait() == 0, log.read_text()
     assert 2 <= finished[0] <= finished[1] <= finished[2]
-    assert load_benchmark(str(tmp_path / "temporalwiki-mini")).hash == load_benchmark("temporalwiki-mini").hash
-    left = {path.name for path in tmp_path.iterdir()} - {"log", "temporalwiki-mini"}
+    uninterrupted = load_benchmark(str(tmp_path / "whole" / "temporalwiki-mini"))
+    assert load_benchmark(str(tmp_path / "temporalwiki-mini")).hash == uninterrupted.hash
+    left = {path.name for path in tmp_path.iterdir()} - {"log", "temporalwiki-mini", "whole"}
     assert all(name.startswith(".temporalwiki-mini.") for name in left), left

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from ckl_bench.benchmarks.temporalwiki import dumps
-from ckl_bench.benchmarks.temporalwiki.dumps import Page, blocks, index_of, open_dump, pages, pages_of_block
-from ckl_bench.benchmarks.temporalwiki.ingest import read_articles, read_entities, read_page_props
+from ckl_bench.benchmarks.temporalwiki.dumps import Page, open_dump, pages
+from ckl_bench.benchmarks.temporalwiki.ingest import Reading, read_articles, read_entities, read_page_props
+from ckl_bench.benchmarks.temporalwiki.multistream import blocks, index_of, pages_of_block
 from ckl_bench.benchmarks.temporalwiki.shards import batches, counts_of, run_step
 from ckl_bench.benchmarks.temporalwiki.wikidata import parse
 from ckl_bench.benchmarks.temporalwiki.wikitext import clean, sentences
@@ -93,7 +94,7 @@ def test_a_stream_that_is_not_one_is_not_passed_over(stream: int, workers: bool,
 
 def test_what_would_fill_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dumps, "_PAGE", 1 << 20)
-    monkeypatch.setattr(dumps, "_WHOLE", 1 << 20)
+    monkeypatch.setattr(dumps, "WHOLE", 1 << 20)
     bomb = bz2.compress(b"<mediawiki><page><title>" + b" " * (4 << 20))
     for name, content in (("one.xml.bz2", bomb), ("two.xml.bz2", 2 * bomb)):
         (tmp_path / name).write_bytes(content)
@@ -108,15 +109,17 @@ def test_an_array_that_is_not_closed_was_cut_short(tmp_path: Path) -> None:
     whole = gzip.decompress(WIKIDATA.read_bytes())
     (tmp_path / "cut.json").write_bytes(whole[: whole.rindex(b",\n") + 2])
     with ThreadPoolExecutor(2) as pool, pytest.raises(UserError, match=r"cut.json is cut short .*the array has no end"):
-        read_entities(tmp_path / "cut.json", "enwiki", tmp_path / "rows", pool)
+        read_entities(tmp_path / "cut.json", Reading(), tmp_path / "rows", pool)
 
 
-def test_articles_are_namespace_zero_without_redirects(tmp_path: Path) -> None:
-    expected = [p for p in read(DUMP) if p.namespace == 0 and not p.redirect]
+def test_pages_of_namespace_zero_are_indexed_with_what_redirects(tmp_path: Path) -> None:
+    expected = [p for p in read(DUMP) if p.namespace == 0]
     with ThreadPoolExecutor(2) as pool:
         folder = read_articles(DUMP, tmp_path / "articles", pool)
     rows = [row for batch in batches(folder) for row in batch]
-    assert rows == [{"page": p.id, "title": p.title, "revision": p.revision} for p in expected]
+    assert [(r["page"], r["title"], r["revision"], r["redirect"]) for r in rows] == [
+        (p.id, p.title, p.revision, p.redirect) for p in expected
+    ]
     counts = counts_of(folder)
     assert counts["pages"] == counts["articles"] + counts["redirects"] + counts["other_namespaces"]
 
@@ -208,10 +211,12 @@ def test_truthy_statements_are_the_preferred_or_else_the_normal_ones() -> None:
     row = parse(json.dumps(entity), "here", "enwiki")
     assert row is not None
     assert (row["label"], row["title"]) == ("five", "Five")
-    assert [(c["property"], c["object"]) for c in row["claims"]] == [(1, 2), (1, 4), (2, 6)]
+    best = [(c["property"], c["object"]) for c in row["claims"] if c["best"]]
+    assert best == [(1, 2), (1, 4), (2, 6)]
+    assert [c["object"] for c in row["claims"]] == [1, 2, 4, 6]  # the others still hold
     assert parse('{"id": "L1"}', "here", "enwiki") is None
     empty = parse('{"id": "Q1", "labels": [], "sitelinks": [], "claims": []}', "here", "enwiki")  # as XML dumps have it
-    assert empty == {"id": "Q1", "label": None, "title": None, "claims": []}
+    assert empty == {"id": "Q1", "label": None, "title": None, "redirect": None, "claims": []}
     for broken in (
         "{",
         "[]",
@@ -242,7 +247,7 @@ def test_every_form_of_wikidata_gives_the_same_entities(tmp_path: Path) -> None:
     results = []
     with ThreadPoolExecutor(2) as pool:
         for path in (WIKIDATA, *sorted(tmp_path.glob("*.*"))):
-            folder = read_entities(path, "enwiki", tmp_path / f"rows-{path.name}", pool)
+            folder = read_entities(path, Reading(), tmp_path / f"rows-{path.name}", pool)
             results.append(([row for batch in batches(folder) for row in batch], counts_of(folder)))
     assert len(results[0][0]) == len(entities)
     assert all(result == results[0] for result in results)

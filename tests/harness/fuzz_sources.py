@@ -16,7 +16,14 @@ import numpy as np
 from gguf import GGUFWriter
 
 from ckl_bench.benchmarks.lama_sources import FORMS, read_lama, read_published
-from ckl_bench.benchmarks.temporalwiki.ingest import read_articles, read_entities, read_page_props, read_texts
+from ckl_bench.benchmarks.temporalwiki.ingest import (
+    Reading,
+    Wanted,
+    read_articles,
+    read_entities,
+    read_page_props,
+    read_texts,
+)
 from ckl_bench.benchmarks.temporalwiki.published import build_from_published
 from ckl_bench.benchmarks.temporalwiki.shards import batches, counts_of
 from ckl_bench.benchmarks.temporalwiki.wikitext import clean, sentences
@@ -80,12 +87,14 @@ def _read_wiki(folder: Path, scratch: Path) -> object:
     dump = _only(folder, "*.xml*")
     with ThreadPoolExecutor(1) as pool:
         articles = read_articles(dump, scratch / "articles", pool)
-        return _rows(articles, read_texts(dump, np.arange(6), scratch / "texts", pool))
+        pages = np.arange(6)
+        wanted = Wanted.write(scratch / "wanted.npy", pages, 10 * pages + 7)
+        return _rows(articles, read_texts(dump, wanted, scratch / "texts", pool))
 
 
 def _read_wikidata(folder: Path, scratch: Path) -> object:
     with ThreadPoolExecutor(1) as pool:
-        return _rows(read_entities(_only(folder, "*"), "enwiki", scratch / "entities", pool))
+        return _rows(read_entities(_only(folder, "*"), Reading(), scratch / "entities", pool))
 
 
 def _read_props(folder: Path, scratch: Path) -> object:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,48 +13,27 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from ckl_bench.benchmarks.building import building, built, described
-from ckl_bench.benchmarks.format import AttentionDocument, Document, Probe, StageRows, write_benchmark
-from ckl_bench.benchmarks.lama_sources import schematic_prompt
+from ckl_bench.benchmarks.building import building, built
+from ckl_bench.benchmarks.format import StageRows, write_benchmark
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.progress import log
 from ckl_bench.storage.json import sha256_json
 
-from . import ingest
-from .facts import candidates, changed_pages, connect, diff_texts
-from .select import Caps, Chosen, Key, choose, fact, key
-from .shards import Row, batches, counts_of
-from .texts import chunks, refuse_text
+from . import ingest, writing
+from .diffs import diff_texts
+from .facts import candidates, facts, linked
+from .joins import connect
+from .revisions import changed_pages, newest, revisions_of, unchanged_pages
+from .select import Caps, Chosen, Selection
+from .shards import counts_of
+from .sources import Snapshot, Sources, hashed
 from .workers import workers
+from .writing import Month
 
 DEFAULTS: Mapping[str, Any] = {"epochs": 1, "batch_size": 64, "learning_rate": 1e-4}
-VERSION = 2  # of the intermediate files: another one starts anew
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sources:
-    """Dumps of consecutive snapshots, the oldest first; `page_props` where items are not found by sitelinks."""
-
-    wikipedia: Sequence[Path]
-    wikidata: Sequence[Path]
-    page_props: Sequence[Path] = ()
-    wiki: str = "enwiki"
-    licence: str = "CC-BY-SA-4.0 (Wikipedia), CC0-1.0 (Wikidata)"
-
-    @property
-    def files(self) -> list[Path]:
-        """Every dump."""
-        return [*self.wikipedia, *self.wikidata, *self.page_props]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Month:
-    """What a pair of snapshots gave."""
-
-    name: str
-    diff: Path
-    found: Path
-    counts: dict[str, Any] = field(default_factory=dict)
+UNCHANGED_ARTICLES = 20_000
+VERSION = 3  # of the intermediate files: another one starts anew
+_COLLAPSED = 0.5  # of a set that passed the filters, what the shares leave at least without a word about it
 
 
 def build_from_dumps(
@@ -65,6 +42,7 @@ def build_from_dumps(
     *,
     caps: Caps,
     attention_months: int | None = None,
+    unchanged_articles: int = UNCHANGED_ARTICLES,
     defaults: Mapping[str, Any] = DEFAULTS,
     memory_mb: int = 2000,
     work: Path | None = None,
@@ -72,28 +50,44 @@ def build_from_dumps(
     """Dumps -> benchmark directory; returns the manifest's counts. A stopped build, given again, goes on.
 
     The first `attention_months` pairs of snapshots (by default one where there are three or more) give φ's training
-    data, each later pair is a scored stage. Intermediate files lie in `work` (OUT.work) until the build is done.
+    data, each later pair is a scored stage. Unchanged facts are asked of revised articles, and of `unchanged_articles`
+    drawn among those that nobody revised. Intermediate files lie in `work` (OUT.work) until the build is done.
     Raises UserError for dumps that do not fit together, are damaged, or give a month without probes.
     """
-    pairs = len(sources.wikipedia) - 1
-    _check(sources, pairs, attention_months)
+    snapshots = sources.snapshots()
+    pairs = len(snapshots) - 1
+    if attention_months is not None and not 0 <= attention_months < pairs:
+        raise UserError(
+            f"--attention-months {attention_months}: expected 0 to {pairs - 1}, so that of {pairs} pairs of snapshots "
+            "one at least is scored"
+        )
     training = attention_months if attention_months is not None else int(pairs > 1)
+    parent = work or out.with_name(f"{out.name}.work")
     log("hashing the sources ...")
-    sums = described(sources.files, sources.licence)
+    sums = hashed(sources.files, sources.licence, parent / "hashes.json")
+    reads = {
+        "wiki": sources.wiki,
+        "languages": list(sources.languages),
+        "unchanged_articles": unchanged_articles,
+        "seed": caps.seed,
+    }
     about = {
-        "builder": {"command": "build temporalwiki", "arguments": asdict(caps) | {"attention_months": training}},
+        "builder": {
+            "command": "build temporalwiki",
+            "arguments": asdict(caps) | {"attention_months": training} | reads,
+        },
         "sources": sums,
         "defaults": dict(defaults),
     }
-    parent = work or out.with_name(f"{out.name}.work")
-    folder = parent / sha256_json([VERSION, sources.wiki, sums])[:12]
+    # The dates of snapshots say what holds, and may stand in a folder's name, which no hash has.
+    folder = parent / sha256_json([VERSION, reads, sums, [[s.date, len(s.wikipedia)] for s in snapshots]])[:12]
     with building(out):
         counts = built(out, about)
         if counts is None:
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 with workers() as pool:
-                    months = _months(sources, folder, pool, memory_mb)
+                    months = _months(sources, snapshots, reads, folder, pool, memory_mb)
                 counts = _write(months, training, folder, out, caps, about, memory_mb)
             except duckdb.OutOfMemoryException as error:
                 raise UserError(
@@ -111,59 +105,61 @@ def build_from_dumps(
     return counts
 
 
-def _check(sources: Sources, pairs: int, attention_months: int | None) -> None:
-    if pairs < 1:
-        raise UserError("--wikipedia needs two snapshots or more, the oldest first: --wikipedia OLD NEW")
-    if len(sources.wikidata) != pairs + 1:
-        raise UserError(
-            f"--wikipedia has {pairs + 1} snapshots and --wikidata {len(sources.wikidata)}; give one of each a month"
-        )
-    if sources.page_props and len(sources.page_props) != pairs + 1:
-        raise UserError(f"--page-props has {len(sources.page_props)} files, expected one a snapshot ({pairs + 1})")
-    for path in sources.files:
-        if not path.is_file():
-            raise UserError(f"there is no file {path}; give the dumps as they were downloaded")
-    if attention_months is not None and not 0 <= attention_months < pairs:
-        raise UserError(
-            f"--attention-months {attention_months}: expected 0 to {pairs - 1}, so that of {pairs} pairs of snapshots "
-            "one at least is scored"
-        )
-
-
-def _names(dumps: Sequence[Path]) -> list[str]:
-    """`0901-1001` from the dates in the dumps' names; `1-2` where they have none."""
-    dates = [re.search(r"(?:19|20)\d\d-?(\d\d)-?(\d\d)(?!\d)", path.name) for path in dumps]
-    marks = [d[1] + d[2] if d and all(dates) else str(i) for i, d in enumerate(dates, 1)]
-    return [f"{old}-{new}" for old, new in pairwise(marks)]
-
-
-def _months(sources: Sources, folder: Path, pool: Executor, memory_mb: int) -> list[Month]:
-    """Every step from dumps to candidate facts, each in a folder of its own."""
+def _months(
+    sources: Sources,
+    snapshots: Sequence[Snapshot],
+    reads: Mapping[str, Any],
+    folder: Path,
+    pool: Executor,
+    memory_mb: int,
+) -> list[Month]:
+    """Every step from dumps to candidate facts, each in a folder of its own; a dump's part files have one each."""
     connection = connect(folder, memory_mb)
-    articles, entities, props = [], [], []
-    for i, dump in enumerate(sources.wikipedia):
-        log(f"indexing {dump.name} ...")
-        articles.append(ingest.read_articles(dump, folder / f"articles-{i}", pool))
-    changed = [changed_pages(connection, old, new) for old, new in pairwise(articles)]
+    indexed, articles, entities, props = [], [], [], []
+    for i, snapshot in enumerate(snapshots):
+        parts = []
+        for k, dump in enumerate(snapshot.wikipedia):
+            log(f"indexing {dump.name} ...")
+            parts.append(ingest.read_articles(dump, folder / f"articles-{i}-{k}", pool))
+        indexed.append(parts)
+        articles.append(newest(connection, parts, folder / f"newest-{i}"))
+    for i, snapshot in enumerate(snapshots):
+        reading = ingest.Reading(wiki=sources.wiki, languages=sources.languages, date=snapshot.date)
+        parts = []
+        for k, dump in enumerate(snapshot.wikidata):
+            log(f"reading {dump.name} ...")
+            parts.append(ingest.read_entities(dump, reading, folder / f"entities-{i}-{k}", pool))
+        if not counts_of(*parts).get("entities"):
+            raise UserError(f"{snapshot.wikidata[0]} is not a Wikidata dump: no entity stands in it; give Wikidata's")
+        entities.append(parts)
+        props.append([ingest.read_page_props(p, folder / f"props-{i}-{k}") for k, p in enumerate(snapshot.page_props)])
+    changed, unchanged = [], []
+    for i, (old, new) in enumerate(pairwise(articles)):
+        changed.append(changed_pages(connection, old, new))
+        items = linked(entities[i + 1], props[i + 1], new)
+        unchanged.append(
+            unchanged_pages(connection, old, new, items, int(reads["unchanged_articles"]), int(reads["seed"]))
+        )
     texts = []
-    for i, dump in enumerate(sources.wikipedia):
-        wanted = np.union1d(changed[i - 1] if i else [], changed[i] if i < len(changed) else []).astype(np.int64)
-        log(f"cleaning {len(wanted):,} articles of {dump.name} ...")
-        texts.append(ingest.read_texts(dump, wanted, folder / f"texts-{i}", pool))
-    for i, dump in enumerate(sources.wikidata):
-        log(f"reading {dump.name} ...")
-        entities.append(ingest.read_entities(dump, sources.wiki, folder / f"entities-{i}", pool))
-    for i, dump in enumerate(sources.page_props):
-        props.append(ingest.read_page_props(dump, folder / f"props-{i}"))
+    none = np.empty(0, dtype=np.int64)
+    for i, snapshot in enumerate(snapshots):
+        before = (changed[i - 1], unchanged[i - 1]) if i else (none,)
+        pages = np.unique(np.concatenate([*before, changed[i] if i < len(changed) else none]))
+        wanted = ingest.Wanted.write(folder / f"wanted-{i}.npy", *revisions_of(connection, articles[i], pages))
+        parts = []
+        for k, dump in enumerate(snapshot.wikipedia):
+            log(f"cleaning {len(pages):,} articles of {dump.name} ...")
+            parts.append(ingest.read_texts(dump, wanted, folder / f"texts-{i}-{k}", pool))
+        texts.append(parts)
     months = []
-    for i, name in enumerate(_names(sources.wikipedia)):
+    for i, name in enumerate(sources.names()):
         log(f"comparing {name} ...")
-        diff = diff_texts(connection, texts[i], texts[i + 1], changed[i], folder / f"diff-{i}")
-        items = props[i + 1] if props else None
-        found = candidates(connection, diff, entities[i], entities[i + 1], items, folder / f"candidates-{i}")
+        diff = diff_texts(connection, texts[i], texts[i + 1], changed[i], unchanged[i], folder / f"diff-{i}")
+        held = facts(connection, diff, entities[i], entities[i + 1], props[i + 1], folder / f"facts-{i}")
+        found = candidates(connection, diff, held, folder / f"candidates-{i}")
         counts = {
-            "wikipedia": [counts_of(articles[k]) | counts_of(texts[k]) for k in (i, i + 1)],
-            "wikidata": [counts_of(entities[k]) for k in (i, i + 1)],
+            "wikipedia": [counts_of(*indexed[k]) | counts_of(*texts[k]) for k in (i, i + 1)],
+            "wikidata": [counts_of(*entities[k]) for k in (i, i + 1)],
             "pair": {"articles_of_another_revision": len(changed[i])} | counts_of(diff) | counts_of(found),
         }
         months.append(Month(name=name, diff=diff, found=found, counts=counts))
@@ -182,32 +178,34 @@ def _write(
 ) -> dict[str, Any]:
     """Choose probes and write the benchmark directory."""
     connection = connect(folder, memory_mb)
-    learned = [choose(connection, month.found, "changed", None) for month in months[:training]]
-    used: set[Key] = {key(row) for chosen in learned for row in chosen.facts}
+    selection = Selection(connection)
+    learned = [selection.choose(m.found, "changed", None, f"learned_{i}") for i, m in enumerate(months[:training])]
+    for chosen in learned:
+        selection.use(chosen)
     counts: dict[str, Any] = {month.name: dict(month.counts) for month in months}
     scored: list[tuple[Month, dict[str, Chosen]]] = []
-    for month in months[training:]:
-        sets = {kind: choose(connection, month.found, kind, caps, used) for kind in ("changed", "unchanged")}
+    for i, month in enumerate(months[training:]):
+        sets = {kind: selection.choose(month.found, kind, caps, f"{kind}_{i}") for kind in ("changed", "unchanged")}
         # What φ was trained with is never a probe, and what changed once is not asked for as unchanged a month later.
-        used |= {key(row) for row in choose(connection, month.found, "changed", None).facts}
+        selection.use(selection.choose(month.found, "changed", None, "every_change"))
         for kind, chosen in sets.items():
-            if not chosen.facts:
+            if not chosen.number:
                 raise UserError(f"{month.name} gives no {kind} probe ({chosen.why}); give larger snapshots")
-            counts[month.name][f"{kind}_probes"] = {"kept": len(chosen.facts), "refused": chosen.refused}
+            _warn(month, kind, chosen, caps)
+            counts[month.name][f"{kind}_probes"] = _kept(kind, chosen)
         scored.append((month, sets))
-    probed = [row for _, sets in scored for chosen in sets.values() for row in chosen.facts]
-    rehearsal = list(_rehearsal(choose(connection, scored[0][0].found, "unchanged", None, used), probed))
-    counts["rehearsal"] = len(rehearsal)
+    known = selection.choose(scored[0][0].found, "unchanged", None, "known")
+    probed = [chosen for _, sets in scored for chosen in sets.values()]
     stages = [
         StageRows(
             name=month.name,
-            documents=_documents(month, sets["changed"], counts[month.name]),
-            probes={kind: [_probe(month, row) for row in chosen.facts] for kind, chosen in sets.items()},
+            documents=writing.documents(month, sets["changed"], counts[month.name]),
+            probes={kind: writing.probes(month, chosen) for kind, chosen in sets.items()},
         )
         for month, sets in scored
     ]
     trained = zip(months, learned, strict=False)
-    attention = (pair for month, chosen in trained for pair in _attention(month, chosen, counts[month.name]))
+    attention = (pair for month, chosen in trained for pair in writing.attention(month, chosen, counts[month.name]))
     write_benchmark(
         out,
         name=out.name,
@@ -215,77 +213,29 @@ def _write(
         about={**about, "counts": counts},
         stages=stages,
         attention=attention,
-        rehearsal=rehearsal,
+        rehearsal=writing.rehearsal(connection, known, probed, counts),
     )
     connection.close()
     return counts
 
 
-def _probe(month: Month, row: Row) -> Probe:
-    own = fact(row)
-    return Probe(
-        id=f"{month.name}/Q{row['subject_id'][1:]}-P{row['property']}-Q{row['object_id']}",
-        prompt=schematic_prompt(own.subject, row["relation"], own.object),
-        object=own.object,
-        subject=own.subject,
-        relation=own.relation,
-    )
+def _kept(kind: str, chosen: Chosen) -> dict[str, Any]:
+    """How many probes a set has, and of which kinds: updates and additions, of revised articles and of others."""
+    if kind == "changed":
+        updates = chosen.count("was IS NOT NULL")
+        parts = {"updates": updates, "additions": chosen.number - updates}
+    else:
+        revised = chosen.count("revised")
+        parts = {"of_revised_articles": revised, "of_unrevised_articles": chosen.number - revised}
+    return {"kept": chosen.number, **parts, "refused": chosen.refused}
 
 
-def _texts(month: Month, counts: dict[str, Any]) -> Iterator[tuple[int, str, str]]:
-    """(page, id, text) of a month's changes that are worth reading; counts those that are not."""
-    refused: Counter[str] = counts.setdefault("documents_refused", Counter())
-    counts["documents"] = 0
-    for rows in batches(month.diff):
-        for row in rows:
-            for number, text in enumerate(chunks(row["changed"])):
-                reason = refuse_text(text)
-                if reason:
-                    refused[reason] += 1
-                else:
-                    counts["documents"] += 1
-                    yield row["page"], f"{month.name}/{row['page']}-{number}", f"{row['title']}: {text}"
-
-
-def _by_page(rows: Iterable[Row]) -> dict[int, list[Row]]:
-    table: dict[int, list[Row]] = {}
-    for row in rows:
-        table.setdefault(row["page"], []).append(row)
-    return table
-
-
-def _documents(month: Month, changed: Chosen, counts: dict[str, Any]) -> Iterator[Document]:
-    """A month's changes, each with the probed facts whose object it names."""
-    probed = _by_page(changed.facts)
-    for page, name, text in _texts(month, counts):
-        facts = [fact(row) for row in probed.get(page, []) if row["object"] in text]
-        yield Document(id=name, text=text, fact=facts[0] if facts else None, more_facts=tuple(facts[1:]))
-
-
-def _attention(month: Month, changed: Chosen, counts: dict[str, Any]) -> Iterator[AttentionDocument]:
-    """Every pair of a change and a changed fact whose object it names, with the question for it."""
-    facts = _by_page(changed.facts)
-    counts["attention_pairs"] = 0
-    for page, name, text in _texts(month, counts):
-        for row in facts.get(page, []):
-            if row["object"] in text:
-                counts["attention_pairs"] += 1
-                own = fact(row)
-                prompt = schematic_prompt(own.subject, row["relation"], own.object)
-                yield AttentionDocument(
-                    id=f"{name}-P{row['property']}-Q{row['object_id']}", text=text, fact=own, prompt=prompt
-                )
-
-
-def _rehearsal(known: Chosen, probed: Iterable[Row]) -> Iterator[Document]:
-    """One sentence an article that states an unchanged fact and none that is probed in any month."""
-    taken = {key(row) for row in probed}
-    objects: dict[int, set[str]] = {}
-    for row in probed:
-        objects.setdefault(row["page"], set()).add(row["object"])
-    for page, rows in _by_page(known.facts).items():
-        for row in rows:
-            if key(row) not in taken and not any(name in row["text"] for name in objects.get(page, ())):
-                name = f"rehearsal/Q{row['subject_id'][1:]}-P{row['property']}-Q{row['object_id']}"
-                yield Document(id=name, text=f"{row['subject']}: {row['text']}", fact=fact(row))
-                break
+def _warn(month: Month, kind: str, chosen: Chosen, caps: Caps) -> None:
+    """Say aloud where the shares leave little of a set: few relations cannot all stay under a small share."""
+    lost = {name: chosen.refused.get(f"{name} over its share", 0) for name in ("subject", "relation")}
+    if chosen.passed - sum(lost.values()) < _COLLAPSED * chosen.passed:
+        log(
+            f"{month.name}: the shares leave {chosen.passed - sum(lost.values()):,} of {chosen.passed:,} {kind} facts "
+            f"({lost['subject']:,} over --max-subject-share {caps.subject}, {lost['relation']:,} over "
+            f"--max-relation-share {caps.relation}); give larger shares, or larger snapshots"
+        )

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import IO, TypeVar
 from xml.etree.ElementTree import Element, ParseError
@@ -24,16 +23,18 @@ from ckl_bench.errors import UserError
 T = TypeVar("T")
 R = TypeVar("R")
 _STREAM = re.compile(rb"BZh[1-9]1AY&SY")  # every bzip2 stream begins with it, on a whole byte
-_READ = 1 << 20
+# `#REDIRECT [[Target]]` in any language (`#WEITERLEITUNG`, `#転送`, ...): a word right behind the sign, and a link.
+_REDIRECT = re.compile(r"\s*[#＃](?:\s*redirect|[^\W\d][^\s\[\]:：]*)\s*[:：]?\s*\[\[[^\]\n]+\]\]", re.I)
+READ = 1 << 20
 # What one thing may take in memory, so that a dump made to fill it is refused instead; a page of Wikipedia has 2 MiB.
 _PAGE = 64 << 20  # bytes of XML from the end of one page to the next's
 _DEPTH = 32  # tags in tags; a dump has six
-_WHOLE = 512 << 20  # bytes, packed or not, of a stream that is unpacked at once; they have about one
+WHOLE = 512 << 20  # bytes, packed or not, of a stream that is unpacked at once; they have about one
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a dump, as its latest revision has it."""
+    """One page of a dump, as the newest of its revisions there has it."""
 
     id: int
     title: str
@@ -41,6 +42,8 @@ class Page:
     revision: int
     redirect: bool
     text: str
+    stamp: int = 0  # when the revision was made, as the digits of its timestamp; 0 where none stands there
+    model: str = ""  # content model; "" where none stands there
 
 
 def ordered_map(pool: Executor, work: Callable[[T], R], items: Iterable[T], window: int = 16) -> Iterator[R]:
@@ -57,12 +60,12 @@ def ordered_map(pool: Executor, work: Callable[[T], R], items: Iterable[T], wind
 def open_dump(path: Path, pool: Executor | None = None) -> IO[bytes]:
     """A dump's decompressed bytes; the streams of a multistream bzip2 are decompressed in the pool."""
     if path.suffix == ".gz":
-        return io.BufferedReader(_Joined(_gunzipped(path)), _READ)
+        return io.BufferedReader(_Joined(_gunzipped(path)), READ)
     if path.suffix != ".bz2":
         return open(path, "rb")
     several = pool is not None and _has_several_streams(path)
-    chunks = ordered_map(pool, _unpack, _streams(path)) if pool and several else _unpacked(path)
-    return io.BufferedReader(_Joined(chunks), _READ)
+    chunks = ordered_map(pool, unpack, _streams(path)) if pool and several else _unpacked(path)
+    return io.BufferedReader(_Joined(chunks), READ)
 
 
 def _gunzipped(path: Path) -> Iterator[bytes]:
@@ -71,7 +74,7 @@ def _gunzipped(path: Path) -> Iterator[bytes]:
         raise EOFError("the file is empty")
     try:
         with gzip.open(path) as file:
-            while chunk := file.read(_READ):
+            while chunk := file.read(READ):
                 yield chunk
     except zlib.error as error:
         raise OSError(str(error)) from error
@@ -89,28 +92,28 @@ def _unpacked(path: Path) -> Iterator[bytes]:
     Raises EOFError or OSError for damage, and also where Python's own reader would leave out what follows a stream.
     """
     with open(path, "rb") as file:
-        unpacker, held = bz2.BZ2Decompressor(), file.read(_READ)
+        unpacker, held = bz2.BZ2Decompressor(), file.read(READ)
         while held or not unpacker.needs_input:
-            yield unpacker.decompress(held, _READ)
+            yield unpacker.decompress(held, READ)
             held = b""
             if unpacker.eof:
-                held = unpacker.unused_data or file.read(_READ)
+                held = unpacker.unused_data or file.read(READ)
                 if not held:
                     return
                 unpacker = bz2.BZ2Decompressor()
             elif unpacker.needs_input:
-                held = file.read(_READ)
+                held = file.read(READ)
     raise EOFError("a bzip2 stream has no end")
 
 
-def _unpack(packed: bytes) -> bytes:
-    """bzip2 streams unpacked at once; raises as `_unpacked` does, and OSError where they are larger than `_WHOLE`."""
+def unpack(packed: bytes) -> bytes:
+    """bzip2 streams unpacked at once; raises as `_unpacked` does, and OSError where they are larger than `WHOLE`."""
     whole = []
     while packed:
         unpacker = bz2.BZ2Decompressor()
-        whole.append(unpacker.decompress(packed, _WHOLE + 1))
-        if sum(map(len, whole)) > _WHOLE:
-            raise OSError(f"a stream is larger than {_WHOLE >> 20} MiB")
+        whole.append(unpacker.decompress(packed, WHOLE + 1))
+        if sum(map(len, whole)) > WHOLE:
+            raise OSError(f"a stream is larger than {WHOLE >> 20} MiB")
         if not unpacker.eof:
             raise EOFError("a bzip2 stream has no end")
         packed = unpacker.unused_data
@@ -118,18 +121,18 @@ def _unpack(packed: bytes) -> bytes:
 
 
 def _streams(path: Path) -> Iterator[bytes]:
-    """The compressed streams of a multistream bzip2, one after the other; OSError where one is larger than `_WHOLE`."""
+    """The compressed streams of a multistream bzip2, one after the other; OSError where one is larger than `WHOLE`."""
     with open(path, "rb") as file:
         held = bytearray()
-        while block := file.read(_READ):
+        while block := file.read(READ):
             searched = max(len(held) - 9, 1)
             held += block
             while found := _STREAM.search(held, searched):
                 yield bytes(held[: found.start()])
                 del held[: found.start()]
                 searched = 1
-            if len(held) > _WHOLE:
-                raise OSError(f"a stream is larger than {_WHOLE >> 20} MiB")
+            if len(held) > WHOLE:
+                raise OSError(f"a stream is larger than {WHOLE >> 20} MiB")
         yield bytes(held)
 
 
@@ -199,71 +202,39 @@ def pages(stream: IO[bytes], name: str) -> Iterator[Page]:
 
 
 def _page(element: Element) -> Page:
-    parts = {child.tag.rpartition("}")[2]: child for child in element}
-    revision = {child.tag.rpartition("}")[2]: child.text or "" for child in parts["revision"]}
+    parts = {_name(child): child for child in element}
+    made = max((_revision(child) for child in element if _name(child) == "revision"), key=_newest)
     return Page(
         id=int(parts["id"].text or ""),
         title=parts["title"].text or "",
         namespace=int(parts["ns"].text or ""),
-        revision=int(revision["id"]),
-        redirect="redirect" in parts,
-        text=revision.get("text", ""),
+        revision=int(made["id"]),
+        redirect="redirect" in parts or bool(_REDIRECT.match(made.get("text", ""))),
+        text=made.get("text", ""),
+        stamp=_age(made)[0],
+        model=made.get("model", "").strip(),
     )
 
 
-def index_of(path: Path) -> Path | None:
-    """The index that lies beside a multistream dump (`...-multistream-index.txt.bz2`), if there is one."""
-    stem = path.name.removesuffix(".xml.bz2")
-    for name in (f"{stem}-index.txt.bz2", f"{stem}-index.txt"):
-        if path.name.endswith(".xml.bz2") and (path.parent / name).is_file():
-            return path.parent / name
-    return None
+def _name(element: Element) -> str:
+    return str(element.tag).rpartition("}")[2]
 
 
-def blocks(path: Path, index: Path) -> Iterator[tuple[Path, int, int]]:
-    """(dump, first byte, end byte) of every stream of whole pages that the index names."""
-    start = 0
-    try:
-        with open_dump(index) as lines:
-            for number, line in enumerate(iter(partial(lines.readline, _READ), b""), 1):
-                head = line.split(b":", 1)[0]
-                if not head.isdigit():
-                    raise UserError(f"{index}:{number}: expected offset:id:title; fetch the index again or remove it")
-                offset = int(head)
-                if offset > start:
-                    if start:
-                        yield path, start, offset
-                    else:
-                        _only_head(path, offset, index)
-                    start = offset
-    except (EOFError, OSError, ValueError) as error:
-        raise UserError(f"{index} is damaged ({error}); fetch the index again or remove it") from error
-    if not start:
-        raise UserError(f"{index} names no pages; fetch the index again or remove it")
-    yield path, start, path.stat().st_size
+def _revision(element: Element) -> dict[str, str]:
+    found = {_name(child): child.text or "" for child in element}
+    if any("deleted" in child.attrib for child in element if _name(child) == "text"):
+        found["deleted"] = "text"
+    return found
 
 
-def _only_head(path: Path, end: int, index: Path) -> None:
-    """UserError where there are pages before those that the index names first: its beginning is lost."""
-    with open(path, "rb") as file:
-        head = _unpack(file.read(min(end, _WHOLE)))
-    if b"<page>" in head:
-        raise UserError(f"{index} does not name the first pages of {path}; fetch the index again or remove it")
+def _newest(revision: dict[str, str]) -> tuple[bool, tuple[int, int]]:
+    """Revisions in any order: the last made, but one whose text was taken from the public only where all were."""
+    return "deleted" not in revision, _age(revision)
 
 
-def pages_of_block(block: tuple[Path, int, int]) -> list[Page]:
-    """The pages of one stream of a multistream dump (the last one carries the closing tag, which is left out)."""
-    path, start, end = block
-    try:
-        if end - start > _WHOLE:
-            raise OSError("the stream is too large")
-        with open(path, "rb") as file:
-            file.seek(start)
-            text = _unpack(file.read(end - start))
-    except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path} does not match its index at byte {start} ({error}); fetch both again") from error
-    whole = b"<mediawiki>" + text.rpartition(b"</mediawiki>")[0 if b"</mediawiki>" in text else 2] + b"</mediawiki>"
-    return list(pages(io.BytesIO(whole), f"{path} (byte {start})"))
+def _age(revision: dict[str, str]) -> tuple[int, int]:
+    """When a revision was made, and its number where that does not tell."""
+    return int("0" + re.sub(r"[^0-9]", "", revision.get("timestamp", ""))[:14]), int(revision["id"])
 
 
 def groups(items: Iterable[T], size: int) -> Iterator[list[T]]:

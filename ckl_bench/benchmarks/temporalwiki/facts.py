@@ -1,154 +1,178 @@
-"""A pair of snapshots -> which sentences and which facts are new, changed or unchanged (joins in DuckDB, on disk)."""
+"""A pair of snapshots -> which facts about its articles are changed or unchanged, with their labels and evidence.
+
+A fact is changed where its statement did not hold in the old snapshot: not where a rank flipped, an item was merged
+into another, or the article's item is another one. All statements that hold are compared, whatever their rank, after
+redirects are followed, by item and by label.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
-from .shards import Row, Unit, run_step, table
+from .diffs import BATCH
+from .joins import ranges, stream
+from .shards import Pages, Row, Unit, run_step, table
+from .texts import LEAST, chunks, refuse_text
+from .words import first_stating, states
 
-DIFF = pa.schema(
-    [
-        ("page", pa.int64()),
-        ("title", pa.string()),
-        ("new_article", pa.bool_()),
-        ("changed", pa.list_(pa.string())),
-        ("unchanged", pa.list_(pa.string())),
-    ]
+FACTS = pa.schema(
+    [("page", pa.int64())]
+    + [(name, pa.string()) for name in ("subject_id", "subject", "relation", "object", "was", "kind")]
+    + [(name, pa.int64()) for name in ("property", "object_id")]
 )
 CANDIDATES = pa.schema(
-    [(n, pa.string()) for n in ("subject_id", "subject", "relation", "object", "text")]
+    [(n, pa.string()) for n in ("subject_id", "subject", "relation", "object", "was", "text")]
     + [(n, pa.int64()) for n in ("page", "property", "object_id")]
-    + [("kind", pa.string())]
+    + [("kind", pa.string()), ("revised", pa.bool_()), ("learned", pa.bool_())]
 )
-_BATCH = 200  # pages a unit
-Pages = np.ndarray[Any, np.dtype[np.int64]]
+_ROWS = 20_000
+_REDIRECTS = 4  # one after the other; Wikidata's bots leave chains of two for a day
 
 
-def connect(work: Path, memory_mb: int) -> duckdb.DuckDBPyConnection:
-    """DuckDB that spills to the work folder instead of growing beyond `memory_mb`."""
-    connection = duckdb.connect()
-    connection.execute(f"SET memory_limit = '{memory_mb}MB'")
-    connection.execute("SET temp_directory = ?", [str(work / "spill")])
-    connection.execute("SET preserve_insertion_order = false")
-    connection.execute("SET threads = 2")
-    return connection
+def linked(entities: Sequence[Path], props: Sequence[Path], articles: Path | str) -> str:
+    """The query of all (page, item id, label) of articles with an item: by sitelinks, or by `props`."""
+    source = articles if isinstance(articles, str) else table(articles)
+    if not props:
+        by = f"{source} d JOIN {table(*entities)} e ON d.title = replace(e.title, '_', ' ')"
+    else:
+        by = f"{source} d JOIN {table(*props)} p USING (page) JOIN {table(*entities)} e USING (id)"
+    return f"SELECT DISTINCT d.page, e.id, e.label FROM {by}"
 
 
-def stream(connection: duckdb.DuckDBPyConnection, query: str, size: int) -> Iterator[pa.RecordBatch]:
-    """A query's rows, a batch at a time."""
-    result: Any = connection.sql(query)
-    read = result.to_arrow_reader if hasattr(result, "to_arrow_reader") else result.fetch_arrow_reader
-    yield from read(size)
-
-
-def changed_pages(connection: duckdb.DuckDBPyConnection, old: Path, new: Path) -> Pages:
-    """Sorted ids of the articles that are new or have another revision."""
-    query = f"""SELECT n.page FROM {table(new)} n LEFT JOIN {table(old)} o USING (page)
-                WHERE o.page IS NULL OR o.revision <> n.revision ORDER BY n.page"""
-    return np.asarray(connection.execute(query).fetchnumpy()["page"], dtype=np.int64)
-
-
-def diff_texts(
+def facts(
     connection: duckdb.DuckDBPyConnection,
-    old: Path,
-    new: Path,
-    changed: Pages,
+    diff: Path,
+    old: Sequence[Path],
+    new: Sequence[Path],
+    props: Sequence[Path],
     folder: Path,
 ) -> Path:
-    """Of every changed article the sentences that are new or changed, and those that are not; new articles whole."""
+    """The facts about a diff's articles that hold in the new snapshot, by page; `was` is the object that one replaced.
+
+    An object is replaced where a property of the subject had one (best) object before, has one now, and it is another.
+    """
 
     def units(start: int) -> Iterator[Unit]:
-        for pages in _ranges(changed)[start:]:
-            connection.register("wanted", pa.table({"page": pages}))
-            within = f"BETWEEN {pages[0]} AND {pages[-1]}"
-            query = f"""SELECT n.page, n.title, o.sentences AS old, n.sentences AS new
-                        FROM (SELECT * FROM {table(new)} WHERE page {within}) n JOIN wanted USING (page)
-                        LEFT JOIN (SELECT * FROM {table(old)} WHERE page {within}) o USING (page) ORDER BY n.page"""
-            yield _diff([row for batch in stream(connection, query, _BATCH) for row in batch.to_pylist()])
+        _compare(connection, diff, old, new, props)
+        query = f"SELECT {', '.join(FACTS.names)} FROM facts ORDER BY page, property, object_id, subject_id"
+        for batch in islice(stream(connection, query, _ROWS), start, None):
+            yield pa.Table.from_batches([batch], schema=FACTS), {}
 
-    return run_step(folder, DIFF, units)
+    return run_step(folder, FACTS, units)
 
 
-def _ranges(pages: Pages) -> list[Pages]:
-    """Sorted page ids, a few at a time: texts are joined so many pages at once, however many there are.
+def _compare(
+    connection: duckdb.DuckDBPyConnection, diff: Path, old: Sequence[Path], new: Sequence[Path], props: Sequence[Path]
+) -> None:
+    def make(name: str, query: str) -> None:
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {query}")
 
-    (A join and sort of whole texts is what DuckDB would rather hold in memory than spill.)
-    """
-    return [pages[start : start + _BATCH] for start in range(0, len(pages), _BATCH)]
-
-
-def _diff(batch: list[Row]) -> Unit:
-    rows = []
-    for row in batch:
-        before = set(row["old"] or ())
-        rows.append(
-            {
-                "page": row["page"],
-                "title": row["title"],
-                "new_article": row["old"] is None,
-                "changed": [sentence for sentence in row["new"] if sentence not in before],
-                "unchanged": [sentence for sentence in row["new"] if sentence in before],
-            }
-        )
-    fresh = sum(row["new_article"] for row in rows)
-    touched = sum(bool(row["changed"]) for row in rows) - fresh
-    same = len(rows) - fresh - touched
-    return rows, {"articles_new": fresh, "articles_changed": touched, "articles_same_in_text": same}
-
-
-def candidates(
-    connection: duckdb.DuckDBPyConnection, diff: Path, old: Path, new: Path, props: Path | None, folder: Path
-) -> Path:
-    """Facts about a diff's articles, with labels: `changed` ones are in the new snapshot alone, `unchanged` in both.
-
-    `text` is the first sentence (changed or unchanged, as the fact is) with the object; NULL where there is none.
-    Articles find their item by the sitelinks in the entities, or by `props`.
-    """
-    if props is None:
-        by = f"{table(diff)} d JOIN {table(new)} e ON d.title = replace(e.title, '_', ' ')"
-    else:
-        by = f"{table(diff)} d JOIN {table(props)} p USING (page) JOIN {table(new)} e USING (id)"
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE linked AS SELECT DISTINCT d.page, e.id, e.label FROM {by}")
-    for name, source in (("facts_new", new), ("facts_old", old)):
-        connection.execute(
-            f"""CREATE OR REPLACE TEMP TABLE {name} AS
-                SELECT DISTINCT l.page, e.id, l.label AS subject, c.property, c.object AS object_id
-                FROM (SELECT id, unnest(claims) AS c FROM {table(source)} SEMI JOIN linked USING (id)) e
-                JOIN linked l USING (id)"""
-        )
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE labels AS SELECT id, label FROM {table(new)}
-            WHERE id IN (SELECT 'Q' || object_id FROM facts_new UNION SELECT 'P' || property FROM facts_new)"""
+    make("linked", linked(new, props, diff))
+    make(
+        "moved",
+        f"""SELECT id, min(redirect) AS target FROM (
+              SELECT id, redirect FROM {table(*new)} WHERE redirect IS NOT NULL
+              UNION ALL SELECT id, redirect FROM {table(*old)} o WHERE redirect IS NOT NULL
+                AND NOT EXISTS (SELECT 1 FROM {table(*new)} n WHERE n.id = o.id)) GROUP BY id""",
     )
-    connection.execute(
-        """CREATE OR REPLACE TEMP TABLE facts AS
-           SELECT n.*, CASE WHEN o.id IS NULL THEN 'changed' ELSE 'unchanged' END AS kind
-           FROM facts_new n LEFT JOIN facts_old o USING (id, property, object_id)"""
+    for _ in range(_REDIRECTS):
+        make(
+            "moved",
+            "SELECT a.id, coalesce(b.target, a.target) AS target FROM moved a LEFT JOIN moved b ON a.target = b.id",
+        )
+    # The items that an article had before: the same ones, those merged into them, and what its title led to.
+    make(
+        "linked_old",
+        f"""SELECT l.page, l.id FROM linked l
+            UNION SELECT l.page, m.id FROM linked l JOIN moved m ON m.target = l.id
+            UNION SELECT d.page, e.id FROM {table(diff)} d SEMI JOIN linked USING (page)
+              JOIN {table(*old)} e ON d.title = replace(e.title, '_', ' ')""",
     )
-    found = connection.execute(
-        f"SELECT page FROM {table(diff)} SEMI JOIN facts USING (page) ORDER BY page"
-    ).fetchnumpy()
+    for name, source, links in (("held", new, "linked"), ("held_old", old, "linked_old")):
+        make(
+            name,
+            f"""SELECT l.page, {"e.id, l.label AS subject," if name == "held" else ""} c.property,
+                  coalesce(CAST(substr(m.target, 2) AS BIGINT), c.object) AS object_id, bool_or(c.best) AS best
+                FROM (SELECT id, unnest(claims) AS c FROM {table(*source)} SEMI JOIN {links} USING (id)) e
+                JOIN {links} l USING (id) LEFT JOIN moved m ON m.id = 'Q' || c.object GROUP BY ALL""",
+        )
+    make(
+        "named",
+        "SELECT 'Q' || object_id AS id FROM held UNION SELECT 'Q' || object_id FROM held_old "
+        "UNION SELECT 'P' || property FROM held",
+    )
+    for name, source in (("labels", new), ("labels_old", old)):
+        make(name, f"SELECT id, any_value(label) AS label FROM {table(*source)} SEMI JOIN named USING (id) GROUP BY id")
+    make(
+        "before",
+        """SELECT h.page, h.property, h.object_id, h.best, coalesce(o.label, n.label) AS object
+           FROM held_old h LEFT JOIN labels_old o ON o.id = 'Q' || h.object_id
+           LEFT JOIN labels n ON n.id = 'Q' || h.object_id""",
+    )
+    make(
+        "single",
+        """SELECT page, property, min(object) AS was FROM before WHERE best
+           GROUP BY ALL HAVING count(DISTINCT coalesce(object, 'Q' || object_id)) = 1""",
+    )
+    make("alone", "SELECT page, property FROM held WHERE best GROUP BY ALL HAVING count(DISTINCT object_id) = 1")
+    make(
+        "facts",
+        """SELECT h.page, h.id AS subject_id, h.subject, p.label AS relation, v.label AS object,
+             CASE WHEN same.page IS NULL AND alone.page IS NOT NULL THEN single.was END AS was,
+             CASE WHEN same.page IS NULL THEN 'changed' ELSE 'unchanged' END AS kind, h.property, h.object_id
+           FROM (SELECT * FROM held WHERE best) h
+           LEFT JOIN labels p ON p.id = 'P' || h.property LEFT JOIN labels v ON v.id = 'Q' || h.object_id
+           LEFT JOIN (
+             SELECT DISTINCT h.page, h.property, h.object_id FROM held h LEFT JOIN labels v ON v.id = 'Q' || h.object_id
+             JOIN before b ON b.page = h.page AND b.property = h.property
+               AND (b.object_id = h.object_id OR b.object = v.label)) same
+             ON same.page = h.page AND same.property = h.property AND same.object_id = h.object_id
+           LEFT JOIN single ON single.page = h.page AND single.property = h.property
+           LEFT JOIN alone ON alone.page = h.page AND alone.property = h.property""",
+    )
+
+
+def candidates(connection: duckdb.DuckDBPyConnection, diff: Path, found: Path, folder: Path) -> Path:
+    """Facts with their evidence: `text` is the first changed (of a changed fact) or unchanged sentence that states it.
+
+    It is NULL where there is none; `learned` says whether a document that is learned states it, too.
+    """
+    rows, texts = Pages(found), Pages(diff)
+    pages = connection.execute(f"SELECT DISTINCT page FROM {table(found)} ORDER BY page").fetchnumpy()["page"]
 
     def units(start: int) -> Iterator[Unit]:
-        for pages in _ranges(np.asarray(found["page"], dtype=np.int64))[start:]:
-            within = f"BETWEEN {pages[0]} AND {pages[-1]}"
-            query = f"""
-                SELECT f.id AS subject_id, f.subject, p.label AS relation, v.label AS object,
-                       list_filter(CASE WHEN f.kind = 'changed' THEN d.changed ELSE d.unchanged END,
-                                   lambda s: contains(s, v.label))[1] AS text,
-                       f.page, f.property, f.object_id, f.kind
-                FROM (SELECT * FROM facts WHERE page {within}) f
-                JOIN (SELECT * FROM {table(diff)} WHERE page {within}) d USING (page)
-                LEFT JOIN labels p ON p.id = 'P' || f.property LEFT JOIN labels v ON v.id = 'Q' || f.object_id
-                ORDER BY f.page, f.property, f.object_id"""
-            rows = [row for batch in stream(connection, query, 2000) for row in batch.to_pylist()]
-            changed = sum(row["kind"] == "changed" for row in rows)
-            yield rows, {"facts_changed": changed, "facts_unchanged": len(rows) - changed}
+        for some in ranges(np.asarray(pages, dtype=np.int64), BATCH)[start:]:
+            low, high = int(some[0]), int(some[-1])
+            query = f"""SELECT f.*, d.revised, d.changed, d.unchanged
+                        FROM {rows.within(low, high)} f JOIN {texts.within(low, high)} d USING (page)
+                        ORDER BY f.page, f.property, f.object_id, f.subject_id"""
+            yield _candidates([row for batch in stream(connection, query, 2000) for row in batch.to_pylist()])
 
     return run_step(folder, CANDIDATES, units)
+
+
+def _candidates(rows: list[Row]) -> Unit:
+    counts = {"facts_changed": 0, "facts_unchanged": 0}
+    documents: dict[int, list[str]] = {}
+    for row in rows:
+        changed, unchanged = row.pop("changed"), row.pop("unchanged")
+        page, name = row["page"], row["object"] or ""
+        counts[f"facts_{row['kind']}"] += 1
+        row["text"], row["learned"] = first_stating(unchanged, name), True
+        if row["kind"] == "changed":
+            if page not in documents:
+                documents[page] = [text for text in chunks(changed) if may_be_learned(text)]
+            row["text"] = first_stating(changed, name)
+            row["learned"] = any(states(text, name) for text in documents[page])
+    return pa.Table.from_pylist(rows, schema=CANDIDATES), counts
+
+
+def may_be_learned(text: str) -> bool:
+    """Whether a text is a document where it states a probed fact: a short one is then, too."""
+    return refuse_text(text) in (None, f"under {LEAST} characters")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,53 +17,101 @@ import pyarrow as pa
 from ckl_bench.errors import UserError
 
 from . import wikidata
-from .dumps import Page, blocks, groups, index_of, open_dump, ordered_map, pages, pages_of_block
+from .dumps import Page, groups, open_dump, ordered_map, pages
+from .multistream import blocks, index_of, pages_of_block
 from .shards import Unit, run_step
+from .sources import is_xml
 from .wikitext import clean, sentences
 
-_GROUP = 32  # pages or entities a unit
+_GROUP = 32  # pages a unit
 _LINE = 64 << 20  # bytes of a line of SQL at most (a longer one is read in parts); MySQL writes one megabyte
-ARTICLES = pa.schema([("page", pa.int64()), ("title", pa.string()), ("revision", pa.int64())])
+ARTICLES = pa.schema(
+    [
+        ("page", pa.int64()),
+        ("title", pa.string()),
+        ("revision", pa.int64()),
+        ("stamp", pa.int64()),
+        ("redirect", pa.bool_()),
+    ]
+)
 TEXTS = pa.schema([("page", pa.int64()), ("title", pa.string()), ("sentences", pa.list_(pa.string()))])
-_CLAIM = pa.struct([("property", pa.int64()), ("object", pa.int64())])
+_CLAIM = pa.struct([("property", pa.int64()), ("object", pa.int64()), ("best", pa.bool_())])
 ENTITIES = pa.schema(
-    [("id", pa.string()), ("label", pa.string()), ("title", pa.string()), ("claims", pa.list_(_CLAIM))]
+    [(name, pa.string()) for name in ("id", "label", "title", "redirect")] + [("claims", pa.list_(_CLAIM))]
 )
 PAGE_PROPS = pa.schema([("page", pa.int64()), ("id", pa.string())])
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which revision of which pages is to be read: two rows of numbers in a file, the pages sorted.
+
+    A file, since millions of them are looked up in by every worker, and sent to none.
+    """
+
+    path: Path
+
+    @classmethod
+    def write(cls, path: Path, pages: Numbers, revisions: Numbers) -> Wanted:
+        """Keep pages (sorted) and their revisions in a file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp.npy")
+        np.save(temporary, np.stack([pages, revisions]).astype(np.int64))
+        temporary.replace(path)
+        return cls(path)
+
+    def of(self, group: list[Page]) -> list[Page]:
+        """The wanted ones among some pages."""
+        pages, revisions = _numbers(self.path)
+        if not len(pages):
+            return []
+        at = np.minimum(np.searchsorted(pages, [page.id for page in group]), len(pages) - 1)
+        return [p for p, i in zip(group, at, strict=True) if pages[i] == p.id and revisions[i] == p.revision]
+
+
+@lru_cache(maxsize=2)
+def _numbers(path: Path) -> Numbers:
+    found: Numbers = np.load(path, mmap_mode="r")
+    return found
 
 
 def read_articles(dump: Path, folder: Path, pool: Executor) -> Path:
-    """Which articles a Wikipedia dump has (namespace 0, redirects dropped), and in which revision."""
+    """The pages of namespace 0 in a Wikipedia dump, redirects marked, each as often as it stands there."""
     return run_step(folder, ARTICLES, partial(_units, dump, pool, _index_pages, None))
 
 
-def read_texts(dump: Path, wanted: np.ndarray[Any, np.dtype[np.int64]], folder: Path, pool: Executor) -> Path:
-    """The sentences of the wanted articles (sorted page ids), cleaned in parallel."""
+def read_texts(dump: Path, wanted: Wanted, folder: Path, pool: Executor) -> Path:
+    """The sentences of the wanted articles, cleaned in parallel."""
     return run_step(folder, TEXTS, partial(_units, dump, pool, _clean_pages, wanted))
 
 
-def _units(dump: Path, pool: Executor, work: Any, wanted: Any, start: int) -> Iterator[Unit]:
+def _units(dump: Path, pool: Executor, work: Any, wanted: Wanted | None, start: int) -> Iterator[Unit]:
     index = index_of(dump)
     if index is not None:
-        yield from ordered_map(pool, partial(_block, work, wanted), islice(blocks(dump, index), start, None))
+        yield from ordered_map(pool, partial(_block, work), _of_blocks(dump, index, wanted, start))
         return
     with open_dump(dump, pool) as stream:
         every = groups(pages(stream, str(dump)), _GROUP)
         if wanted is None:  # nothing to clean: cheaper here than sent to another process
             yield from (work(group) for group in islice(every, start, None))
         else:
-            chosen = (_chosen(group, wanted) for group in islice(every, start, None))
+            chosen = (wanted.of(group) for group in islice(every, start, None))
             yield from ordered_map(pool, work, chosen)
 
 
-def _chosen(group: list[Page], wanted: Any) -> list[Page]:
-    at = np.searchsorted(wanted, [page.id for page in group])
-    return [page for page, i in zip(group, at, strict=True) if i < len(wanted) and wanted[i] == page.id]
+Block = tuple[Path, int, int]
 
 
-def _block(work: Any, wanted: Any, block: tuple[Path, int, int]) -> Unit:
+def _of_blocks(dump: Path, index: Path, wanted: Wanted | None, start: int) -> Iterator[tuple[Block, Wanted | None]]:
+    for block in islice(blocks(dump, index), start, None):
+        yield block, wanted
+
+
+def _block(work: Any, task: tuple[Block, Wanted | None]) -> Unit:
+    block, wanted = task
     found = pages_of_block(block)
-    unit: Unit = work(found if wanted is None else _chosen(found, wanted))
+    unit: Unit = work(found if wanted is None else wanted.of(found))
     return unit
 
 
@@ -71,12 +120,18 @@ def _index_pages(group: list[Page]) -> Unit:
     for page in group:
         if page.namespace != 0:
             counts["other_namespaces"] += 1
-        elif page.redirect:
-            counts["redirects"] += 1
-        else:
-            counts["articles"] += 1
-            rows.append({"page": page.id, "title": page.title, "revision": page.revision})
-    return rows, counts
+            continue
+        counts["redirects" if page.redirect else "articles"] += 1
+        rows.append(
+            {
+                "page": page.id,
+                "title": page.title,
+                "revision": page.revision,
+                "stamp": page.stamp,
+                "redirect": page.redirect,
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=ARTICLES), counts
 
 
 def _clean_pages(group: list[Page]) -> Unit:
@@ -87,30 +142,69 @@ def _clean_pages(group: list[Page]) -> Unit:
         counts["cleaned"] += 1
         counts["paragraphs_dropped"] += dropped
         counts["pages_with_paragraphs_dropped"] += dropped > 0
-    return rows, counts
+    return pa.Table.from_pylist(rows, schema=TEXTS), counts
 
 
-def read_entities(dump: Path, wiki: str, folder: Path, pool: Executor) -> Path:
-    """Labels, sitelinks and truthy item statements of a Wikidata dump: JSON, or XML whose pages hold entity JSON."""
-    is_xml = dump.name.removesuffix(".gz").removesuffix(".bz2").endswith(".xml")
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What of an entity is kept: the wiki's title, the first label of the languages, what holds on the date."""
+
+    wiki: str = "enwiki"
+    languages: Sequence[str] = ("en", "mul")
+    date: wikidata.Date | None = None
+
+    def parse(self, text: str | bytes, where: str) -> wikidata.Row | None:
+        """As `wikidata.parse`."""
+        return wikidata.parse(text, where, self.wiki, self.languages, self.date)
+
+
+def read_entities(dump: Path, reading: Reading, folder: Path, pool: Executor) -> Path:
+    """Labels, sitelinks, redirects, statements of a Wikidata dump: JSON, or XML whose pages hold entity JSON."""
 
     def units(start: int) -> Iterator[Unit]:
+        index = index_of(dump)
+        if is_xml(dump) and index is not None:
+            yield from ordered_map(pool, partial(_entities_of_block, reading), islice(blocks(dump, index), start, None))
+            return
         with open_dump(dump, pool) as stream:
-            texts: Iterator[tuple[str | bytes, str]]
-            if is_xml:
-                texts = ((page.text, f"{dump}, page {page.title}") for page in pages(stream, str(dump)))
+            if is_xml(dump):
+                every = islice(groups(pages(stream, str(dump)), 8 * _GROUP), start, None)
+                yield from ordered_map(pool, partial(_entities_of_pages, reading, str(dump)), every)
             else:
-                numbered = enumerate(wikidata.lines(stream, str(dump)), 1)
-                texts = ((line, f"{dump}, entity {number}") for number, line in numbered)
-            todo = islice(groups(texts, 8 * _GROUP), start, None)
-            yield from ordered_map(pool, partial(_parse_entities, wiki), todo)
+                lines = islice(wikidata.lines(stream, str(dump)), start, None)
+                yield from ordered_map(pool, partial(_entities_of_lines, reading, str(dump)), lines)
 
     return run_step(folder, ENTITIES, units)
 
 
-def _parse_entities(wiki: str, group: list[tuple[str | bytes, str]]) -> Unit:
-    rows = [row for text, where in group if (row := wikidata.parse(text, where, wiki)) is not None]
-    return rows, {"entities": len(rows), "statements": sum(len(row["claims"]) for row in rows)}
+def _entities_of_lines(reading: Reading, name: str, block: tuple[int, bytes]) -> Unit:
+    first, text = block
+    found = (reading.parse(line, f"{name}, line {first + number}") for number, line in wikidata.texts(text))
+    return _entities([row for row in found if row is not None], {})
+
+
+def _entities_of_block(reading: Reading, block: Block) -> Unit:
+    return _entities_of_pages(reading, str(block[0]), pages_of_block(block))
+
+
+def _entities_of_pages(reading: Reading, name: str, group: list[Page]) -> Unit:
+    rows, counts = [], dict.fromkeys(("deleted_texts", "redirects", "other_pages"), 0)
+    for page in group:
+        reason = wikidata.skipped(page)
+        if reason:
+            counts[reason] += 1
+        elif row := reading.parse(page.text, f"{name}, page {page.title}"):
+            rows.append(row)
+    return _entities(rows, counts)
+
+
+def _entities(rows: list[wikidata.Row], counts: dict[str, int]) -> Unit:
+    redirects = sum(row["redirect"] is not None for row in rows)
+    seen = {"entities": len(rows) - redirects, "statements": sum(len(row["claims"]) for row in rows)}
+    counts = {name: number for name, number in counts.items() if number}
+    if redirects:
+        counts["redirects"] = counts.get("redirects", 0) + redirects
+    return pa.Table.from_pylist(rows, schema=ENTITIES), seen | counts
 
 
 _PROPERTY = re.compile(r"\((\d+),'wikibase_item','(Q\d+)'")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,9 +18,10 @@ from ckl_bench.storage.files import read_json, sha256_file
 from ckl_bench.storage.writing import write_json
 
 Row = dict[str, Any]
-Unit = tuple[list[Row], Mapping[str, int]]  # rows, and counts of what was seen and done
+Rows: TypeAlias = "list[Row] | pa.Table"
+Unit = tuple[Rows, Mapping[str, int]]  # rows, and counts of what was seen and done
 _ROWS = 20_000  # rows a shard, about
-_GROUP = 8 << 20  # characters held in memory, about, before they are written
+_GROUP = 8 << 20  # bytes held in memory, about, before they are written
 _COUNTS = b"counts"
 _HASH = 32  # hex digits of a shard's SHA-256 that stand in its name
 
@@ -72,15 +73,16 @@ class _Shard:
         self._folder, self._schema, self._first, self._last = folder, schema, first, first
         self._temporary = folder / f".part-{first:09d}.tmp"
         self._writer: Any = None
-        self._held: list[Row] = []
+        self._held: list[pa.Table] = []
         self._size = self.rows = 0
         self.counts: dict[str, int] = {}
 
-    def add(self, rows: list[Row], seen: Mapping[str, int], number: int) -> None:
+    def add(self, rows: Rows, seen: Mapping[str, int], number: int) -> None:
         """Add a unit's rows and counts."""
-        self._held += rows
-        self._size += sum(_size(row) for row in rows)
-        self.rows += len(rows)
+        made = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows, schema=self._schema)
+        self._held.append(made)
+        self._size += made.nbytes
+        self.rows += len(made)
         self._last = number
         for name, value in seen.items():
             self.counts[name] = self.counts.get(name, 0) + value
@@ -91,7 +93,7 @@ class _Shard:
         try:
             if self._writer is None:
                 self._writer = pq.ParquetWriter(self._temporary, self._schema, compression="zstd")
-            self._writer.write_table(pa.Table.from_pylist(self._held, schema=self._schema))
+            self._writer.write_table(pa.concat_tables([self._schema.empty_table(), *self._held]).combine_chunks())
         except OSError as error:
             raise self._failed(error) from error
         self._held, self._size = [], 0
@@ -114,32 +116,48 @@ class _Shard:
         return UserError(f"cannot write {self._temporary}: {error.strerror or error}; free space and run it again")
 
 
-def _size(value: Any) -> int:
-    """Characters in a row, about: what its lists and texts will take."""
-    if isinstance(value, str):
-        return len(value) + 50
-    if isinstance(value, dict):
-        return sum(map(_size, value.values())) + 100
-    return sum(map(_size, value)) if isinstance(value, list) else 30
-
-
 def _shards(folder: Path) -> list[Path]:
     return sorted(folder.glob("part-*.parquet"))
 
 
-def counts_of(folder: Path) -> dict[str, int]:
-    """What a finished step counted."""
+def counts_of(*folders: Path) -> dict[str, int]:
+    """What finished steps counted, together."""
     total: dict[str, int] = {}
-    for path in _shards(folder):
+    for path in (path for folder in folders for path in _shards(folder)):
         for name, value in json.loads(pq.read_metadata(path).metadata[_COUNTS]).items():
             total[name] = total.get(name, 0) + value
     return total
 
 
-def table(folder: Path) -> str:
-    """A step's rows, as DuckDB names them in a FROM clause."""
-    where = str(folder).replace("'", "''")
-    return f"read_parquet('{where}/part-*.parquet')"
+def table(*folders: Path) -> str:
+    """The rows of steps, as DuckDB names them in a FROM clause."""
+    return _read(f"{folder}/part-*.parquet" for folder in folders)
+
+
+def _read(files: Iterable[object]) -> str:
+    named = ", ".join("'" + str(file).replace("'", "''") + "'" for file in files)
+    return f"read_parquet([{named}])"
+
+
+class Pages:
+    """The rows of steps by their column `page`: only the shards that may have a page are opened for it."""
+
+    def __init__(self, *folders: Path) -> None:
+        self._within: list[tuple[int, int, Path]] = []
+        for path in (path for folder in folders for path in _shards(folder)):
+            about = pq.read_metadata(path)
+            column = about.schema.to_arrow_schema().get_field_index("page")
+            spans = [about.row_group(i).column(column).statistics for i in range(about.num_row_groups)]
+            known = [span for span in spans if span is not None and span.has_min_max]
+            if known:
+                self._within.append((min(s.min for s in known), max(s.max for s in known), path))
+        self._any = _read(f"{folder}/part-*.parquet" for folder in folders)
+
+    def within(self, first: int, last: int) -> str:
+        """The rows with `first` <= page <= `last`, as DuckDB names them in a FROM clause."""
+        files = [path for low, high, path in self._within if low <= last and high >= first]
+        rows = _read(files) if files else self._any
+        return f"(SELECT * FROM {rows} WHERE page BETWEEN {first} AND {last})"
 
 
 def batches(folder: Path, size: int = 100) -> Iterator[list[Row]]:

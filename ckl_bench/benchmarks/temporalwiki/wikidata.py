@@ -1,58 +1,104 @@
-"""Wikidata dumps -> entities: English label, sitelink, and the truthy statements whose value is an item."""
+"""Wikidata dumps -> entities: label, sitelink, redirect, and the statements that hold and whose value is an item."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from ckl_bench.errors import UserError
 
+from .dumps import Page
+
 Row = dict[str, Any]
+Date = tuple[int, int, int]
 _BY_ID = re.compile(r"[QP]\d+")
 _LINE = 64 << 20  # bytes; the longest entities have a few
+_BLOCK = 4 << 20  # bytes of whole lines that are parsed at once
+_TIME = re.compile(r"([+-]?)(\d+)-(\d\d)-(\d\d)T.*")
+_DAY, _MONTH, _YEAR, _DECADE = 11, 10, 9, 8  # precisions of a time; smaller numbers are ever longer spans
+_MODELS = frozenset(["wikibase-item", "wikibase-property"])
+_PLAIN = frozenset(["", "wikitext", "json"])  # what exports of other tools write, or nothing
+_NAMESPACES = frozenset([0, 120])  # items and properties, on Wikidata itself
+_TITLE = re.compile(r"Q\d+|(\w+:)?P\d+")
 
 
-def lines(stream: IO[bytes], name: str) -> Iterator[bytes]:
-    """The entities of a JSON dump, one a line, without the brackets and commas of the array around them.
+def lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
+    """(number of its first line, text) of blocks of whole lines of a JSON dump: an entity a line, in an array.
 
     Raises UserError for a dump that cannot be unpacked, or whose array is not closed.
     """
-    number, opened = 0, False
+    number, opened, last = 1, False, b""
     try:
-        while line := stream.readline(_LINE):
-            number += 1
-            line = line.strip().rstrip(b",")
-            if line in (b"[", b"]"):
-                opened = line == b"["
-            elif line:
-                yield line
-        if opened:
+        while block := stream.read(_BLOCK):
+            block += stream.readline(_LINE)
+            shown = block.strip()
+            if number == 1:
+                opened = shown.startswith(b"[")
+            last = shown[-1:] or last
+            yield number, block
+            number += block.count(b"\n")
+        if opened and last != b"]":
             raise EOFError("the array has no end")
     except (EOFError, OSError) as error:
-        raise UserError(f"{name} is cut short or damaged after {number} lines ({error}); fetch it again") from error
+        raise UserError(f"{name} is cut short or damaged after {number - 1} lines ({error}); fetch it again") from error
 
 
-def parse(text: str | bytes, where: str, wiki: str) -> Row | None:
-    """One entity as a row {id, label, title, claims: [{property, object}]}; None for what is neither item nor property.
+def texts(block: bytes) -> Iterator[tuple[int, bytes]]:
+    """(line from 0, entity) of a block, without the brackets and commas of the array around them."""
+    for number, line in enumerate(block.split(b"\n")):
+        line = line.strip().rstrip(b",")
+        if line and line not in (b"[", b"]"):
+            yield number, line
 
-    `wiki` (enwiki) is the site whose link gives the title. Raises UserError for text that is no entity.
+
+def skipped(page: Page) -> str | None:
+    """Why a page of an XML dump holds no item or property (its namespace and content model say so); None if it does."""
+    plain = page.model in _PLAIN and page.namespace in _NAMESPACES and _TITLE.fullmatch(page.title)
+    if page.model in _MODELS or plain:
+        if page.text.lstrip()[:1] == "{":
+            return None
+        if not page.text.strip():
+            return "deleted_texts"
+        if page.model in _MODELS:
+            return None  # and what is no entity there, is damage
+    return "redirects" if page.redirect else "other_pages"
+
+
+def parse(
+    text: str | bytes, where: str, wiki: str, languages: Sequence[str] = ("en", "mul"), date: Date | None = None
+) -> Row | None:
+    """One entity as a row {id, label, title, redirect, claims: [{property, object, best}]}; None for lexemes and such.
+
+    `wiki` (enwiki) is the site whose link gives the title; the label is that of the first of `languages` that has one.
+    Claims are the statements that are not deprecated and hold on `date`; `best` are the preferred among them, or all
+    where none is preferred. A redirect has the id it leads to, and nothing else.
+    Raises UserError for text that is no entity.
     """
     try:
-        entity = json.loads(text)
-        return _row(entity, wiki)
+        return _row(json.loads(text), wiki, languages, date)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{where}: not a Wikidata entity ({type(error).__name__}: {error})") from error
 
 
-def _row(entity: Mapping[str, Any], wiki: str) -> Row | None:
+def _row(entity: Mapping[str, Any], wiki: str, languages: Sequence[str], date: Date | None) -> Row | None:
+    if "redirect" in entity and "id" not in entity:
+        name, target = entity["entity"], entity["redirect"]
+        if not (_BY_ID.fullmatch(name) and _BY_ID.fullmatch(target)):
+            return None
+        return {"id": name, "label": None, "title": None, "redirect": target, "claims": []}
     name = entity["id"]
     if not _BY_ID.fullmatch(name):
         return None  # lexemes and the like
-    label = _field(entity.get("labels"), "en", "value")
-    title = _field(entity.get("sitelinks"), wiki, "title")
-    return {"id": name, "label": label, "title": title, "claims": list(_truthy(entity.get("claims") or {}))}
+    labels = entity.get("labels")
+    return {
+        "id": name,
+        "label": next(filter(None, (_field(labels, code, "value") for code in languages)), None),
+        "title": _field(entity.get("sitelinks"), wiki, "title"),
+        "redirect": None,
+        "claims": list(_claims(entity.get("claims") or {}, date)),
+    }
 
 
 def _field(table: Any, key: str, field: str) -> str | None:
@@ -63,13 +109,63 @@ def _field(table: Any, key: str, field: str) -> str | None:
     return value
 
 
-def _truthy(claims: Mapping[str, Any]) -> Iterator[Row]:
-    """Of each property the preferred statements, or the normal ones where none is preferred; never deprecated ones."""
+def _claims(claims: Any, date: Date | None) -> Iterator[Row]:
     for code, statements in sorted(claims.items() if isinstance(claims, Mapping) else ()):
-        best = [s for s in statements if s.get("rank") == "preferred"]
-        for statement in best or [s for s in statements if s.get("rank", "normal") == "normal"]:
+        ranked = [(s.get("rank", "normal"), s) for s in statements]
+        valid = [(rank, s) for rank, s in ranked if rank != "deprecated" and holds(s.get("qualifiers"), date)]
+        preferred = any(rank == "preferred" for rank, _ in valid)
+        for rank, statement in valid:
             snak = statement["mainsnak"]
             value = snak.get("datavalue", {}).get("value") if snak.get("snaktype") == "value" else None
             if isinstance(value, Mapping) and value.get("entity-type") == "item":
                 target = value.get("id") or f"Q{value['numeric-id']}"
-                yield {"property": int(code[1:]), "object": int(target[1:])}
+                best = rank == "preferred" or not preferred
+                yield {"property": int(code[1:]), "object": int(target[1:]), "best": best}
+
+
+def holds(qualifiers: Any, date: Date | None) -> bool:
+    """Whether a statement holds on a date: neither its end (P582) lies surely before it, nor its start (P580) after it.
+
+    A year or month is a span: what ends in 2024 has not surely ended in February 2024. An end that is not known is one
+    in the past. Of several terms the last counts. Without a date, what has an end is over.
+    """
+    if not isinstance(qualifiers, Mapping) or not ("P582" in qualifiers or "P580" in qualifiers):
+        return True
+    starts = [span for span in _spans(qualifiers.get("P580")) if span is not None]
+    ends = list(_spans(qualifiers.get("P582")))
+    if date is None:
+        return not ends
+    begun = [first for first, _ in starts if first <= date]
+    if starts and not begun:
+        return False
+    if not ends or any(span is not None and span[1] >= date for span in ends):
+        return True
+    over = max((span[1] for span in ends if span is not None), default=None)
+    return over is not None and any(first > over for first in begun)
+
+
+def _spans(snaks: Any) -> Iterator[tuple[Date, Date] | None]:
+    """(first day, last day) of every time; None for one that is not known. `novalue` is no time at all."""
+    for snak in snaks or ():
+        if snak.get("snaktype", "value") == "novalue":
+            continue
+        value = snak.get("datavalue", {}).get("value")
+        yield _span(value) if isinstance(value, Mapping) else None
+
+
+def _span(value: Mapping[str, Any]) -> tuple[Date, Date] | None:
+    found = _TIME.fullmatch(str(value.get("time")))
+    if not found:
+        return None
+    year, month, day = int(found[2]) * (-1 if found[1] == "-" else 1), int(found[3]), int(found[4])
+    precision = int(value.get("precision", _DAY))
+    if precision <= _DECADE:
+        length = 10 ** (_YEAR - precision)
+        # A decade is named by its first year, a century or millennium by one within it.
+        first = year if precision == _DECADE else year - length
+        return (first, 1, 1), (year + length - (precision == _DECADE), 12, 31)
+    if precision == _YEAR or not month:
+        return (year, 1, 1), (year, 12, 31)
+    if precision == _MONTH or not day:
+        return (year, month, 1), (year, month, 31)
+    return (year, month, day), (year, month, day)
