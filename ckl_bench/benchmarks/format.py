@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from ckl_bench.benchmarks.arrow import ArrowRows
 from ckl_bench.benchmarks.catalogue import BENCHMARKS
+from ckl_bench.benchmarks.manifest import check_manifest
 from ckl_bench.errors import UserError, unknown
 from ckl_bench.storage.files import cache_dir, data_dir, read_sealed, sha256_file
 from ckl_bench.storage.json import jsonl, sealed, sha256_json
@@ -198,6 +199,7 @@ def load_benchmark(name: str) -> Benchmark:
     if manifest.get("schema") != SCHEMA:
         found = manifest.get("schema")
         raise UserError(f"{folder}/manifest.json has schema {found}, this version reads {SCHEMA}; build it again")
+    check_manifest(manifest, f"{folder}/manifest.json")
     try:
         sums: dict[str, str] = dict(manifest["files"])
         for relative, expected in sums.items():
