@@ -309,7 +309,7 @@ def test_a_damaged_benchmark_is_refused(damage: str, small: Path, tmp_path: Path
         words = "missing"
     elif damage == "manifest":
         del manifest["stages"]
-        words = "incomplete"
+        words = "'stages': field required"
     elif damage == "schema":
         manifest["schema"] = 99
         words = "schema 99"
