@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ckl_bench.cli.build_own import build_own
 from ckl_bench.cli.options import LOADING, DeviceOption, PickleOption, RemoteOption, at_least_one, say
 from ckl_bench.errors import UserError
 
@@ -20,6 +21,7 @@ LrOfOption = Annotated[
 ]
 
 build = typer.Typer(no_args_is_help=True, help="Build a benchmark directory from its raw source.")
+build.command("own")(build_own)
 
 
 @build.command("lama-ckl")

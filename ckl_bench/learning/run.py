@@ -86,6 +86,7 @@ def plan_run(request: RunRequest) -> Plan:
             f"{benchmark.name} was pre-tested on other models than {base.name}: what {base.name} knows before training "
             "is measured at epoch 0, not certified"
         )
+    warnings += [f"{name} is {path.name}" for name, path in inputs.items()]
     return Plan(
         spec=spec, stack=stack, benchmark=benchmark, base=base, inputs=inputs, device=request.device, warnings=warnings
     )

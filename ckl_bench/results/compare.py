@@ -11,7 +11,7 @@ import numpy as np
 from ckl_bench.errors import UserError
 from ckl_bench.records import Record, SetScores
 from ckl_bench.results.differences import differences, shown
-from ckl_bench.results.metrics import lama_ckl
+from ckl_bench.results.metrics import in_sequence, lama_ckl, part_sets
 from ckl_bench.results.select_runs import names_of
 
 EXACT = 16  # up to so many probes that differ, every one of the 2^n sign patterns is looked at
@@ -90,17 +90,17 @@ def compare(first: Sequence[Record], second: Sequence[Record]) -> tuple[list[Com
             f"{specs[0].method} has seeds {sorted(one)} and {specs[1].method} {sorted(two)}: none in common; "
             "run one of them with --seed of the other"
         )
-    kind = specs[0].benchmark_kind
-    values = [_per_probe([group[seed] for seed in seeds], kind) for group in (one, two)]
+    values = [_per_probe([group[seed] for seed in seeds]) for group in (one, two)]
     if values[0].keys() != values[1].keys():
         raise UserError(f"{specs[0].method} and {specs[1].method} have other probe sets; run them again")
-    lower = kind != "lama-ckl"
+    lower = in_sequence(first[0])
     found = []
     for name in values[0]:
         a, b = values[0][name], values[1][name]
         found.append(_comparison(name, [a], [b], lower))
+    summable = {f"{name} NLL" for name in part_sets(first[0]).values()} if lower else {*_KNOWLEDGE}
     joint = "total knowledge" if not lower else "average NLL"
-    summed = [[side[name] for name in side if lower or name in _KNOWLEDGE] for side in values]
+    summed = [[side[name] for name in side if name in summable] for side in values]
     found.append(_comparison(joint, summed[0], summed[1], lower, halve=lower))
     return [replace(one, p=p) for one, p in zip(found, holm([one.p for one in found]), strict=True)], seeds
 
@@ -123,11 +123,11 @@ def _comparison(
     )
 
 
-def _per_probe(records: Sequence[Record], kind: str) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+def _per_probe(records: Sequence[Record]) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
     """measure -> one value a probe, averaged over the runs."""
     runs: list[dict[str, list[float]]] = []
     for record in records:
-        if kind == "lama-ckl":
+        if not in_sequence(record):
             top = lama_ckl(record).epoch
             sets: Mapping[str, SetScores] = next(e for e in record.stages[0].epochs if e.epoch == top).sets
             runs.append({f"{name} accuracy": scores.probe_accuracy for name, scores in sets.items()})

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ckl_bench.results.leagues import labels, leagues
-from ckl_bench.results.rows import Row
-from ckl_bench.results.terminal import BETTER, LAMA_CKL, MARKS, Column, maybe, month_columns, verdict
+from ckl_bench.results.rows import Row, in_months
+from ckl_bench.results.terminal import BETTER, LAMA_CKL, MARKS, Column, maybe, month_columns, set_columns, verdict
 
 _NOTE = (
     "Made by `ckl-bench leaderboard` from `records/`; ± is the deviation over n seeds. **gain**: what a row is worth "
@@ -34,16 +34,18 @@ def markdown_table(kind: str, measured: Sequence[Row], published: Sequence[Row])
 
 
 def _table(kind: str, rows: Sequence[Row], measured: bool) -> list[str]:
-    wanted: list[Column] = LAMA_CKL if kind == "lama-ckl" else month_columns(rows)
+    wanted: list[Column] = month_columns(rows) if in_months(rows[0]) else LAMA_CKL
     named = dict(zip(map(id, rows), labels(rows) if measured else [row["method"] for row in rows], strict=True))
     columns: list[Column] = [("method", lambda row: _emphasised(row, named[id(row)], measured)), *wanted]
     if measured:
         columns = [("rank", lambda row: str(row["rank"] or "")), *columns]
         columns[2] = ("gain", _interval)
-        if kind == "lama-ckl":
+        if not in_months(rows[0]):
             columns += [("best total", lambda row: maybe(row, "best_total"))]
             columns += [("@1%", lambda row: maybe(row, "learned_at_1pct"))]
-            columns += [("asked otherwise", lambda row: maybe(row, "otherwise_acc"))]
+            if not rows[0].get("sets"):  # else it has a column of its own below
+                columns += [("asked otherwise", lambda row: maybe(row, "otherwise_acc"))]
+        columns += set_columns(rows)
         columns += [("KL documents", lambda row: maybe(row, "kl_documents"))]
         columns += [("KL rehearsal", lambda row: maybe(row, "kl_rehearsal"))]
         columns += [("n", lambda row: str(row["seeds"])), ("seconds", lambda row: str(row["seconds"]))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ckl_bench.benchmarks.manifest import KINDS
 from ckl_bench.records import Record
 
 
@@ -34,7 +35,7 @@ class LamaCkl:
 
 
 def lama_ckl(record: Record) -> LamaCkl:
-    """The measures of a run on a benchmark of kind lama-ckl."""
+    """The measures of a run on a benchmark of kind lama-ckl, or of kind own with one stage."""
     epochs = record.stages[0].epochs
     learned = [epoch.sets["to_learn"].accuracy for epoch in epochs]
     kept = [epoch.sets["not_to_forget"].accuracy for epoch in epochs]
@@ -59,6 +60,21 @@ def lama_ckl(record: Record) -> LamaCkl:
         otherwise_acc=otherwise.accuracy if otherwise else None,
         otherwise_exact=otherwise.exact if otherwise else None,
     )
+
+
+def in_sequence(record: Record) -> bool:
+    """Whether a run is measured stage after stage, as TemporalWiki is, not epoch after epoch as LAMA-ckl."""
+    kind = record.spec.benchmark_kind
+    return kind == "temporalwiki" or (kind == "own" and len(record.stages) > 1)
+
+
+def part_sets(record: Record) -> dict[str, str]:
+    """The probe set of what a stage changes, and of what it leaves as it was: `changed`, `unchanged` -> the set."""
+    unchanged, changed = KINDS["temporalwiki"]
+    if record.spec.benchmark_kind == "temporalwiki":
+        return {unchanged: unchanged, changed: changed}
+    learned, kept = KINDS[record.spec.benchmark_kind]
+    return {unchanged: kept, changed: learned}
 
 
 def told(record: Record) -> bool:
@@ -96,19 +112,25 @@ class TemporalWiki:
 
 
 def temporalwiki(record: Record) -> TemporalWiki:
-    """The measures of a run on a benchmark of kind temporalwiki."""
-    stages = record.stages
+    """The measures of a run on a benchmark of kind temporalwiki, or of kind own with several stages.
+
+    There `to_learn` is what is changed and `not_to_forget` what is unchanged.
+    """
+    stages, part = record.stages, part_sets(record)
     last = len(stages) - 1
     months = []
     for stage in stages:
-        unchanged, changed = (stage.epochs[-1].sets[name].nll for name in ("unchanged", "changed"))
+        unchanged, changed = (stage.epochs[-1].sets[part[name]].nll for name in ("unchanged", "changed"))
         months.append(MonthNll(name=stage.name, unchanged=unchanged, changed=changed, avg=(unchanged + changed) / 2))
 
     def before(j: int, name: str) -> float:
-        return (stages[0].epochs[0].sets if j == 0 else record.before[stages[j].name])[name].nll
+        return (stages[0].epochs[0].sets if j == 0 else record.before[stages[j].name])[part[name]].nll
 
     def after(i: int, j: int, name: str = "changed") -> float:
-        return (stages[i].epochs[-1].sets if i == j else stages[i].earlier[stages[j].name])[name].nll
+        return (stages[i].epochs[-1].sets if i == j else stages[i].earlier[stages[j].name])[part[name]].nll
+
+    def at_start(j: int) -> float:
+        return stages[j].epochs[0].sets[part["changed"]].nll
 
     every = range(len(stages))
     lost = sum(max(0.0, after(last, j, "unchanged") - before(j, "unchanged")) for j in every)
@@ -120,9 +142,7 @@ def temporalwiki(record: Record) -> TemporalWiki:
         before_avg_nll=_mean(before(j, name) for j in every for name in ("unchanged", "changed")),
         fuar=lost / gained if gained > 0 else None,
         backward_transfer=_mean(after(j, j) - after(last, j) for j in early) if early else None,
-        forward_transfer=(
-            _mean(before(j, "changed") - stages[j].epochs[0].sets["changed"].nll for j in every[1:]) if early else None
-        ),
+        forward_transfer=_mean(before(j, "changed") - at_start(j) for j in every[1:]) if early else None,
         forgetting=(_mean(after(last, j) - min(after(i, j) for i in range(j, last)) for j in early) if early else None),
     )
 

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from statistics import mean, stdev
 from typing import Any
 
-from ckl_bench.records import Record
+from ckl_bench.records import Record, StageScores
 from ckl_bench.results.intervals import bootstrap_interval
-from ckl_bench.results.metrics import lama_ckl, temporalwiki, told
+from ckl_bench.results.metrics import lama_ckl, part_sets, temporalwiki, told
 from ckl_bench.spec import Spec
 
 Row = dict[str, Any]
@@ -64,6 +64,11 @@ def temporalwiki_columns(rows: Sequence[Row]) -> list[str]:
         "reproduced",
         *_SINCE_SCHEMA_2,
     ]
+
+
+def in_months(row: Row) -> bool:
+    """Whether a row is of stages learned in sequence, with the measures that TemporalWiki has."""
+    return bool(row.get("months"))
 
 
 def _spread(values: Sequence[float]) -> float | None:
@@ -142,11 +147,16 @@ def temporalwiki_row(group: Sequence[Record], users: Mapping[str, int], untraine
     }
 
 
+def _parts(record: Record, stage: StageScores) -> list[str]:
+    """The stage's sets that the measures of a sequence are made of, in its own order."""
+    return [name for name in stage.probe_ids if name in part_sets(record).values()]
+
+
 def _probes_after_their_month(group: Sequence[Record]) -> list[list[float]]:
     """Of every set of every month the probes' NLL after that month, averaged over seeds probe by probe."""
     sets = []
     for stages in zip(*(record.stages for record in group), strict=True):
-        for name in stages[0].probe_ids:
+        for name in _parts(group[0], stages[0]):
             runs = [stage.epochs[-1].sets[name].probe_nll for stage in stages]
             sets.append([mean(values) for values in zip(*runs, strict=True)])
     return sets
@@ -156,7 +166,7 @@ def _probes_before(group: Sequence[Record]) -> list[list[float]]:
     """The same of the base model, before the first month."""
     sets = []
     for index, stages in enumerate(zip(*(record.stages for record in group), strict=True)):
-        for name in stages[0].probe_ids:
+        for name in _parts(group[0], stages[0]):
             runs = [
                 (record.before[stage.name] if index else stage.epochs[0].sets)[name].probe_nll
                 for record, stage in zip(group, stages, strict=True)

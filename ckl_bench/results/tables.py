@@ -13,6 +13,7 @@ from typing import Any
 from ckl_bench.records import Record
 from ckl_bench.results.leagues import league, leagues, ranks, untrained
 from ckl_bench.results.markdown import markdown_table
+from ckl_bench.results.own import best_first, own_columns, own_row
 from ckl_bench.results.published import published_rows
 from ckl_bench.results.reproduced import read_marks
 from ckl_bench.results.rows import (
@@ -64,6 +65,7 @@ BOARDS = {
         columns=temporalwiki_columns,
         best_first=lambda row: row["avg_nll"],
     ),
+    "own": Board(file="own.csv", row=own_row, columns=own_columns, best_first=best_first),
 }
 
 
@@ -119,7 +121,8 @@ def _csv(made: Sequence[Row], columns: list[str]) -> str:
     for name in _WHOLE & set(columns):
         frame[name] = frame[name].astype("Int64")
     if "epoch" in columns:
-        frame["epoch"] = frame["epoch"].round(2)
+        epochs = frame["epoch"]  # none of rows in sequence
+        frame["epoch"] = (epochs.astype(float) if epochs.isna().any() else epochs).round(2)
     text = io.StringIO()
     frame.to_csv(text, index=False, float_format=_number, lineterminator="\n")
     return text.getvalue()

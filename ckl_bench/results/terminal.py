@@ -9,9 +9,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from ckl_bench.benchmarks.manifest import KINDS
 from ckl_bench.errors import printable
 from ckl_bench.results.leagues import UNTRAINED, labels, league
-from ckl_bench.results.rows import Row
+from ckl_bench.results.rows import Row, in_months
 
 Column = tuple[str, Callable[[Row], str]]
 BETTER, WORSE, NEITHER = "▲", "▼", "≈"
@@ -77,6 +78,17 @@ def month_columns(rows: Sequence[Row]) -> list[Column]:
     ]
 
 
+def set_columns(rows: Sequence[Row]) -> list[Column]:
+    """The accuracy on every set with a name of its own, of a benchmark of one's own."""
+    shown = {f"{stage}_{name}" for row in rows for stage in row.get("months", ()) for name in KINDS["own"]}
+    names = dict.fromkeys(name for row in rows for name in row.get("sets", ()) if name not in KINDS["own"])
+    return [
+        (printable(name).replace("_", "\n"), lambda row, name=name: maybe(row, f"{name}_accuracy"))  # type: ignore[misc]
+        for name in names
+        if name not in shown
+    ]
+
+
 def _broken(label: str, width: int = 20) -> str:
     """A long stack over several lines, each of whole parts."""
     lines = [""]
@@ -94,8 +106,8 @@ def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) 
     that leads says what a row is worth beside doing nothing; what is worse than that is red.
     """
     every = [*ours, *committed]
-    lama = kind == "lama-ckl"
-    parts = "exact: whole answers, to learn/not to forget" if lama else "months: NLL changed/unchanged"
+    lama = not in_months(every[0])
+    parts = "exact: whole answers, to learn/not to forget" if lama else "stages: NLL changed/unchanged"
     told = " · * told the answers" if any(row["told"] for row in every) else ""
     table = Table(
         title=Text(printable(f"{every[0]['benchmark']} · {every[0]['model']}")),
@@ -112,7 +124,7 @@ def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) 
     table.add_column("", no_wrap=True)
     table.add_column("method", overflow="fold", min_width=12)
     columns = _NARROW if lama else [column for column in month_columns(every) if column[0] != "FUAR"]
-    columns = [*columns, ("n", lambda row: str(row["seeds"]))]
+    columns = [*columns, *set_columns(every)[:2], ("n", lambda row: str(row["seeds"]))]
     for name, _ in columns:
         table.add_column(name, justify="right", no_wrap=True)
     named = dict(zip(map(id, every), labels(every), strict=True))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import mean
 
 from ckl_bench.results.leagues import UNTRAINED
-from ckl_bench.results.rows import Row
+from ckl_bench.results.rows import Row, in_months
 from ckl_bench.results.terminal import BETTER, WORSE, verdict
 
 from .standings import League
@@ -54,7 +54,7 @@ def _counts(verdicts: Sequence[str]) -> str:
 
 def _did(league: League, row: Row) -> str:
     """What a stack learned and kept (LAMA-ckl), or by how much it lowered the loss (TemporalWiki)."""
-    if league.kind != "lama-ckl":
+    if in_months(row):
         months = "one month" if len(row["months"]) == 1 else f"{len(row['months'])} months"
         change = "lowers" if row["gain"] >= 0 else "raises"
         return (

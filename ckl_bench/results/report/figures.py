@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ckl_bench.records import Record
-from ckl_bench.results.metrics import temporalwiki
+from ckl_bench.results.metrics import part_sets, temporalwiki
 
 from .drawing import INK, Drawing, axes, band
 from .months import month_name
@@ -56,7 +56,7 @@ def months(drawn: Sequence[Series], parts: Sequence[str] = PARTS, page: bool = F
             lines = [f"{one.label}: {text} nats on {part} facts" for text in each]
             whole = f"{one.label}, nats on {part} facts: {', '.join(each)}"
             said[f"month-{part}-m{one.index}"] = [*lines, whole]
-        scores = [sets[part].nll for sets in base]
+        scores = [sets[part_sets(first)[part]].nll for sets in base]
         (line,) = axis.plot(names, scores, color=INK, alpha=0.7, ls=":", marker="x", label="before training")
         line.set_gid(f"base-{part}")
         axis.set(title=f"{part} facts: NLL (nats)")

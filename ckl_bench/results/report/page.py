@@ -12,6 +12,7 @@ from typing import Any
 
 from ckl_bench.errors import UserError
 from ckl_bench.records import Record
+from ckl_bench.results.rows import in_months
 from ckl_bench.storage.writing import write_text
 
 from . import figures
@@ -48,7 +49,7 @@ def _figures(league: League) -> dict[str, Callable[[Sequence[Series]], Drawing]]
     if not league.series:
         return {}
     stages = league.series[0].runs[0].stages
-    if league.kind == "temporalwiki":
+    if in_months(league.rows[0]):
         return {"months": figures.months} if len(stages) > 1 else {}
     epochs = len(stages[0].epochs) - 1
     return ({"curves": figures.curves} if epochs > 1 else {}) | ({"trade-off": trade_off} if epochs else {})
@@ -101,12 +102,12 @@ def _league(number: int, league: League) -> str:
         then = _figure(
             panels, drawn, "Learning and keeping, epoch by epoch", "Accuracy on both probe sets; bands span the seeds."
         )
-    elif drawn and league.kind == "lama-ckl":
+    elif drawn and not in_months(league.rows[0]):
         then = "<p class='note'>No curves: with fewer than two epochs there is nothing to draw between.</p>"
     if "months" in have:
         panels = [figures.months(drawn, [part], page=True) for part in figures.PARTS]
         first = _figure(panels, drawn, "Month after month", "Lower is better; dotted: before training.")
-    elif drawn and league.kind == "temporalwiki":
+    elif drawn and in_months(league.rows[0]):
         then = "<p class='note'>No curves: a sequence of one month has none; its scores are in the table.</p>"
     passage = opening(league)
     wide = "" if passage and "trade-off" in have else " wide"

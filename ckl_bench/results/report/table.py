@@ -6,8 +6,18 @@ from collections.abc import Sequence
 from html import escape
 
 from ckl_bench.results.leagues import UNTRAINED, labels
-from ckl_bench.results.rows import Row
-from ckl_bench.results.terminal import BETTER, LAMA_CKL, MARKS, WORSE, Column, maybe, month_columns, verdict
+from ckl_bench.results.rows import Row, in_months
+from ckl_bench.results.terminal import (
+    BETTER,
+    LAMA_CKL,
+    MARKS,
+    WORSE,
+    Column,
+    maybe,
+    month_columns,
+    set_columns,
+    verdict,
+)
 
 from .months import month_name
 from .standings import League
@@ -19,7 +29,7 @@ _VERDICTS = {BETTER: "better", WORSE: "worse"}
 def table(league: League, number: int) -> str:
     """The leaderboard; every heading is a button that sorts by it, a box shows costs and the rest."""
     made = league.rows
-    known = [*(LAMA_CKL if league.kind == "lama-ckl" else month_columns(made))]
+    known = [*(month_columns(made) if in_months(made[0]) else LAMA_CKL), *set_columns(made)]
     names = dict(zip(map(id, made), labels(made), strict=True))
     first: list[Column] = [
         ("rank", lambda row: str(row["rank"] or "")),
@@ -96,6 +106,6 @@ def _note(league: League) -> str:
         parts.append("* was told the answers, and is not ranked.")
     if any(row["method"] == UNTRAINED for row in made):
         parts.append(f"{UNTRAINED}: the model as it was.")
-    if league.kind == "temporalwiki":
+    if in_months(made[0]):
         parts.append("Months: NLL on changed/unchanged facts.")
     return escape(" ".join(parts))

@@ -1,0 +1,74 @@
+"""Documents, questions and facts to keep, read and held against each other, before any model is loaded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from ckl_bench.benchmarks.own_documents import in_order, read_documents
+from ckl_bench.benchmarks.own_questions import ATTENTION, KEPT, TO_LEARN, read_questions
+from ckl_bench.benchmarks.own_stages import Own, slug
+from ckl_bench.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnSources:
+    """What a benchmark of one's own is made of; `lama` is a LAMA release, whose facts join the embedded ones."""
+
+    documents: str
+    questions: Path
+    keep: Path | None = None
+    lama: Path | None = None
+    text_column: str = "text"
+    stages: str | None = None  # the column that names a document's stage
+    licence: str = "unknown"
+
+
+def read_own(sources: OwnSources) -> Own:
+    """Documents and questions, checked one by one and against each other; UserError for the first that is wrong."""
+    texts = read_documents(sources.documents, column=sources.text_column, stages=sources.stages)
+    stages = in_order(texts)
+    of = {text.id: text.stage for text in texts}
+    questions = read_questions(sources.questions, of)
+    keep = read_questions(sources.keep, (), default=KEPT) if sources.keep else []
+    wrong = next((q for q in keep if q.set != KEPT), None)
+    if wrong is not None:
+        raise UserError(f"{wrong.where}: set '{wrong.set}' among facts to keep; leave the set out, or ask it elsewhere")
+    prompts = {q.probe.prompt: q.where for q in questions}
+    ids = {q.probe.id: q.where for q in questions}
+    taken = next((q for q in keep if q.probe.id in ids), None)
+    if taken is not None:
+        raise UserError(f"{taken.where}: the id '{taken.probe.id}' is taken by {ids[taken.probe.id]}; change one")
+    twice = next((q for q in keep if q.probe.prompt in prompts), None)
+    if twice is not None:
+        raise UserError(f"{twice.where}: is asked in {prompts[twice.probe.prompt]} too; learn it or keep it")
+    keep = [*keep, *(q for q in questions if q.set == KEPT)]
+    questions = [q for q in questions if q.set != KEPT]
+    if not any(q.set != ATTENTION for q in questions):
+        raise UserError(f"{sources.questions}: no question asks what is to be learned; add one of set '{TO_LEARN}'")
+    marked = {q.document: q.where for q in questions if q.set == ATTENTION}
+    clash = next((q for q in questions if q.set != ATTENTION and q.document in marked), None)
+    if clash is not None:
+        raise UserError(
+            f"{clash.where}: document '{clash.document}' trains φ ({marked[clash.document]}), so it is none to learn; "
+            "ask about another one"
+        )
+    loose = next((q for q in questions if q.document is None), None)
+    if loose is not None and len(stages) > 1:
+        raise UserError(f"{loose.where}: names no document, so it belongs to none of {len(stages)} stages; name one")
+    phi = {text.id: text.text for rows in stages.values() for text in rows if text.id in marked}
+    left = {name: [text for text in rows if text.id not in marked] for name, rows in stages.items()}
+    stages = {name: rows for name, rows in left.items() if rows}
+    if not stages:
+        raise UserError(f"{sources.documents}: every document trains φ, and none is left to learn; give more documents")
+    asked = {of[q.document] for q in questions if q.document and q.set != ATTENTION} if len(stages) > 1 else set(stages)
+    silent = next((name for name in stages if name not in asked), None)
+    if silent is not None:
+        first = stages[silent][0].id
+        raise UserError(f"stage '{silent}': no question asks about its documents; ask about one (such as '{first}')")
+    slugs = Counter(slug(name) for name in stages)
+    same = next((slug for slug, count in slugs.items() if count > 1), None)
+    if same is not None:
+        raise UserError(f"two stages have names that are the same as a folder's ('{same}'); rename one of them")
+    return Own(stages=stages, marked=phi, questions=questions, keep=keep)

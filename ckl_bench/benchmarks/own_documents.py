@@ -1,0 +1,183 @@
+"""Documents of one's own: a folder of text files, a table, or a data set of the hub -> texts with ids and stages."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ckl_bench.benchmarks.own_tables import known_columns, read_table, utf8
+from ckl_bench.errors import UserError, first_line
+from ckl_bench.progress import log
+
+TEXT_FILES = (".txt", ".md")
+LARGEST_TEXT = 64 << 20  # bytes of one text file
+ONE_STAGE = "documents"  # the stage's name where there is but one
+_SENTENCE_END = re.compile(r"(?<=[.!?。！？])[\"'”’)\]]*\s+|(?<=[。！？])")
+_UNORDERED = re.compile(r"\d{1,2}[./]\d{1,2}[./]\d{2,4}|\d{1,2}[./]\d{4}")  # 03/2024: day, month or year first?
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """A document before it is cut: its id, its text, the name of its stage, and where it stands."""
+
+    id: str
+    text: str
+    stage: str
+    where: str
+
+
+def read_documents(source: str, *, column: str, stages: str | None) -> list[Text]:
+    """The documents of a folder of .txt and .md files, a table, or a data set's id; none is empty, no id comes twice.
+
+    `column` holds the text, `id` the id where there is such a column (else the row's number), `stages` the name of the
+    stage (of a folder's files: `folder`, where a file lies). Raises UserError that says where and what to do.
+    """
+    path = Path(source)
+    if path.is_dir():
+        found = list(_folder(path, stages))
+    elif path.exists() or path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", *TEXT_FILES):
+        if path.suffix.lower() in TEXT_FILES:
+            raise UserError(f"--documents {source}: one text file; give the folder in which it lies")
+        rows = ((f"{path}:{number}", number, row) for number, row in read_table(path, ["id", column]))
+        found = list(_table(rows, column, stages))
+    else:
+        found = list(_table(_hub(source), column, stages))
+    if not found:
+        raise UserError(f"--documents {source}: no document in it; expected at least one text to learn")
+    seen: dict[str, str] = {}
+    for text in found:
+        if text.id in seen:
+            raise UserError(f"{text.where}: the id '{text.id}' is taken by {seen[text.id]}; give each document its own")
+        seen[text.id] = text.where
+    return found
+
+
+def _folder(folder: Path, stages: str | None) -> Iterator[Text]:
+    if stages not in (None, "folder"):
+        raise UserError(f"--stages {stages}: files in folders have no columns; give --stages folder, or a table")
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    texts = [path for path in files if path.suffix.lower() in TEXT_FILES]
+    if not texts:
+        raise UserError(f"--documents {folder}: no .txt or .md file in it ({len(files)} others); convert them to text")
+    if len(texts) < len(files):
+        log(f"note: {len(files) - len(texts)} files of {folder} are not .txt or .md, and are not read")
+    for path in texts:
+        with open(path, "rb") as stream:
+            content = stream.read(LARGEST_TEXT + 1)
+        if len(content) > LARGEST_TEXT:
+            raise UserError(f"{path} is larger than {LARGEST_TEXT >> 20} MiB; split it into several files")
+        text = utf8(content.removeprefix(b"\xef\xbb\xbf"), str(path))
+        stage = path.parent.relative_to(folder).as_posix() if stages else ONE_STAGE
+        if stage == ".":
+            raise UserError(f"{path}: lies in no folder of its own, so it has no stage; move it into one")
+        yield Text(id=path.stem, text=_filled(text, str(path)), stage=stage, where=str(path))
+
+
+def _table(rows: Iterator[tuple[str, int, dict[str, Any]]], column: str, stages: str | None) -> Iterator[Text]:
+    first = True
+    for where, number, row in rows:
+        wanted = [column, *([stages] if stages else [])]
+        for name in wanted:
+            if name not in row:
+                option = "--text-column" if name == column else "--stages"
+                raise UserError(f"{where}: no column '{name}'; give {option} one of: {', '.join(map(str, row))}")
+        if first:
+            known_columns(list(row), ["id", *wanted], where)
+            first = False
+        text = row[column]
+        if not isinstance(text, str):
+            raise UserError(f"{where}: '{column}' is {_kind(text)}; expected text")
+        own = row.get("id", number)
+        if own in (None, ""):
+            raise UserError(f"{where}: the id is empty; give every document one, or leave the column out")
+        stage = ONE_STAGE if stages is None else str(row[stages] if row[stages] is not None else "").strip()
+        if not stage:
+            raise UserError(f"{where}: '{stages}' is empty; every document belongs to a stage")
+        yield Text(id=str(own).strip(), text=_filled(text, where), stage=stage, where=where)
+
+
+def _kind(value: object) -> str:
+    return "empty" if value is None else f"of type {type(value).__name__}"
+
+
+def _filled(text: str, where: str) -> str:
+    if not text.strip():
+        raise UserError(f"{where}: the document is empty; give it a text, or leave it out")
+    if "\0" in text:
+        raise UserError(f"{where}: holds NUL characters, so it is no text; give plain text in UTF-8")
+    return text.strip()
+
+
+def _hub(source: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Rows of `owner/name[:config][@split]`, which `datasets` loads; UserError where it cannot."""
+    name, _, split = source.partition("@")
+    name, _, config = name.partition(":")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise UserError(f"--documents {source}: no such file or folder, and no id of a data set (owner/name)")
+    from datasets import load_dataset
+
+    try:
+        rows = load_dataset(name, config or None, split=split or "train")
+        yield from ((f"{source}, row {number}", number, row) for number, row in enumerate(rows, 1))
+    except UserError:
+        raise
+    except Exception as error:  # its own, the hub's, or a network's
+        raise UserError(
+            f"--documents {source}: no such file or folder, and not a data set that loads ({first_line(error)})"
+        ) from error
+
+
+def in_order(texts: list[Text]) -> dict[str, list[Text]]:
+    """The documents stage by stage: numbers in names by their size, ISO dates by their date.
+
+    Raises UserError for dates whose order cannot be read from them.
+    """
+    names = list(dict.fromkeys(text.stage for text in texts))
+    unclear = next((name for name in names if _UNORDERED.fullmatch(name)), None)
+    if unclear is not None and len(names) > 1:
+        raise UserError(f"stage '{unclear}': the order of such dates is not clear; write them as 2024-03 or 2024-03-01")
+    names.sort(key=_natural)
+    return {name: [text for text in texts if text.stage == name] for name in names}
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key by which batch-10 comes behind batch-2; words come behind numbers."""
+    parts = [part for part in re.split(r"(\d+)", name) if part]
+    return [(int(part), "") if part.isdecimal() and len(part) < 1000 else (sys.maxsize, part) for part in parts]
+
+
+def passages(text: str, most: int, length: Callable[[str], int]) -> list[str]:
+    """A text in passages of at most `most` tokens (`length` counts them), cut at paragraph ends, else at sentence ends.
+
+    Where one sentence alone is longer it is cut between words, and a word longer than that within it.
+    """
+    if length(text) <= most:
+        return [text]
+    cuts: Mapping[str, Callable[[str], list[str]]] = {
+        "\n\n": lambda whole: re.split(r"\n\s*\n", whole),
+        " ": lambda whole: [part for part in _SENTENCE_END.split(whole) if part],
+        "  ": lambda whole: whole.split(),  # words, which a space joins as well
+    }
+    for joint, cut in cuts.items():
+        parts = [part.strip() for part in cut(text) if part.strip()]
+        if len(parts) > 1:
+            return _packed(parts, joint[:2] if joint == "\n\n" else " ", most, length)
+    half = len(text) // 2
+    return [*passages(text[:half], most, length), *passages(text[half:], most, length)] if half else [text]
+
+
+def _packed(parts: list[str], joint: str, most: int, length: Callable[[str], int]) -> list[str]:
+    """As many neighbouring parts together as there is room for; what is too long alone is cut further."""
+    made: list[str] = []
+    for part in parts:
+        if length(part) > most:
+            made += passages(part, most, length)
+        elif made and length(made[-1] + joint + part) <= most:
+            made[-1] += joint + part
+        else:
+            made.append(part)
+    return made

@@ -1,0 +1,156 @@
+"""Questions of one's own -> probes: `prompt, answer[, document, set]`, checked one by one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ckl_bench.benchmarks.format import Probe
+from ckl_bench.benchmarks.own_tables import known_columns, read_table
+from ckl_bench.errors import UserError
+
+COLUMNS = ("prompt", "answer", "document", "set", "id", "subject", "relation")
+TO_LEARN, KEPT, ATTENTION = "to_learn", "not_to_forget", "attention"
+LONGEST = 20_000  # characters of a prompt with its answer
+_PLACES = ("{answer}", "[MASK]", "[Y]", "____")  # where the answer belongs, as people write it
+_MARKED = re.compile(r"\[\[(.+?)\]\]", re.DOTALL)
+# Scripts whose words stand side by side without a space (Chinese, Japanese, Thai, Lao, Khmer, Burmese).
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uff00-\uffef]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A probe, what it belongs to, and where it stands."""
+
+    probe: Probe
+    document: str | None
+    set: str
+    where: str
+
+
+def read_questions(path: Path, documents: Collection[str], default: str = TO_LEARN) -> list[Question]:
+    """The questions of a CSV or JSON Lines file; `documents` are the ids that they may name.
+
+    Raises UserError with file and line for the first row that is no question, and what to do about it.
+    """
+    found: list[Question] = []
+    seen: dict[tuple[str, str], Question] = {}
+    ids: dict[str, str] = {}
+    asked_before: dict[tuple[str, str, str], str] = {}
+    for number, row in read_table(path, COLUMNS[:4]):
+        where = f"{path}:{number}"
+        for name in COLUMNS[:2]:
+            if name not in row:
+                raise UserError(
+                    f"{where}: no column '{name}' (found: {', '.join(map(str, row))[:120]}); "
+                    "name the columns prompt, answer[, document, set] in the first line"
+                    if path.suffix.lower() in (".csv", ".tsv")
+                    else f"{where}: no '{name}' (found: {', '.join(map(str, row))[:120]}); expected prompt and answer"
+                )
+        if not found:
+            known_columns(list(row), COLUMNS, where)
+        question = _question(row, where, number, documents, default)
+        key = (question.set, question.probe.prompt)
+        if key in seen:
+            raise UserError(f"{where}: the same question as in {seen[key].where}; remove one of the two")
+        bare = (question.set, str(question.document), str(row["prompt"]).strip())
+        if bare in asked_before:
+            other = asked_before[bare]
+            raise UserError(f"{where}: asks what {other} asks, with another answer; remove one, or ask more exactly")
+        asked_before[bare] = where
+        if question.probe.id in ids:
+            raise UserError(f"{where}: the id '{question.probe.id}' is taken by {ids[question.probe.id]}; change one")
+        seen[key], ids[question.probe.id] = question, where
+        found.append(question)
+    if not found:
+        raise UserError(f"{path} holds no question; expected rows of prompt, answer[, document, set]")
+    return found
+
+
+def _question(row: Mapping[str, Any], where: str, number: int, documents: Collection[str], default: str) -> Question:
+    values = {name: _text(row.get(name), name, where) for name in COLUMNS}
+    prompt, answer, document, own = (values[name] for name in ("prompt", "answer", "document", "set"))
+    if not prompt:
+        raise UserError(f"{where}: the prompt is empty; write what is asked")
+    if not answer:
+        raise UserError(f"{where}: the answer is empty; write what the model should say")
+    if document and document not in documents:
+        if not documents:
+            raise UserError(f"{where}: names a document ('{document}'), which facts to keep have none of; leave it out")
+        close = get_close_matches(document, list(documents), n=1, cutoff=0.6)
+        guess = f"did you mean '{close[0]}'?" if close else "expected a file's name without its ending, or a row's id"
+        raise UserError(f"{where}: there is no document '{document}'; {guess}")
+    own = own or default
+    if not re.fullmatch(r"[A-Za-z0-9][\w-]{0,39}", own, re.ASCII):
+        raise UserError(f"{where}: set '{own[:60]}': expected up to 40 letters, digits, _ and -")
+    if own == ATTENTION and not document:
+        raise UserError(f"{where}: a question of set '{ATTENTION}' trains φ on its document; name the document")
+    probe = Probe(
+        id=values["id"] or f"{'k' if default == KEPT else 'q'}{number}",
+        prompt=asked(prompt, answer, where),
+        object=answer,
+        subject=values["subject"],
+        relation=values["relation"],
+    )
+    return Question(probe=probe, document=document or None, set=own, where=where)
+
+
+def _text(value: object, name: str, where: str) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise UserError(f"{where}: '{name}' is of type {type(value).__name__}; expected text, in quotes")
+    return value.strip() if name != "prompt" else value.rstrip("\n").lstrip()
+
+
+def asked(prompt: str, answer: str, where: str) -> str:
+    """The prompt with the answer where it belongs: marked in it, or at its end.
+
+    Marked is `[[Paris]]`, or a place (`{answer}`, `[MASK]`, `[Y]`, `____`), or the answer itself as the last words of a
+    prompt that does not end by asking. Raises UserError where no place is left, or nothing stands before it.
+    """
+    marks = _MARKED.findall(prompt)
+    places = [place for place in _PLACES if place in prompt]
+    if len(marks) + sum(prompt.count(place) for place in places) > 1:
+        raise UserError(f"{where}: the answer's place is marked more than once in the prompt; mark it once")
+    if marks and marks[0].strip() != answer:
+        raise UserError(
+            f"{where}: the prompt marks [[{marks[0][:60]}]], but the answer is '{answer[:60]}'; correct one"
+        )
+    if marks:
+        filled = _MARKED.sub(lambda found: found.group(1), prompt)
+        before = prompt[: prompt.index("[[")]
+    elif places:
+        before = prompt[: prompt.index(places[0])]
+        filled = prompt.replace(places[0], answer)
+    else:
+        before, filled = _ended(prompt, answer, where)
+    if not before.strip():
+        raise UserError(f"{where}: nothing stands before the answer; begin the prompt with what is asked")
+    if re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", filled[len(before) + len(answer) :]):
+        raise UserError(f"{where}: the answer comes again behind its place; end the prompt before '{answer[:60]}'")
+    if len(filled) > LONGEST:
+        raise UserError(f"{where}: {len(filled):,} characters; a prompt has at most {LONGEST:,}: ask shorter")
+    return filled
+
+
+def _ended(prompt: str, answer: str, where: str) -> tuple[str, str]:
+    """What stands before the answer, and the whole, of a prompt that marks no place."""
+    bare = prompt.rstrip()
+    last = list(re.finditer(rf"(?<!\w){re.escape(answer)}(?!\w)", prompt))
+    if last and not bare.endswith(("?", ":", "？", "：")):
+        return prompt[: last[-1].start()], prompt
+    if bare.endswith((".", "!", "。", "！")) and bare[-3:] != "...":
+        raise UserError(
+            f"{where}: the answer '{answer[:60]}' is not in the prompt, which is a whole sentence; "
+            "put {answer} where it belongs, or end the prompt before it"
+        )
+    side_by_side = bool(_UNSPACED.match(bare[-1]) and _UNSPACED.match(answer[0]))
+    joint = "" if side_by_side or prompt != bare else " "
+    return prompt + joint, prompt + joint + answer

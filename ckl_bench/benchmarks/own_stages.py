@@ -1,0 +1,111 @@
+"""What was read -> stages and φ's pairs: documents are cut into passages, questions join the stage of theirs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ckl_bench.benchmarks.format import AttentionDocument, Document, Fact, Probe, Stage
+from ckl_bench.benchmarks.own_documents import Text, passages
+from ckl_bench.benchmarks.own_questions import ATTENTION, KEPT, TO_LEARN, Question
+from ckl_bench.errors import UserError
+from ckl_bench.progress import log
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own:
+    """The sources, read and checked: documents to learn by stage, those that train φ by id, and what is asked."""
+
+    stages: Mapping[str, list[Text]]
+    marked: Mapping[str, str]
+    questions: Sequence[Question]
+    keep: Sequence[Question]
+
+
+def slug(name: str) -> str:
+    """A stage's name as a folder's."""
+    return re.sub(r"[^\w.-]+", "-", name).strip(".-")[:80] or "stage"
+
+
+class Assembly:
+    """Stages and φ's pairs, made of documents that are cut and questions that belong to them."""
+
+    def __init__(self, read: Own, length: Callable[[str], int], most: int) -> None:
+        self.read, self.length, self.most = read, length, most
+        self.by_document: dict[str | None, list[Question]] = {}
+        for question in read.questions:
+            self.by_document.setdefault(question.document, []).append(question)
+        self.sets = {q.set for q in read.questions} - {ATTENTION}
+        self.texts = {text.id: text.text for rows in read.stages.values() for text in rows}
+
+    def stage(self, name: str, kept: Sequence[Probe]) -> Stage:
+        """Documents in passages, each with the facts that are asked and stand in it; the probe sets."""
+        texts = self.read.stages[name]
+        documents = [part for text in texts for part in self._cut(text)]
+        own = [q for text in texts for q in self.by_document.get(text.id, ())]
+        own += self.by_document.get(None, []) if len(self.read.stages) == 1 else []
+        place = {id(q): number for number, q in enumerate(self.read.questions)}
+        own.sort(key=lambda q: place[id(q)])
+        # Where every question is of a set with a name of its own, all of them together are what is to be learned.
+        learned = [q.probe for q in own if q.set == TO_LEARN or TO_LEARN not in self.sets]
+        if not learned:
+            raise UserError(f"stage '{name}': no question of set '{TO_LEARN}' asks about its documents; add one")
+        sets = {TO_LEARN: learned, KEPT: list(kept)}
+        for question in own:
+            if question.set != TO_LEARN:
+                sets.setdefault(question.set, []).append(question.probe)
+        return Stage(name=slug(name), documents=documents, probes=sets)
+
+    def _cut(self, text: Text) -> list[Document]:
+        parts = passages(text.text, self.most, self.length)
+        made = []
+        for number, part in enumerate(parts, 1):
+            facts = list(dict.fromkeys(_fact(q) for q in self.by_document.get(text.id, ()) if _states(part, q)))
+            name = text.id if len(parts) == 1 else f"{text.id}#{number}"
+            made.append(Document(id=name, text=part, fact=facts[0] if facts else None, more_facts=tuple(facts[1:])))
+        return made
+
+    def attention(self) -> list[AttentionDocument]:
+        """A passage with the answer for every question that is marked to train φ."""
+        made = []
+        for question in self.read.questions:
+            if question.set == ATTENTION:
+                text = self.read.marked[question.document or ""]
+                part = next((p for p in passages(text, self.most, self.length) if _states(p, question)), None)
+                if part is None:
+                    raise UserError(
+                        f"{question.where}: the answer '{question.probe.object[:60]}' is nowhere in document "
+                        f"'{question.document}', so φ cannot learn to find it there; correct one of them"
+                    )
+                made.append(
+                    AttentionDocument(
+                        id=question.probe.id, text=part, fact=_fact(question), prompt=question.probe.prompt
+                    )
+                )
+        return made
+
+    def notes(self, unknown: int, kept: int) -> dict[str, int]:
+        """What its maker may want to mend: counts by what was noticed; empty where there is nothing."""
+        absent = [q.where for q in self.read.questions if q.document in self.texts and not self._found(q)]
+        if absent:
+            log(f"note: {len(absent)} answers are nowhere in their document word for word, the first of {absent[0]}")
+        found = {
+            "answers not in their document": len(absent),
+            "facts to keep that the model does not know": unknown if kept else 0,
+            "documents that no question asks about": len(self.texts.keys() - self.by_document.keys()),
+        }
+        return {name: count for name, count in found.items() if count}
+
+    def _found(self, question: Question) -> bool:
+        return _states(self.texts[question.document or ""], question)
+
+
+def _fact(question: Question) -> Fact:
+    probe = question.probe
+    return Fact(subject=probe.subject, relation=probe.relation, object=probe.object)
+
+
+def _states(text: str, question: Question) -> bool:
+    """Whether a text has the answer as whole words."""
+    return re.search(rf"(?<!\w){re.escape(question.probe.object)}(?!\w)", text) is not None
