@@ -58,7 +58,7 @@ report: $(VENV)/installed ## the page and the figures of the committed records
 benchmark: $(VENV)/installed ## rebuild lama-ckl-mini from data/facts
 	rm -rf data/benchmarks/lama-ckl-mini
 	$(VENV)/bin/ckl-bench build lama-ckl --lama data/facts --pretest-model smollm2-135m --licence Apache-2.0 \
-	  --to-learn 64 --not-to-forget 64 --epochs 8 --batch-size 8 --lr 5e-4 --out data/benchmarks/lama-ckl-mini
+	  --to-learn 64 --not-to-forget 64 --keep-stated --epochs 8 --batch-size 8 --lr 5e-4 --out data/benchmarks/lama-ckl-mini
 
 temporal-benchmark: $(VENV)/installed ## rebuild temporalwiki-mini from data/snapshots
 	rm -rf data/benchmarks/temporalwiki-mini

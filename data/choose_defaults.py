@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from ckl_bench.benchmarks.format import Benchmark, load_benchmark
-from ckl_bench.benchmarks.lama_ckl import Selection, pretest, write_selection
+from ckl_bench.benchmarks.lama_ckl import pretest, write_selection
+from ckl_bench.benchmarks.lama_select import Selection
 from ckl_bench.benchmarks.lama_sources import INVARIANT, Candidate, read_lama
 from ckl_bench.learning.run import RunRequest, plan_run
 from ckl_bench.results.metrics import lama_ckl
