@@ -45,6 +45,8 @@ class Environment(_Model):
     """The command line; of absolute paths the last part."""
     started: str
     """UTC time of the start, ISO 8601."""
+    micro_batch: Count | None = None
+    """Documents that went through the model at once, where the user said so; it changes memory, not the loss."""
 
 
 class Preparation(_Model):

@@ -17,6 +17,7 @@ from ckl_bench.cli.options import (
     BenchmarkOption,
     DeviceOption,
     MethodsOption,
+    MicroBatchOption,
     ModelOption,
     Once,
     PickleOption,
@@ -74,6 +75,7 @@ def run(
     limit: Annotated[int | None, typer.Option(help="Only the first N documents and probes: a try.")] = None,
     methods_dir: MethodsOption = None,
     device: DeviceOption = "auto",
+    micro_batch: MicroBatchOption = None,
     output: Annotated[Path, typer.Option(help="Where records and tables go.")] = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Run again although the record is there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the record, and nothing else, to stdout.")] = False,
@@ -92,7 +94,7 @@ def run(
         from ckl_bench.storage.json import jsonl, sealed
         from ckl_bench.storage.writing import require_writable
 
-    at_least_one(epochs=epochs, batch_size=batch_size, max_tokens=max_tokens, limit=limit)
+    at_least_one(epochs=epochs, batch_size=batch_size, max_tokens=max_tokens, limit=limit, micro_batch=micro_batch)
     valid_seeds(seed or [])
     if lr is not None and not 0 <= lr < float("inf"):
         raise UserError(f"--lr {lr}: expected a number that is not negative, such as 5e-4")
@@ -109,6 +111,7 @@ def run(
         settings=settings or [],
         methods_dir=methods_dir,
         device=pick_device(device),
+        micro_batch=micro_batch,
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
     )

@@ -18,6 +18,14 @@ ModelOption = Annotated[
 ]
 BenchmarkOption = Annotated[str, typer.Option("--benchmark", help="A name (see `benchmarks`) or a directory.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
+MicroBatchOption = Annotated[
+    int | None,
+    typer.Option(
+        "--micro-batch",
+        help="Documents that go through the model at once; a step stays --batch-size of them.",
+        show_default="as many as fit",
+    ),
+]
 RemoteOption = Annotated[bool, typer.Option("--trust-remote-code", help="Let a hub model run its own code.")]
 PickleOption = Annotated[
     bool,

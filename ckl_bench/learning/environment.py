@@ -29,7 +29,7 @@ def pick_device(name: str) -> str:
     return name
 
 
-def environment(device: str) -> Environment:
+def environment(device: str, micro_batch: int | None = None) -> Environment:
     """What a record says of the machine, its software and the command line."""
     return Environment(
         ckl_bench=ckl_bench.__version__,
@@ -41,6 +41,7 @@ def environment(device: str) -> Environment:
         threads=torch.get_num_threads(),
         command=["ckl-bench", *map(_portable, sys.argv[1:])],
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        micro_batch=micro_batch,
     )
 
 

@@ -37,6 +37,7 @@ class RunRequest:
     settings: Sequence[str] = ()
     methods_dir: Path | None = None
     device: str = "cpu"
+    micro_batch: int | None = None
     trust_remote_code: bool = False
     allow_pickle: bool = False
 
@@ -88,7 +89,14 @@ def plan_run(request: RunRequest) -> Plan:
         )
     warnings += [f"{name} is {path.name}" for name, path in inputs.items()]
     return Plan(
-        spec=spec, stack=stack, benchmark=benchmark, base=base, inputs=inputs, device=request.device, warnings=warnings
+        spec=spec,
+        stack=stack,
+        benchmark=benchmark,
+        base=base,
+        inputs=inputs,
+        device=request.device,
+        warnings=warnings,
+        micro_batch=request.micro_batch,
     )
 
 
@@ -126,7 +134,7 @@ def execute(plan: Plan, store: Store | None = None) -> Record:
 
     Sets torch's global random state from the spec's seed.
     """
-    surroundings = environment(plan.device)
+    surroundings = environment(plan.device, plan.micro_batch)
     try:
         done = learn_stages(plan, Keeper(store))
     except UserError:

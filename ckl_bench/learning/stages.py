@@ -22,6 +22,7 @@ from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.learning.divergence import DOCUMENTS, Moved, moved
 from ckl_bench.learning.environment import peak_memory
 from ckl_bench.learning.line import where
+from ckl_bench.learning.sizes import micro_batch
 from ckl_bench.learning.standing import Standing
 from ckl_bench.learning.train import token_weights, train_epoch
 from ckl_bench.learning.tripwire import Tripwire
@@ -48,6 +49,7 @@ class Plan:
     inputs: Mapping[str, Path]
     device: str
     warnings: Sequence[str]
+    micro_batch: int | None = None  # documents that go through the model at once; None: as many as fit
     place: str = ""  # which of several runs this is, as `seed 2/3`
 
 
@@ -90,6 +92,7 @@ class _Run:
             raise CklError(f"{self.spec.method} builds a model in which no parameter trains")
         self.now = Standing(trained, plan.device)
         self.now.clock.seconds["load"] = time.perf_counter() - start
+        self.micro_batch = micro_batch(self.model, plan.device, plan.micro_batch)
         self.scoring: Scoring | None = self.stack.owner("scoring").scoring(self.model)
 
     def learn(self) -> Learned:
@@ -197,7 +200,18 @@ class _Run:
         weighing, start = seconds.get("weigh", 0.0), time.perf_counter()
         try:
             after = partial(self.keeper.after_step, now.state)
-            train_epoch(self.model, stream, optimizer, weigh, penalties, advance, now.progress, after)
+            train_epoch(
+                self.model,
+                stream,
+                optimizer,
+                weigh,
+                penalties,
+                advance,
+                now.progress,
+                after,
+                micro_batch=self.micro_batch,
+                reads_nll=self.stack.weighs_by_nll,
+            )
         except UserError:
             raise  # the state could not be saved: no fault of the run's, which can go on
         except CklError as error:
