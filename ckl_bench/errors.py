@@ -32,9 +32,9 @@ class Unknown(UserError):
 
 
 OUT_OF_MEMORY = (
-    "out of memory; `run` is the same experiment with --micro-batch 1; another one, which needs less, has a smaller "
-    "--max-tokens (in train-attention --set max_tokens=N or batch_size=N), qlora in place of lora (--set nf4=true), or "
-    "a smaller --model"
+    "out of memory; the same experiment needs less with --micro-batch 1 and --checkpoint-activations; another one does "
+    "with a smaller --max-tokens (in train-attention --set max_tokens=N or batch_size=N), qlora in place of lora "
+    "(--set nf4=true), or a smaller --model"
 )
 
 

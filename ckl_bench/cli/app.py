@@ -14,8 +14,11 @@ from ckl_bench.cli.build import build
 from ckl_bench.cli.ending import to_the_end
 from ckl_bench.cli.options import (
     LOADING,
+    AttentionOption,
     BenchmarkOption,
+    CheckpointOption,
     DeviceOption,
+    DtypeOption,
     MethodsOption,
     MicroBatchOption,
     ModelOption,
@@ -75,7 +78,10 @@ def run(
     limit: Annotated[int | None, typer.Option(help="Only the first N documents and probes: a try.")] = None,
     methods_dir: MethodsOption = None,
     device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
     micro_batch: MicroBatchOption = None,
+    checkpoint_activations: CheckpointOption = False,
+    attention: AttentionOption = None,
     output: Annotated[Path, typer.Option(help="Where records and tables go.")] = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Run again although the record is there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the record, and nothing else, to stdout.")] = False,
@@ -88,7 +94,7 @@ def run(
     from ckl_bench.progress import line
 
     with line(LOADING):
-        from ckl_bench.learning.environment import pick_device
+        from ckl_bench.learning.environment import pick_device, pick_dtype
         from ckl_bench.learning.run import RunRequest, plan_seeds
         from ckl_bench.results.output import run_once, table_beside_committed
         from ckl_bench.storage.json import jsonl, sealed
@@ -99,6 +105,7 @@ def run(
     if lr is not None and not 0 <= lr < float("inf"):
         raise UserError(f"--lr {lr}: expected a number that is not negative, such as 5e-4")
     require_writable(output)
+    place = pick_device(device)
     request = RunRequest(
         method=method,
         benchmark=benchmark,
@@ -110,7 +117,10 @@ def run(
         limit=limit,
         settings=settings or [],
         methods_dir=methods_dir,
-        device=pick_device(device),
+        device=place,
+        dtype=pick_dtype(dtype, place),
+        checkpoint_activations=checkpoint_activations,
+        attention=attention,
         micro_batch=micro_batch,
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,

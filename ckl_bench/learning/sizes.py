@@ -1,16 +1,55 @@
-"""How much of a batch goes through the model at once, so that it fits: no part of what the run computes."""
+"""What is done so that a run fits: how much goes through the model at once, what is kept, in what arithmetic."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from ckl_bench.errors import UserError, first_line
 from ckl_bench.learning.train import MicroBatch
 
 CPU_TOKENS = 512  # enough for the products of matrices to run at full speed; what is more costs memory alone
 _KEPT = 34  # numbers that a layer keeps for its gradient, a token and unit of width (Korthikanti et al. 2022, table 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What a user may say of memory and kernels; no part of what the run computes, beyond rounding."""
+
+    micro_batch: int | None = None  # documents that go through the model at once; None: as many as fit
+    checkpoint_activations: bool = False
+    attention: str = ""  # transformers' name of a kernel; empty: its own choice
+
+
+def precision(device: str, dtype: str) -> AbstractContextManager[object]:
+    """The arithmetic of a run: float32 as it stands; else products in `dtype`, sums and losses in float32."""
+    if dtype == "float32":
+        return nullcontext()
+    # Casts of weights that train may not outlive a step, so none is kept.
+    return torch.autocast(torch.device(device).type, getattr(torch, dtype), cache_enabled=False)
+
+
+def loss_scale(dtype: str) -> float:
+    """By how much gradients are magnified on their way, since float16 ends at 6e-8."""
+    return 1024.0 if dtype == "float16" else 1.0
+
+
+def checkpoint_activations(model: nn.Module, name: str) -> None:
+    """Let a model's layers be computed again for the gradient; UserError where its code cannot."""
+    enable: Any = getattr(model, "gradient_checkpointing_enable", None)
+    try:
+        if enable is None:
+            raise ValueError("its layers are not transformers' own.")
+        enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    except ValueError as error:
+        raise UserError(
+            f"--checkpoint-activations: {name} cannot, as this method builds it: {first_line(error)} "
+            "--micro-batch 1 needs less memory too"
+        ) from error
 
 
 def micro_batch(model: nn.Module, device: str, documents: int | None) -> MicroBatch:

@@ -115,12 +115,13 @@ def train_epoch(
     *,
     micro_batch: MicroBatch = MicroBatch(),
     reads_nll: bool = True,
+    loss_scale: float = 1.0,
 ) -> Progress:
     """Train on every batch once; `progress` is what was done before, where an epoch goes on, and grows step by step.
 
     A batch goes through the model in parts as large as `micro_batch` lets them be, each weighed on its own; the loss
     stays that of the whole. Where `weigh` does not read the NLL, it gets one that is not a number. The head is applied
-    only to tokens with a weight.
+    only to tokens with a weight. Gradients pass through the model `loss_scale` times as large (float16).
 
     Raises CklError where the loss or a gradient is not finite, before the optimizer would spread it: names step and
     documents.
@@ -130,7 +131,14 @@ def train_epoch(
     for batch in batches:
         optimizer.zero_grad(set_to_none=True)
         parts = split(batch, micro_batch)
-        loss = torch.stack([_learn_part(model, part, weigh, reads_nll, len(batch.ids)) for part in parts]).sum()
+        sequences = len(batch.ids)
+        terms = [_learn_part(model, part, weigh, reads_nll, sequences, loss_scale) for part in parts]
+        loss = torch.stack(terms).sum() / loss_scale
+        if loss_scale != 1.0:
+            for group in optimizer.param_groups:
+                for p in group["params"]:
+                    if p.grad is not None:
+                        p.grad.div_(loss_scale)
         for penalty in penalties:
             term = penalty()
             if term.requires_grad:
@@ -155,15 +163,15 @@ def train_epoch(
     return done
 
 
-def _learn_part(model: nn.Module, part: Batch, weigh: Weigh, reads_nll: bool, sequences: int) -> Tensor:
-    """What a part of a batch of `sequences` adds to the batch's loss; its gradient is added to the parameters'."""
+def _learn_part(model: nn.Module, part: Batch, weigh: Weigh, reads_nll: bool, sequences: int, scale: float) -> Tensor:
+    """`scale` times what a part adds to the loss of a batch of `sequences`; its gradient goes to the parameters'."""
     if reads_nll:
         hidden = forward(model, part.ids, part.mask)
         weights = weigh(part, _nll(hidden, part.ids))
     else:
         weights = weigh(part, torch.full(part.targets.shape, math.nan, device=part.ids.device))
         hidden = forward(model, part.ids, part.mask)
-    slopes = loss_slopes(weights, part.targets, sequences)
+    slopes = loss_slopes(weights, part.targets, sequences) * scale
     row, place = (slopes != 0).nonzero(as_tuple=True)
     targets, slopes = part.ids[row, place + 1], slopes[row, place]
     term = weighted_nll(hidden, row * part.ids.shape[1] + place, targets, slopes)
