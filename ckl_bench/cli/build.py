@@ -124,6 +124,9 @@ def build_temporalwiki(
     licence: Annotated[str | None, typer.Option(help="Licence of the dumps, for the manifest.")] = None,
     work: Annotated[Path | None, typer.Option(help="Folder for intermediate files.", show_default="OUT.work")] = None,
     memory: Annotated[int, typer.Option(help="Megabytes that joins may take before they spill to disk.")] = 2000,
+    engine: Annotated[
+        str, typer.Option(help="Where dumps are parsed: local, or ray (this machine's, or RAY_ADDRESS's cluster).")
+    ] = "local",
     epochs: Annotated[int, typer.Option(help="Default epochs a month of runs on this benchmark.")] = 1,
     batch_size: Annotated[int, typer.Option(help="Default batch size of runs.")] = 64,
     lr: Annotated[float, typer.Option(help="Default learning rate of runs.")] = 1e-4,
@@ -177,6 +180,7 @@ def build_temporalwiki(
                 defaults=defaults,
                 memory_mb=memory,
                 work=work,
+                engine=engine,
             )
     _print_counts(str(out), counts)
 

@@ -19,20 +19,19 @@ from ckl_bench.errors import CklError, UserError
 from ckl_bench.progress import log
 from ckl_bench.storage.json import sha256_json
 
-from . import ingest, writing
+from . import engines, ingest, writing
 from .diffs import diff_texts
 from .facts import candidates, facts, linked
 from .joins import connect
 from .revisions import changed_pages, newest, revisions_of, unchanged_pages
 from .select import Caps, Chosen, Selection
 from .shards import counts_of
-from .sources import Snapshot, Sources, hashed
-from .workers import workers
+from .sources import Snapshot, Sources, hashed, language_of
 from .writing import Month
 
 DEFAULTS: Mapping[str, Any] = {"epochs": 1, "batch_size": 64, "learning_rate": 1e-4}
 UNCHANGED_ARTICLES = 20_000
-VERSION = 3  # of the intermediate files: another one starts anew
+VERSION = 4  # of the intermediate files: another one starts anew
 _COLLAPSED = 0.5  # of a set that passed the filters, what the shares leave at least without a word about it
 
 
@@ -46,12 +45,14 @@ def build_from_dumps(
     defaults: Mapping[str, Any] = DEFAULTS,
     memory_mb: int = 2000,
     work: Path | None = None,
+    engine: str = "local",
 ) -> dict[str, Any]:
     """Dumps -> benchmark directory; returns the manifest's counts. A stopped build, given again, goes on.
 
     The first `attention_months` pairs of snapshots (by default one where there are three or more) give φ's training
     data, each later pair is a scored stage. Unchanged facts are asked of revised articles, and of `unchanged_articles`
-    drawn among those that nobody revised. Intermediate files lie in `work` (OUT.work) until the build is done.
+    drawn among those that nobody revised. `engine` says where pages and entities are parsed (`engines.pool`).
+    Intermediate files lie in `work` (OUT.work) until the build is done.
     Raises UserError for dumps that do not fit together, are damaged, or give a month without probes.
     """
     snapshots = sources.snapshots()
@@ -86,7 +87,7 @@ def build_from_dumps(
         if counts is None:
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                with workers() as pool:
+                with engines.pool(engine) as pool:
                     months = _months(sources, snapshots, reads, folder, pool, memory_mb)
                 counts = _write(months, training, folder, out, caps, about, memory_mb)
             except duckdb.OutOfMemoryException as error:
@@ -149,7 +150,7 @@ def _months(
         parts = []
         for k, dump in enumerate(snapshot.wikipedia):
             log(f"cleaning {len(pages):,} articles of {dump.name} ...")
-            parts.append(ingest.read_texts(dump, wanted, folder / f"texts-{i}-{k}", pool))
+            parts.append(ingest.read_texts(dump, wanted, folder / f"texts-{i}-{k}", pool, language_of(sources.wiki)))
         texts.append(parts)
     months = []
     for i, name in enumerate(sources.names()):
