@@ -151,6 +151,17 @@ def test_namespaces_are_read_from_the_dump(tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize(
+    "name", ["convert|1|km|spell=in", "HMS|a|b|c", "start date|1|2|3", "ship|a|b|c|d", "val|1|2|3", "frac|1|2"]
+)
+def test_numbers_of_any_length_and_letters_harm_nothing(name: str) -> None:
+    for odd in ("9" * 5000, "²", "٣", "-", "", "1e999", "1/0"):
+        template, *arguments = name.split("|")
+        for i in range(len(arguments)):
+            given = [*arguments[:i], odd, *arguments[i + 1 :], f"{odd}=x"]
+            assert clean(f"A {{{{{'|'.join([template, *given])}}}}} word.").text.endswith("word.")
+
+
+@pytest.mark.parametrize(
     "mark",
     [
         "{{",
