@@ -76,6 +76,10 @@ def run(
     device: DeviceOption = "auto",
     output: Annotated[Path, typer.Option(help="Where records and tables go.")] = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Run again although the record is there.")] = False,
+    log_to: Annotated[
+        list[str] | None,
+        typer.Option(help="tensorboard, wandb, mlflow or trackio, if it is installed; may be given several times."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the record, and nothing else, to stdout.")] = False,
     trust_remote_code: RemoteOption = False,
     allow_pickle: PickleOption = False,
@@ -88,6 +92,7 @@ def run(
     with line(LOADING):
         from ckl_bench.learning.environment import pick_device
         from ckl_bench.learning.run import RunRequest, plan_seeds
+        from ckl_bench.learning.trackers import tracker
         from ckl_bench.results.output import run_once, table_beside_committed
         from ckl_bench.storage.json import jsonl, sealed
         from ckl_bench.storage.writing import require_writable
@@ -97,6 +102,8 @@ def run(
     if lr is not None and not 0 <= lr < float("inf"):
         raise UserError(f"--lr {lr}: expected a number that is not negative, such as 5e-4")
     require_writable(output)
+    for name in log_to or []:
+        tracker(name, output)  # whether it is there is known before anything is read
     request = RunRequest(
         method=method,
         benchmark=benchmark,
@@ -119,7 +126,8 @@ def run(
     records, problems = [], []
     for plan in plans:
         try:
-            found, was_there = run_once(output, plan, fresh=fresh)
+            told = [tracker(name, output) for name in log_to or []]
+            found, was_there = run_once(output, plan, fresh=fresh, watchers=told)
         except CklError as error:
             if len(plans) == 1:
                 raise

@@ -10,6 +10,7 @@ from typing import Any
 
 from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
+from ckl_bench.events import RunDone, Watcher, Watchers
 from ckl_bench.learning.environment import environment
 from ckl_bench.learning.stages import Plan, learn_stages
 from ckl_bench.method import RunTarget
@@ -119,16 +120,17 @@ def plan_seeds(request: RunRequest, seeds: Sequence[int]) -> list[Plan]:
     return [of(place, seed) for place, seed in enumerate(each, 1)]
 
 
-def execute(plan: Plan, store: Store | None = None) -> Record:
+def execute(plan: Plan, store: Store | None = None, watchers: Sequence[Watcher] = ()) -> Record:
     """Run a plan to its end. A failure while it runs comes back as a record with status `failed`.
 
-    With a `store` its state is saved as it goes on, and a run that was stopped goes on from there.
+    With a `store` its state is saved as it goes on, and a run that was stopped goes on from there. `watchers` are told
+    what happens (see `ckl_bench.events`), last of all of the record.
 
     Sets torch's global random state from the spec's seed.
     """
     surroundings = environment(plan.device)
     try:
-        done = learn_stages(plan, Keeper(store))
+        done = learn_stages(plan, Keeper(store), watchers)
     except UserError:
         raise
     except Exception as error:  # a plugin's hooks run in there, and may raise anything
@@ -136,8 +138,12 @@ def execute(plan: Plan, store: Store | None = None) -> Record:
             reason = OUT_OF_MEMORY
         else:
             reason = str(error) if isinstance(error, CklError) else f"{type(error).__name__}: {error} {_place(error)}"
-        return Record(run_id=plan.spec.run_id, status="failed", error=reason, spec=plan.spec, environment=surroundings)
-    return Record(
+        record = Record(
+            run_id=plan.spec.run_id, status="failed", error=reason, spec=plan.spec, environment=surroundings
+        )
+        Watchers(watchers).run_done(RunDone(record=record))
+        return record
+    record = Record(
         run_id=plan.spec.run_id,
         status="done",
         spec=plan.spec,
@@ -148,6 +154,8 @@ def execute(plan: Plan, store: Store | None = None) -> Record:
         told=done.told,
         weights_sha256=done.weights_sha256,
     )
+    Watchers(watchers).run_done(RunDone(record=record, model=done.model, tokenizer=plan.base.tokenizer))
+    return record
 
 
 def _place(error: BaseException) -> str:
