@@ -129,7 +129,7 @@ def load_records(folder: str | Path = "runs") -> pd.DataFrame:
     """The records of a folder of runs as a table: a row a run, stage, epoch, probe set and probe.
 
     Columns: run_id, method, benchmark, model, seed, stage, epoch, set, probe, accuracy (of the answer's tokens), nll
-    (nats), guess. Epoch 0 is the model before it learns. Raises UserError for a folder without records, and a damaged one.
+    (nats), guess. Epoch 0 is the model before it learns. UserError for a folder without records or a damaged one.
     """
     import pandas as pd
 
