@@ -11,7 +11,7 @@ import pytest
 from ckl_bench.benchmarks.format import Benchmark, load_benchmark
 from ckl_bench.benchmarks.temporalwiki.dumps import Page, pages
 from ckl_bench.benchmarks.temporalwiki.sources import Sources, hashed, language_of
-from ckl_bench.benchmarks.temporalwiki.wikidata import holds, parse, skipped
+from ckl_bench.benchmarks.temporalwiki.wikidata import parse, skipped
 from ckl_bench.benchmarks.temporalwiki.words import states
 from ckl_bench.errors import UserError
 from conftest import Command
@@ -257,7 +257,11 @@ def test_a_statement_holds_from_its_start_to_its_end(starts: list[Any], ends: li
         return when(*time) if isinstance(time, tuple) else when(time)
 
     qualifiers = {"P580": [snak(t) for t in starts], "P582": [snak(t) for t in ends]}
-    assert holds({code: snaks for code, snaks in qualifiers.items() if snaks}, (2024, 2, 1)) is expected
+    statement = claim("Q2")
+    statement["qualifiers"] = {code: snaks for code, snaks in qualifiers.items() if snaks}
+    row = parse(json.dumps(entity("Q1", {}, P1=[statement])), "here", "enwiki", date=(2024, 2, 1))
+    assert row is not None
+    assert bool(row["claims"]) is expected
 
 
 def test_labels_are_those_of_the_language_or_of_all() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ckl_bench.benchmarks.temporalwiki import dumps
+from ckl_bench.benchmarks.temporalwiki import cuts, dumps
 from ckl_bench.benchmarks.temporalwiki.dumps import Page, open_dump, pages
 from ckl_bench.benchmarks.temporalwiki.ingest import Reading, read_articles, read_entities, read_page_props
 from ckl_bench.benchmarks.temporalwiki.multistream import blocks, index_of, pages_of_block
@@ -93,7 +94,7 @@ def test_a_stream_that_is_not_one_is_not_passed_over(stream: int, workers: bool,
 
 
 def test_what_would_fill_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dumps, "_PAGE", 1 << 20)
+    monkeypatch.setattr(dumps, "PAGE", 1 << 20)
     monkeypatch.setattr(dumps, "WHOLE", 1 << 20)
     bomb = bz2.compress(b"<mediawiki><page><title>" + b" " * (4 << 20))
     for name, content in (("one.xml.bz2", bomb), ("two.xml.bz2", 2 * bomb)):
@@ -284,3 +285,47 @@ def test_a_stopped_step_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     rows = [[row["n"] for batch in batches(folder) for row in batch] for folder in (whole, parts)]
     assert rows[0] == rows[1] == list(range(50))
     assert counts_of(whole) == counts_of(parts) == {"seen": 25}
+
+
+@pytest.mark.parametrize("size", [1 << 9, 1 << 13, 1 << 20])
+def test_pages_cut_out_unparsed_are_those_of_the_whole(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuts, "READ", size)
+    assert [page for block in cuts.page_blocks(io.BytesIO(XML), "a") for page in block.pages()] == read(DUMP)
+    (only,) = cuts.page_blocks(io.BytesIO(b"<mediawiki></mediawiki>"), "a")
+    assert only.pages() == []
+    for broken in (XML[:-20], XML[: len(XML) // 2], XML + b"<page>", b"<other>" + XML):
+        with pytest.raises(UserError, match=r"a is cut short or damaged after \d+ pages"):
+            list(cuts.page_blocks(io.BytesIO(broken), "a"))
+    with pytest.raises(UserError, match="a is cut short or damaged after 0 pages"):
+        [block.pages() for block in cuts.page_blocks(io.BytesIO(XML[:300]), "a")]
+
+
+def test_threads_unpack_what_one_thread_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rapidgzip = pytest.importorskip("rapidgzip")
+    monkeypatch.setattr(dumps, "_LARGE", 0)
+    opened, path = [], tmp_path / "a.json.bz2"
+
+    def opens(name: str, **more: Any) -> Any:
+        opened.append(name)
+        return real(name, **more)
+
+    real = rapidgzip.open
+    monkeypatch.setattr(rapidgzip, "open", opens)
+
+    def unpacked() -> bytes:
+        with ThreadPoolExecutor(1) as pool, open_dump(path, pool) as stream:
+            return stream.read()
+
+    content = b"".join(b"line %d of %d\n" % (n, n * n) for n in range(200_000))
+    whole = bz2.compress(content, 1)
+    path.write_bytes(whole)
+    assert unpacked() == content
+    assert opened == [str(path)]
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 4]) + whole[middle + 1 :]
+    for damaged in (whole[:-1], whole[:-8], whole[:middle], whole + b"more", flipped, b"no", b""):
+        path.write_bytes(damaged)
+        with pytest.raises((OSError, EOFError)):
+            unpacked()

@@ -17,13 +17,13 @@ import pyarrow as pa
 from ckl_bench.errors import UserError
 
 from . import wikidata
-from .dumps import Page, groups, open_dump, ordered_map, pages
+from .cuts import PageBlock, page_blocks
+from .dumps import Page, open_dump, ordered_map
 from .multistream import blocks, index_of, pages_of_block
 from .shards import Unit, run_step
 from .sources import is_xml
 from .wikitext import clean, sentences
 
-_GROUP = 32  # pages a unit
 _LINE = 64 << 20  # bytes of a line of SQL at most (a longer one is read in parts); MySQL writes one megabyte
 ARTICLES = pa.schema(
     [
@@ -89,28 +89,21 @@ def read_texts(dump: Path, wanted: Wanted, folder: Path, pool: Executor) -> Path
 def _units(dump: Path, pool: Executor, work: Any, wanted: Wanted | None, start: int) -> Iterator[Unit]:
     index = index_of(dump)
     if index is not None:
-        yield from ordered_map(pool, partial(_block, work), _of_blocks(dump, index, wanted, start))
+        yield from ordered_map(pool, partial(_block, work, wanted), islice(blocks(dump, index), start, None))
         return
     with open_dump(dump, pool) as stream:
-        every = groups(pages(stream, str(dump)), _GROUP)
-        if wanted is None:  # nothing to clean: cheaper here than sent to another process
-            yield from (work(group) for group in islice(every, start, None))
-        else:
-            chosen = (wanted.of(group) for group in islice(every, start, None))
-            yield from ordered_map(pool, work, chosen)
+        yield from ordered_map(pool, partial(_block, work, wanted), islice(page_blocks(stream, str(dump)), start, None))
 
 
-Block = tuple[Path, int, int]
+Block = tuple[Path, int, int] | PageBlock  # where whole pages stand, or those pages
 
 
-def _of_blocks(dump: Path, index: Path, wanted: Wanted | None, start: int) -> Iterator[tuple[Block, Wanted | None]]:
-    for block in islice(blocks(dump, index), start, None):
-        yield block, wanted
+def _pages_of(block: Block) -> list[Page]:
+    return block.pages() if isinstance(block, PageBlock) else pages_of_block(block)
 
 
-def _block(work: Any, task: tuple[Block, Wanted | None]) -> Unit:
-    block, wanted = task
-    found = pages_of_block(block)
+def _block(work: Any, wanted: Wanted | None, block: Block) -> Unit:
+    found = _pages_of(block)
     unit: Unit = work(found if wanted is None else wanted.of(found))
     return unit
 
@@ -164,12 +157,14 @@ def read_entities(dump: Path, reading: Reading, folder: Path, pool: Executor) ->
     def units(start: int) -> Iterator[Unit]:
         index = index_of(dump)
         if is_xml(dump) and index is not None:
-            yield from ordered_map(pool, partial(_entities_of_block, reading), islice(blocks(dump, index), start, None))
+            yield from ordered_map(
+                pool, partial(_entities_of_block, reading, str(dump)), islice(blocks(dump, index), start, None)
+            )
             return
         with open_dump(dump, pool) as stream:
             if is_xml(dump):
-                every = islice(groups(pages(stream, str(dump)), 8 * _GROUP), start, None)
-                yield from ordered_map(pool, partial(_entities_of_pages, reading, str(dump)), every)
+                cut = islice(page_blocks(stream, str(dump)), start, None)
+                yield from ordered_map(pool, partial(_entities_of_block, reading, str(dump)), cut)
             else:
                 lines = islice(wikidata.lines(stream, str(dump)), start, None)
                 yield from ordered_map(pool, partial(_entities_of_lines, reading, str(dump)), lines)
@@ -183,13 +178,9 @@ def _entities_of_lines(reading: Reading, name: str, block: tuple[int, bytes]) ->
     return _entities([row for row in found if row is not None], {})
 
 
-def _entities_of_block(reading: Reading, block: Block) -> Unit:
-    return _entities_of_pages(reading, str(block[0]), pages_of_block(block))
-
-
-def _entities_of_pages(reading: Reading, name: str, group: list[Page]) -> Unit:
+def _entities_of_block(reading: Reading, name: str, block: Block) -> Unit:
     rows, counts = [], dict.fromkeys(("deleted_texts", "redirects", "other_pages"), 0)
-    for page in group:
+    for page in _pages_of(block):
         reason = wikidata.skipped(page)
         if reason:
             counts[reason] += 1

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
+
+import msgspec
 
 from ckl_bench.errors import UserError
 
@@ -22,6 +23,43 @@ _MODELS = frozenset(["wikibase-item", "wikibase-property"])
 _PLAIN = frozenset(["", "wikitext", "json"])  # what exports of other tools write, or nothing
 _NAMESPACES = frozenset([0, 120])  # items and properties, on Wikidata itself
 _TITLE = re.compile(r"Q\d+|(\w+:)?P\d+")
+
+
+class _Value(msgspec.Struct):
+    value: Any = None
+
+
+class _Snak(msgspec.Struct):
+    snaktype: str = "value"
+    datavalue: _Value | None = None
+
+
+class _Statement(msgspec.Struct):
+    mainsnak: _Snak
+    rank: str = "normal"
+    qualifiers: dict[str, list[_Snak]] | list[object] | None = None
+
+
+class _Label(msgspec.Struct):
+    value: str | None = None
+
+
+class _Link(msgspec.Struct):
+    title: str | None = None
+
+
+class _Entity(msgspec.Struct):
+    """What of an entity is kept: the rest, most of it, is passed over unread. XML dumps write empty tables as lists."""
+
+    id: str = ""
+    entity: str = ""
+    redirect: str = ""
+    labels: dict[str, _Label] | list[object] | None = None
+    sitelinks: dict[str, _Link] | list[object] | None = None
+    claims: dict[str, list[_Statement]] | list[object] | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Entity)
 
 
 def lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
@@ -77,49 +115,41 @@ def parse(
     Raises UserError for text that is no entity.
     """
     try:
-        return _row(json.loads(text), wiki, languages, date)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return _row(_DECODER.decode(text), wiki, languages, date)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:  # msgspec's are ValueErrors
         raise UserError(f"{where}: not a Wikidata entity ({type(error).__name__}: {error})") from error
 
 
-def _row(entity: Mapping[str, Any], wiki: str, languages: Sequence[str], date: Date | None) -> Row | None:
-    if "redirect" in entity and "id" not in entity:
-        name, target = entity["entity"], entity["redirect"]
-        if not (_BY_ID.fullmatch(name) and _BY_ID.fullmatch(target)):
+def _row(entity: _Entity, wiki: str, languages: Sequence[str], date: Date | None) -> Row | None:
+    if entity.redirect and not entity.id:
+        if not (_BY_ID.fullmatch(entity.entity) and _BY_ID.fullmatch(entity.redirect)):
             return None
-        return {"id": name, "label": None, "title": None, "redirect": target, "claims": []}
-    name = entity["id"]
-    if not _BY_ID.fullmatch(name):
+        return {"id": entity.entity, "label": None, "title": None, "redirect": entity.redirect, "claims": []}
+    if not entity.id:
+        raise KeyError("id")
+    if not _BY_ID.fullmatch(entity.id):
         return None  # lexemes and the like
-    labels = entity.get("labels")
+    labels = entity.labels if isinstance(entity.labels, dict) else {}
+    link = entity.sitelinks.get(wiki) if isinstance(entity.sitelinks, dict) else None
     return {
-        "id": name,
-        "label": next(filter(None, (_field(labels, code, "value") for code in languages)), None),
-        "title": _field(entity.get("sitelinks"), wiki, "title"),
+        "id": entity.id,
+        "label": next((labels[code].value for code in languages if code in labels and labels[code].value), None),
+        "title": link.title if link else None,
         "redirect": None,
-        "claims": list(_claims(entity.get("claims") or {}, date)),
+        "claims": list(_claims(entity.claims, date)),
     }
 
 
-def _field(table: Any, key: str, field: str) -> str | None:
-    """`table[key][field]`; XML dumps write empty tables as lists."""
-    value = table.get(key, {}).get(field) if isinstance(table, Mapping) else None
-    if value is not None and not isinstance(value, str):
-        raise TypeError(f"{field} is {type(value).__name__}, expected text")
-    return value
-
-
-def _claims(claims: Any, date: Date | None) -> Iterator[Row]:
-    for code, statements in sorted(claims.items() if isinstance(claims, Mapping) else ()):
-        ranked = [(s.get("rank", "normal"), s) for s in statements]
-        valid = [(rank, s) for rank, s in ranked if rank != "deprecated" and holds(s.get("qualifiers"), date)]
-        preferred = any(rank == "preferred" for rank, _ in valid)
-        for rank, statement in valid:
-            snak = statement["mainsnak"]
-            value = snak.get("datavalue", {}).get("value") if snak.get("snaktype") == "value" else None
-            if isinstance(value, Mapping) and value.get("entity-type") == "item":
+def _claims(claims: dict[str, list[_Statement]] | list[object] | None, date: Date | None) -> Iterator[Row]:
+    for code, statements in sorted(claims.items() if isinstance(claims, dict) else ()):
+        valid = [s for s in statements if s.rank != "deprecated" and holds(s.qualifiers, date)]
+        preferred = any(s.rank == "preferred" for s in valid)
+        for statement in valid:
+            snak = statement.mainsnak
+            value = snak.datavalue.value if snak.snaktype == "value" and snak.datavalue else None
+            if isinstance(value, dict) and value.get("entity-type") == "item":
                 target = value.get("id") or f"Q{value['numeric-id']}"
-                best = rank == "preferred" or not preferred
+                best = statement.rank == "preferred" or not preferred
                 yield {"property": int(code[1:]), "object": int(target[1:]), "best": best}
 
 
@@ -144,12 +174,12 @@ def holds(qualifiers: Any, date: Date | None) -> bool:
     return over is not None and any(first > over for first in begun)
 
 
-def _spans(snaks: Any) -> Iterator[tuple[Date, Date] | None]:
+def _spans(snaks: Sequence[_Snak] | None) -> Iterator[tuple[Date, Date] | None]:
     """(first day, last day) of every time; None for one that is not known. `novalue` is no time at all."""
     for snak in snaks or ():
-        if snak.get("snaktype", "value") == "novalue":
+        if snak.snaktype == "novalue":
             continue
-        value = snak.get("datavalue", {}).get("value")
+        value = snak.datavalue.value if snak.datavalue else None
         yield _span(value) if isinstance(value, Mapping) else None
 
 
