@@ -56,14 +56,15 @@ class _Kept(Watcher):
     vital = True
 
     def __init__(self, on_epoch: OnEpoch | None) -> None:
-        self.on_epoch, self.done = on_epoch, None
+        self.on_epoch = on_epoch
+        self.done: RunDone | None = None
 
     def epoch_done(self, event: EpochDone) -> None:
         if self.on_epoch is not None:
             self.on_epoch(event)
 
     def run_done(self, event: RunDone) -> None:
-        self.done: RunDone | None = event
+        self.done = event
 
 
 def run(
