@@ -80,6 +80,12 @@ def run(
         list[str] | None,
         typer.Option(help="tensorboard, wandb, mlflow or trackio, if it is installed; may be given several times."),
     ] = None,
+    retain: Annotated[
+        str | None,
+        typer.Option(metavar="TASK[,TASK...]", help="Tasks of lm-evaluation-harness, asked before and after the run."),
+    ] = None,
+    retain_limit: Annotated[int | None, typer.Option(help="Only the first N samples of each such task.")] = None,
+    include_path: Annotated[Path | None, typer.Option(help="A folder with YAML files of tasks of your own.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the record, and nothing else, to stdout.")] = False,
     trust_remote_code: RemoteOption = False,
     allow_pickle: PickleOption = False,
@@ -91,13 +97,14 @@ def run(
 
     with line(LOADING):
         from ckl_bench.learning.environment import pick_device
+        from ckl_bench.learning.retain import tell, wanted
         from ckl_bench.learning.run import RunRequest, plan_seeds
         from ckl_bench.learning.trackers import tracker
         from ckl_bench.results.output import run_once, table_beside_committed
         from ckl_bench.storage.json import jsonl, sealed
         from ckl_bench.storage.writing import require_writable
 
-    at_least_one(epochs=epochs, batch_size=batch_size, max_tokens=max_tokens, limit=limit)
+    at_least_one(epochs=epochs, batch_size=batch_size, max_tokens=max_tokens, limit=limit, retain_limit=retain_limit)
     valid_seeds(seed or [])
     if lr is not None and not 0 <= lr < float("inf"):
         raise UserError(f"--lr {lr}: expected a number that is not negative, such as 5e-4")
@@ -118,6 +125,7 @@ def run(
         device=pick_device(device),
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
+        retain=wanted(retain, retain_limit, include_path),
     )
     with line(f"reading {benchmark} and {model}"):
         plans = plan_seeds(request, seed or [0])
@@ -146,6 +154,7 @@ def run(
         done = [record for record in records if record.status == "done"]
         Console().print(table_beside_committed(output, done[0]))
         for record in done:
+            tell(record.retained)
             _say(f"record: {output}/records/{record.run_id}.json")
     if problems:
         raise CklError(f"{len(problems)} of {len(plans)} runs failed; {problems[0]}")

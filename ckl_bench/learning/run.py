@@ -12,6 +12,7 @@ from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.events import RunDone, Watcher, Watchers
 from ckl_bench.learning.environment import environment
+from ckl_bench.learning.retain import Retain, check
 from ckl_bench.learning.stages import Plan, learn_stages
 from ckl_bench.method import RunTarget
 from ckl_bench.models.find import find_model
@@ -40,10 +41,13 @@ class RunRequest:
     device: str = "cpu"
     trust_remote_code: bool = False
     allow_pickle: bool = False
+    retain: Retain | None = None
 
 
 def plan_run(request: RunRequest) -> Plan:
     """Resolve a request: every mistake that a user can make is found here. Raises UserError."""
+    if request.retain is not None:
+        check(request.retain)
     stack = make_stack(request.method, request.settings, request.methods_dir)
     benchmark = load_benchmark(request.benchmark)
     base = find_model(
@@ -89,7 +93,14 @@ def plan_run(request: RunRequest) -> Plan:
         )
     warnings += [f"{name} is {path.name}" for name, path in inputs.items()]
     return Plan(
-        spec=spec, stack=stack, benchmark=benchmark, base=base, inputs=inputs, device=request.device, warnings=warnings
+        spec=spec,
+        stack=stack,
+        benchmark=benchmark,
+        base=base,
+        inputs=inputs,
+        device=request.device,
+        warnings=warnings,
+        retain=request.retain,
     )
 
 
@@ -152,6 +163,7 @@ def execute(plan: Plan, store: Store | None = None, watchers: Sequence[Watcher] 
         before=done.before,
         stages=done.stages,
         told=done.told,
+        retained=done.retained,
         weights_sha256=done.weights_sha256,
     )
     Watchers(watchers).run_done(RunDone(record=record, model=done.model, tokenizer=plan.base.tokenizer))

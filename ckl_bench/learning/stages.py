@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import ceil
 from pathlib import Path
@@ -23,13 +23,15 @@ from ckl_bench.events import EpochDone, RunStarted, StageStarted, StepDone, Watc
 from ckl_bench.learning.divergence import DOCUMENTS, Moved, moved
 from ckl_bench.learning.environment import peak_memory
 from ckl_bench.learning.line import Shown
+from ckl_bench.learning.retain import Retain, beside, measured, measured_before
+from ckl_bench.learning.retain import Scores as GeneralScores
 from ckl_bench.learning.standing import Standing
 from ckl_bench.learning.train import token_weights, train_epoch
 from ckl_bench.learning.tripwire import Tripwire
 from ckl_bench.method import Penalty, Scoring, StageContext, Weigh
 from ckl_bench.models.find import BaseModel, share_trunk
 from ckl_bench.progress import line
-from ckl_bench.records import Cost, EpochScores, StageScores, TokenWeights
+from ckl_bench.records import Cost, EpochScores, Retained, StageScores, TokenWeights
 from ckl_bench.scoring.sets import ProbeSets, Scores, score_sets
 from ckl_bench.spec import Spec
 from ckl_bench.stacks.stack import Stack
@@ -50,6 +52,7 @@ class Plan:
     device: str
     warnings: Sequence[str]
     place: str = ""  # which of several runs this is, as `seed 2/3`
+    retain: Retain | None = None  # other tasks that the model is asked before and after
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,7 @@ class Learned:
     told: bool
     weights_sha256: str
     model: nn.Module
+    retained: dict[str, dict[str, Retained]]
 
 
 def learn_stages(plan: Plan, keeper: Keeper, watchers: Iterable[Watcher] = ()) -> Learned:
@@ -75,7 +79,12 @@ def learn_stages(plan: Plan, keeper: Keeper, watchers: Iterable[Watcher] = ()) -
         tell.run_started(
             RunStarted(spec=plan.spec, stages=[stage.name for stage in plan.benchmark.stages], place=plan.place)
         )
-        return _Run(plan, keeper, tell).learn()
+        before: GeneralScores = {}
+        if plan.retain is not None:  # first of all: a task that cannot be asked is found out before anything is learned
+            tell.working(Working(what="asking other tasks"))
+            before = measured_before(plan.base, plan.retain)
+        run = _Run(plan, keeper, tell)
+        return replace(run.learn(), retained=run.retained(before) if before else {})
 
 
 class _Run:
@@ -133,7 +142,16 @@ class _Run:
             told=now.told,
             weights_sha256=sha256_tensors(now.trained),
             model=self.model,
+            retained={},
         )
+
+    def retained(self, before: GeneralScores) -> dict[str, dict[str, Retained]]:
+        """What became of the scores on other tasks, of the model as its method wants it scored."""
+        assert self.plan.retain is not None
+        self.tell.working(Working(what="asking other tasks"))
+        enter = self.scoring.views[self.scoring.main] if self.scoring else nullcontext
+        with enter():
+            return beside(before, measured(self.model, self.tokenizer, self.plan.retain))
 
     def context(self, name: str, index: int, documents: Sequence[EncodedDocument]) -> StageContext:
         """What the hooks may know of a stage."""
