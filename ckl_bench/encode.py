@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ckl_bench.benchmarks.format import Document, Fact
 from ckl_bench.errors import UserError
+from ckl_bench.words import Span, occurrences
 
 if TYPE_CHECKING:  # what lists methods or makes tables speaks of documents too, and needs no torch
     import torch
     from torch import Tensor
 
 Tokenizer = Any  # a transformers fast tokenizer; its class differs from model to model
-Span = tuple[int, int]  # characters, end exclusive
 Declared = tuple["Fact | None", tuple["Fact", ...]]  # a document's fact, and more of them
 
 
@@ -105,30 +105,31 @@ def tokens_in(offsets: Sequence[Span], span: Span) -> list[int]:
 
 
 def object_span(prompt: str, obj: str) -> Span:
-    """Characters of the last occurrence of the object in the prompt; UserError where it does not occur."""
+    """Characters of the last occurrence of the object in the prompt, as whole words where it occurs so.
+
+    Raises UserError where it does not occur at all.
+    """
+    whole = [(start, end) for start, end in occurrences(prompt, obj) if prompt[start:end] == obj]
+    if whole:
+        return whole[-1]
     start = prompt.rfind(obj) if obj else -1
     if start < 0:
         raise UserError(f"the object '{obj}' does not occur in the prompt '{prompt}'; correct the probe")
     return start, start + len(obj)
 
 
-def occurrences(text: str, part: str) -> list[Span]:
-    """Every non-overlapping occurrence of `part` in `text`."""
-    spans, start = [], text.find(part) if part else -1
-    while start >= 0:
-        spans.append((start, start + len(part)))
-        start = text.find(part, start + len(part))
-    return spans
-
-
 def object_tokens(document: EncodedDocument) -> Tensor:
-    """(T,) float: 1 on the tokens of the objects of the document's facts, wherever the text names them; 0 elsewhere."""
+    """(T,) float: 1 on the tokens of the objects of the document's facts, wherever the text names them; 0 elsewhere.
+
+    Only whole words name an object (`words.occurrences`), in the form of the fact or in the form that the text uses.
+    """
     import torch
 
     marks = torch.zeros(len(document.ids))
     for fact in document.facts:
-        for span in occurrences(document.text, fact.object):
-            marks[tokens_in(document.offsets, span)] = 1.0
+        for form in fact.forms:
+            for span in occurrences(document.text, form):
+                marks[tokens_in(document.offsets, span)] = 1.0
     return marks
 
 

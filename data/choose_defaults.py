@@ -21,7 +21,7 @@ from typing import Any
 
 from ckl_bench.benchmarks.format import Benchmark, load_benchmark
 from ckl_bench.benchmarks.lama_ckl import Selection, pretest, write_selection
-from ckl_bench.benchmarks.lama_sources import Candidate, read_lama
+from ckl_bench.benchmarks.lama_sources import INVARIANT, Candidate, read_lama
 from ckl_bench.learning.run import RunRequest, plan_run
 from ckl_bench.results.metrics import lama_ckl
 from ckl_bench.results.output import run_once
@@ -65,7 +65,7 @@ def sample(candidates: list[Candidate]) -> list[Candidate]:
     """Facts of which the model knows nothing, drawn; those of relations that change first."""
     unknown = [c for c in candidates if max(c.mean("descriptive"), c.mean("schematic")) == 0]
     random.Random(SEED).shuffle(unknown)
-    return sorted(unknown, key=lambda c: c.invariant)[:LEARNED]
+    return sorted(unknown, key=lambda c: c.fact.relation in INVARIANT)[:LEARNED]
 
 
 def check_apart(ours: Benchmark, embedded: Benchmark) -> None:

@@ -28,11 +28,20 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """(subject, relation, object); `relation` is the Wikidata code, such as P36."""
+    """(subject, relation, object); `relation` is the Wikidata code, such as P36.
+
+    `surface` is what the text that states the fact calls its object, where that is another form ("French" of France).
+    """
 
     subject: str
     relation: str
     object: str
+    surface: str | None = None
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """What a text may call the object."""
+        return (self.object, self.surface) if self.surface else (self.object,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +120,17 @@ def _features(row: type) -> Any:
 
 
 def _row(item: Document | Probe) -> dict[str, Any]:
-    row = asdict(item)
-    return {key: value for key, value in row.items() if value is not None and value != ()}
+    return _known(asdict(item))
+
+
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    """A row, and the facts in it, without what is not known."""
+    kept = {key: value for key, value in row.items() if value is not None and value != ()}
+    if "fact" in kept:
+        kept["fact"] = _known(kept["fact"])
+    if "more_facts" in kept:
+        kept["more_facts"] = [_known(fact) for fact in kept["more_facts"]]
+    return kept
 
 
 def write_benchmark(

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ckl_bench.benchmarks.building import building, built, described
 from ckl_bench.benchmarks.format import AttentionDocument, Document, Probe, Stage, write_benchmark
-from ckl_bench.benchmarks.lama_sources import FORMS, Candidate, Form, read_lama, read_published
+from ckl_bench.benchmarks.lama_sources import FORMS, INVARIANT, Candidate, Form, read_lama, read_published
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.progress import bar, log
 from ckl_bench.storage.checkpoint import Keeper, Store
@@ -29,17 +29,17 @@ Split = Literal["to_learn", "not_to_forget", "attention"]
 Pretest = Callable[[Sequence[Probe]], Sequence[float]]
 
 
-def eligible(candidate: Candidate, split: Split, form: Form) -> bool:
-    """The paper's selection rules, on pre-test accuracies.
+def eligible(candidate: Candidate, split: Split, form: Form, invariant: Set[str] = INVARIANT) -> bool:
+    """The paper's selection rules, on pre-test accuracies; `invariant` are the relations that time does not change.
 
     not_to_forget: invariant, mean exactly 1 on the form in use. to_learn: variant, mean 0 on both forms.
     attention: mean under 0.5 on both forms (and, which the sampler sees to, not among to_learn).
     """
     if split == "not_to_forget":
-        return candidate.invariant and candidate.mean(form) == 1
+        return candidate.fact.relation in invariant and candidate.mean(form) == 1
     means = (candidate.mean("descriptive"), candidate.mean("schematic"))
     if split == "to_learn":
-        return not candidate.invariant and max(means) == 0
+        return candidate.fact.relation not in invariant and max(means) == 0
     return max(means) < 0.5
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ckl_bench.benchmarks.format import Fact
 from ckl_bench.errors import UserError
 from ckl_bench.storage.files import read_jsonl
+from ckl_bench.words import names
 
 INVARIANT = frozenset(
     "P19 P20 P279 P37 P449 P47 P138 P364 P527 P176 P27 P407 P30 P178 P1376 P131 P1412 P17 P276 P937 "  # noqa: SIM905
     "P140 P103 P190 P1001 P495 P36 P740 P361".split()
 )
 MIN_EVIDENCE = 200  # characters; evidence must be longer
+MASK = "[MASK]"
 Form = Literal["descriptive", "schematic"]
 FORMS: tuple[Form, Form] = ("descriptive", "schematic")
 
@@ -31,11 +33,6 @@ class Candidate:
     descriptive: str
     schematic: str
     scores: Mapping[Form, Sequence[float]] = field(default_factory=dict)
-
-    @property
-    def invariant(self) -> bool:
-        """Whether the relation is one that time does not change."""
-        return self.fact.relation in INVARIANT
 
     def prompt(self, form: Form) -> str:
         """The prompt of a form."""
@@ -77,8 +74,11 @@ def read_relations(path: Path) -> dict[str, tuple[str, str]]:
     return relations
 
 
-def read_lama(folder: Path) -> tuple[list[Candidate], Counter[str]]:
+def read_lama(folder: Path, min_evidence: int = MIN_EVIDENCE) -> tuple[list[Candidate], Counter[str]]:
     """Candidates of a LAMA release folder in a stable order, and the counts of refused facts by reason.
+
+    Evidence is the longest masked sentence of a fact, which must be longer than `min_evidence` characters. The mask
+    gives way to what the source says its text had there (`obj_surface`), so that the sentence reads as it was written.
 
     Raises UserError with file and line for a malformed row, a relation that relations.jsonl lacks, an empty source.
     """
@@ -88,7 +88,8 @@ def read_lama(folder: Path) -> tuple[list[Candidate], Counter[str]]:
     files = sorted((folder / "TREx").glob("P*.jsonl"), key=lambda f: (len(f.stem), f.stem))
     candidates: list[Candidate] = []
     refused: Counter[str] = Counter()
-    seen: set[Fact] = set()
+    facts: set[Fact] = set()
+    uuids: set[str] = set()
     total = 0
     for path in files:
         for number, row in read_jsonl(path):
@@ -102,17 +103,29 @@ def read_lama(folder: Path) -> tuple[list[Candidate], Counter[str]]:
             evidences = row.get("evidences")
             if not isinstance(evidences, list) or not all(isinstance(e, dict) for e in evidences):
                 raise UserError(f"{where}: expected a list 'evidences' of objects with 'masked_sentence'")
-            sentences = [_text(evidence, "masked_sentence", where) for evidence in evidences]
-            masked = max(sentences, key=len, default="")
-            evidence = masked.replace("[MASK]", fact.object)
-            reason = _refusal(fact, evidence, fact in seen)
+            uuid = _text(row, "uuid", where)
+            masked, surface = _longest(evidences, fact.object, where)
+            evidence = masked.replace(MASK, surface)
+            rules = {  # in this order: the first that holds is why the row is refused
+                "the same fact again": fact in facts,
+                "the same uuid again": uuid in uuids,
+                "an empty masked sentence": not all(_masked(e, where) for e in evidences),
+                f"evidence of {min_evidence} characters or less": len(evidence) <= min_evidence,
+                "object not in the evidence": not names(evidence, surface),
+                "subject not in the evidence": fact.subject not in evidence,  # as the released pipeline looks for it
+                f"no {MASK} in the masked sentence": MASK not in masked,
+            }
+            reason = next((reason for reason, holds in rules.items() if holds), None)
             if reason:
                 refused[reason] += 1
                 continue
-            seen.add(fact)
+            facts.add(fact)
+            uuids.add(uuid)
+            if surface != fact.object:
+                fact = replace(fact, surface=surface)
             candidates.append(
                 Candidate(
-                    id=_text(row, "uuid", where),
+                    id=uuid,
                     fact=fact,
                     evidence=evidence,
                     descriptive=descriptive_prompt(template, fact.subject, fact.object),
@@ -124,16 +137,21 @@ def read_lama(folder: Path) -> tuple[list[Candidate], Counter[str]]:
     return candidates, refused
 
 
-def _refusal(fact: Fact, evidence: str, seen: bool) -> str | None:
-    if seen:
-        return "the same fact again"
-    if len(evidence) <= MIN_EVIDENCE:
-        return f"evidence of {MIN_EVIDENCE} characters or less"
-    if fact.object not in evidence:
-        return "object not in the evidence"
-    if fact.subject not in evidence:
-        return "subject not in the evidence"
-    return None
+def _longest(evidences: Sequence[Mapping[str, Any]], obj: str, where: str) -> tuple[str, str]:
+    """The longest masked sentence of a fact, and what its text has for the mask: `obj` where that is not said."""
+    longest = max(evidences, key=lambda evidence: len(_masked(evidence, where)), default={})
+    surface = longest.get("obj_surface")
+    if surface is not None and not isinstance(surface, str):
+        raise UserError(f"{where}: expected a text 'obj_surface', found {surface!r}")
+    return _masked(longest, where), (surface or "").strip() or obj
+
+
+def _masked(evidence: Mapping[str, Any], where: str) -> str:
+    """The masked sentence of one evidence; empty where there is none."""
+    sentence = evidence.get("masked_sentence")
+    if sentence is not None and not isinstance(sentence, str):
+        raise UserError(f"{where}: expected a text 'masked_sentence', found {sentence!r}")
+    return sentence if sentence and sentence.strip() else ""
 
 
 def read_published(path: Path) -> list[Candidate]:

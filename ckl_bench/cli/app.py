@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ckl_bench import __version__
 from ckl_bench.cli.build import build
+from ckl_bench.cli.config import ConfigOption, Configured, PresetOption, preset_settings
 from ckl_bench.cli.ending import to_the_end
 from ckl_bench.cli.options import (
     LOADING,
@@ -28,6 +31,9 @@ from ckl_bench.cli.options import (
 )
 from ckl_bench.cli.results import register
 from ckl_bench.errors import CklError, UserError, printable
+
+if TYPE_CHECKING:
+    from ckl_bench.learning.stages import Plan
 
 
 def _version(wanted: bool) -> None:
@@ -53,7 +59,7 @@ def program(
     """Benchmark and evaluation harness for continual knowledge learning."""
 
 
-@app.command()
+@app.command(cls=Configured)
 def run(
     method: Annotated[str, typer.Option("--method", help="A method, or several joined by +, as in taalm+lora.")],
     benchmark: BenchmarkOption = "lama-ckl-mini",
@@ -89,10 +95,10 @@ def run(
     json: Annotated[bool, typer.Option("--json", help="Print the record, and nothing else, to stdout.")] = False,
     trust_remote_code: RemoteOption = False,
     allow_pickle: PickleOption = False,
-) -> None:
+    config: ConfigOption = None,
+    preset: PresetOption = None,
+) -> Callable[[], None]:
     """Run a method on a benchmark, write its record, and show its row beside the committed ones."""
-    from rich.console import Console
-
     from ckl_bench.progress import line
 
     with line(LOADING):
@@ -100,8 +106,7 @@ def run(
         from ckl_bench.learning.retain import tell, wanted
         from ckl_bench.learning.run import RunRequest, plan_seeds
         from ckl_bench.learning.trackers import tracker
-        from ckl_bench.results.output import run_once, table_beside_committed
-        from ckl_bench.storage.json import jsonl, sealed
+        from ckl_bench.stacks.stack import make_stack
         from ckl_bench.storage.writing import require_writable
 
     at_least_one(epochs=epochs, batch_size=batch_size, max_tokens=max_tokens, limit=limit, retain_limit=retain_limit)
@@ -111,6 +116,9 @@ def run(
     require_writable(output)
     for name in log_to or []:
         tracker(name, output)  # whether it is there is known before anything is read
+    if preset is not None:
+        parts = make_stack(method, settings or [], methods_dir).hyperparameters
+        settings = [*preset_settings(preset, parts), *(settings or [])]  # of two values of a field the last counts
     request = RunRequest(
         method=method,
         benchmark=benchmark,
@@ -129,12 +137,23 @@ def run(
     )
     with line(f"reading {benchmark} and {model}"):
         plans = plan_seeds(request, seed or [0])
+    return partial(_carry_out, plans, output, fresh, json, log_to or [])
+
+
+def _carry_out(plans: Sequence[Plan], output: Path, fresh: bool, json: bool, log_to: Sequence[str]) -> None:
+    """Run plans that differ by their seed, and show what came of them."""
+    from rich.console import Console
+
+    from ckl_bench.learning.trackers import tracker
+    from ckl_bench.results.output import run_once, table_beside_committed
+    from ckl_bench.storage.json import jsonl, sealed
+
     for warning in plans[0].warnings:
         _say(f"note: {warning}")
     records, problems = [], []
     for plan in plans:
         try:
-            told = [tracker(name, output) for name in log_to or []]
+            told = [tracker(name, output) for name in log_to]
             found, was_there = run_once(output, plan, fresh=fresh, watchers=told)
         except CklError as error:
             if len(plans) == 1:
@@ -166,7 +185,7 @@ def _say(message: str) -> None:
     log(message)
 
 
-@app.command("train-attention")
+@app.command("train-attention", cls=Configured)
 def train_attention(
     out: Annotated[Path, typer.Option(help="FILE.safetensors to write; a JSON goes beside it.")],
     benchmark: BenchmarkOption = "lama-ckl-mini",
@@ -180,7 +199,9 @@ def train_attention(
     methods_dir: MethodsOption = None,
     trust_remote_code: RemoteOption = False,
     allow_pickle: PickleOption = False,
-) -> None:
+    config: ConfigOption = None,
+    preset: PresetOption = None,
+) -> Callable[[], None]:
     """Meta-train TAALM's train-attention φ on a benchmark's attention set; run it again to go on after a stop."""
     from ckl_bench.progress import line
 
@@ -198,16 +219,14 @@ def train_attention(
     with line(f"reading {benchmark} and {model}"):
         data = load_benchmark(benchmark)
         base = find_model(model, device=place, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
-    method.prepare(
-        benchmark=data,
-        base=base,
-        out=out,
-        device=place,
-        seed=seed,
-        settings=settings or [],
-        fresh=fresh,
-    )
-    say(f"{out}: use it with ckl-bench run --method taalm --set taalm.attention={out}")
+
+    def go() -> None:
+        method.prepare(
+            benchmark=data, base=base, out=out, device=place, seed=seed, settings=settings or [], fresh=fresh
+        )
+        say(f"{out}: use it with ckl-bench run --method taalm --set taalm.attention={out}")
+
+    return go
 
 
 @app.command()
@@ -292,7 +311,7 @@ def _list(columns: list[str], lines: list[list[str]]) -> None:
 
 register(app)  # leaderboard, compare, reproduce, submit, report, show
 for command in (*app.registered_commands, *build.registered_commands):
-    command.cls = Once
+    command.cls = command.cls if command.cls is Configured else Once
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from ckl_bench.benchmarks.format import Probe
+from ckl_bench.benchmarks.format import Fact, Probe
+from ckl_bench.benchmarks.statements import Statements
 from ckl_bench.encode import Batch, EncodedDocument
 from ckl_bench.errors import CklError
-
-_SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
 
 class Tripwire:
     """Notes every document that a method reads beside its stage's, and stops the run at one that gives a probe away.
 
     Documents of the stage, and of the stages before it, are what there is to learn. A document of the benchmark's
-    rehearsal set is judged by the fact it is evidence of. Any other text gives a probe away where one of its sentences
-    has both the probe's subject and its object, as whole words.
+    rehearsal set is judged by the fact it is evidence of. Any other text gives a probe away where it states the probed
+    fact (`Statements`): one of its sentences names both the probe's subject and its object, as whole words.
     """
 
     def __init__(self, probes: Iterable[Probe]) -> None:
         self._facts = {(probe.subject, probe.object): probe for probe in probes if probe.subject}
+        self._statements = Statements(
+            Fact(subject=probe.subject, relation=probe.relation, object=probe.object) for probe in self._facts.values()
+        )
         self._learned: dict[str, str] = {}
         self._declared: dict[str, EncodedDocument] = {}
         self._seen: dict[str, str] = {}
@@ -65,12 +66,5 @@ class Tripwire:
     def _given_away(self, document: EncodedDocument) -> Probe | None:
         if self._declared.get(document.id) is document and document.facts:
             return next((p for f in document.facts if (p := self._facts.get((f.subject, f.object)))), None)
-        for sentence in _SENTENCE.split(document.text):
-            for (subject, answer), probe in self._facts.items():
-                if _has(subject, sentence) and _has(answer, sentence):
-                    return probe
-        return None
-
-
-def _has(words: str, text: str) -> bool:
-    return words in text and re.search(rf"(?<!\w){re.escape(words)}(?!\w)", text) is not None
+        stated = self._statements.stated_in(document.text)
+        return self._facts[stated.subject, stated.object] if stated else None

@@ -142,6 +142,45 @@ def test_the_longest_evidence_is_taken_and_short_or_foreign_ones_are_counted(tmp
     }
 
 
+def test_a_row_with_a_fault_is_refused_and_counted_and_the_others_are_read(tmp_path: Path) -> None:
+    folder = write_lama(tmp_path / "lama")
+    path = folder / "TREx" / "P108.jsonl"
+    rows = [row for _, row in read_jsonl(path)]
+    rows[0]["evidences"].append({"masked_sentence": " "})
+    rows[1]["uuid"] = rows[2]["uuid"]
+    longest = rows[3]["evidences"][1]
+    longest["masked_sentence"] = longest["masked_sentence"].replace("[MASK]", rows[3]["obj_label"])
+    rows[4]["evidences"][1] |= {"obj_surface": "Umber", "masked_sentence": "Person 4, an [MASK]n" + ", so" * 80}
+    rows[5]["evidences"] = []
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    candidates, refused = read_lama(folder)
+    assert refused == {
+        "an empty masked sentence": 1,
+        "the same uuid again": 1,
+        "no [MASK] in the masked sentence": 1,
+        "object not in the evidence": 1,  # Umber in Umbern
+        "evidence of 200 characters or less": 1,
+    }
+    assert len(candidates) == 24 - 5
+
+
+def test_evidence_reads_as_its_source_wrote_it(tmp_path: Path) -> None:
+    folder = write_lama(tmp_path / "lama")
+    path = folder / "TREx" / "P108.jsonl"
+    rows = [row for _, row in read_jsonl(path)]
+    rows[0]["evidences"][1] |= {"obj_surface": "Omani", "masked_sentence": "Person 0, an [MASK] clerk" + ", so" * 80}
+    rows[0]["obj_label"] = "Oman"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    build_from_lama(folder, tmp_path / "b", models=MODELS, to_learn=12, not_to_forget=5)
+    (stage,) = load_benchmark(str(tmp_path / "b")).stages
+    (document,) = (d for d in stage.documents if d.id == rows[0]["uuid"])
+    assert document.text.startswith("Person 0, an Omani clerk, so")
+    assert document.fact == Fact(subject="Person 0", relation="P108", object="Oman", surface="Omani")
+    (probe,) = (p for p in stage.probes["to_learn"] if p.id == rows[0]["uuid"])
+    assert probe.object == "Oman"
+    assert all(d.fact and d.fact.surface is None for d in stage.documents if d.id != document.id)
+
+
 def test_the_same_source_gives_the_same_hash_and_another_seed_another(lama: Path, tmp_path: Path) -> None:
     hashes = []
     for i, seed in enumerate((1, 1, 2)):
@@ -270,7 +309,7 @@ def test_a_damaged_benchmark_is_refused(damage: str, small: Path, tmp_path: Path
         words = "missing"
     elif damage == "manifest":
         del manifest["stages"]
-        words = "incomplete"
+        words = "'stages': field required"
     elif damage == "schema":
         manifest["schema"] = 99
         words = "schema 99"

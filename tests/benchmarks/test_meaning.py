@@ -12,8 +12,8 @@ from ckl_bench.benchmarks.format import Benchmark, load_benchmark
 from ckl_bench.benchmarks.temporalwiki.dumps import Page, pages
 from ckl_bench.benchmarks.temporalwiki.sources import Sources, hashed, language_of
 from ckl_bench.benchmarks.temporalwiki.wikidata import parse, skipped
-from ckl_bench.benchmarks.temporalwiki.words import states
 from ckl_bench.errors import UserError
+from ckl_bench.words import names
 from conftest import Command
 from helpers.wikimedia import (
     claim,
@@ -323,7 +323,7 @@ def test_german_dumps_make_a_german_benchmark(command: Command, tmp_path: Path) 
     ],
 )
 def test_names_are_whole_words(text: str, name: str, expected: bool) -> None:
-    assert states(text, name) is expected
+    assert names(text, name) is expected
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,11 @@ import pytest
 from ckl_bench.benchmarks.temporalwiki import cuts, dumps
 from ckl_bench.benchmarks.temporalwiki.dumps import Page, open_dump, pages
 from ckl_bench.benchmarks.temporalwiki.ingest import Reading, read_articles, read_entities, read_page_props
+from ckl_bench.benchmarks.temporalwiki.languages import sentences
 from ckl_bench.benchmarks.temporalwiki.multistream import blocks, index_of, pages_of_block
 from ckl_bench.benchmarks.temporalwiki.shards import batches, counts_of, run_step
 from ckl_bench.benchmarks.temporalwiki.wikidata import parse
-from ckl_bench.benchmarks.temporalwiki.wikitext import clean, sentences
+from ckl_bench.benchmarks.temporalwiki.wikitext import clean
 from ckl_bench.errors import UserError
 from ckl_bench.storage.files import data_dir
 
@@ -143,16 +144,16 @@ WIKITEXT = """{{Infobox person\n| name = Ada {{nowrap|Lovelace}}\n| image = [[Fi
 
 
 def test_wikitext_becomes_what_a_reader_reads() -> None:
-    text, dropped = clean(WIKITEXT)
+    text, dropped, _ = clean(WIKITEXT)
     assert dropped == 0
     assert text.split("\n") == [
-        "Ada Lovelace (Ada, born 3 km off) wrote notes on the",
+        "Ada Lovelace (French: Ada, born 3 kilometres off) wrote notes on the",
         "engine. See the page and St. James, J. S. Bach too.",
         "One item",
         "Indented text",
     ]
     assert sentences(text) == [
-        "Ada Lovelace (Ada, born 3 km off) wrote notes on the",
+        "Ada Lovelace (French: Ada, born 3 kilometres off) wrote notes on the",
         "engine.",
         "See the page and St. James, J. S. Bach too.",
         "One item",
@@ -164,7 +165,7 @@ def test_wikitext_becomes_what_a_reader_reads() -> None:
     "broken", ["open {{template", "a [[link", "{| table\n| cell", "x ''' y", "<ref>open", "a</b> b"]
 )
 def test_malformed_markup_costs_its_paragraph(broken: str) -> None:
-    text, dropped = clean(f"A good line.\n\n{broken}\n\nAnother good line.")
+    text, dropped, _ = clean(f"A good line.\n\n{broken}\n\nAnother good line.")
     assert text.startswith("A good line.")
     assert not any(mark in text for mark in ("{{", "[[", "<", "'''", "{|"))
     assert "Another good line." in text or dropped
@@ -182,7 +183,7 @@ def test_the_excerpt_of_english_wikipedia_parses_without_leftovers(reference: Pa
     articles = [page for page in found if page.namespace == 0 and not page.redirect]
     affected = kept = 0
     for page in articles:
-        text, dropped = clean(page.text)
+        text, dropped, _ = clean(page.text)
         affected += dropped > 0
         assert not [mark for mark in LEFTOVERS if mark in text], page.title
         assert len(text) > 300, page.title

@@ -24,9 +24,10 @@ from ckl_bench.benchmarks.temporalwiki.ingest import (
     read_page_props,
     read_texts,
 )
+from ckl_bench.benchmarks.temporalwiki.languages import sentences
 from ckl_bench.benchmarks.temporalwiki.published import build_from_published
 from ckl_bench.benchmarks.temporalwiki.shards import batches, counts_of
-from ckl_bench.benchmarks.temporalwiki.wikitext import clean, sentences
+from ckl_bench.benchmarks.temporalwiki.wikitext import clean
 from ckl_bench.errors import UserError
 from ckl_bench.models.find import find_model, tiny_tokenizer
 from ckl_bench.results.markdown import markdown_table
@@ -102,8 +103,8 @@ def _read_props(folder: Path, scratch: Path) -> object:
 
 
 def _read_wikitext(folder: Path, scratch: Path) -> object:
-    text, dropped = clean(_only(folder, "*").read_bytes().decode(errors="replace"))
-    return [dropped, sentences(text)]
+    text, dropped, templates = clean(_only(folder, "*").read_bytes().decode(errors="replace"))
+    return [dropped, sentences(text), sorted(templates.items())]
 
 
 def _forms(name: str, file: str, text: str, read: Callable[[Path, Path], object]) -> Iterator[Reader]:

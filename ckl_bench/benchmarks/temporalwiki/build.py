@@ -26,13 +26,13 @@ from .joins import connect
 from .revisions import changed_pages, newest, revisions_of, unchanged_pages
 from .select import Caps, Chosen, Selection
 from .shards import counts_of
-from .sources import Snapshot, Sources, hashed
+from .sources import Snapshot, Sources, hashed, language_of
 from .workers import workers
 from .writing import Month
 
 DEFAULTS: Mapping[str, Any] = {"epochs": 1, "batch_size": 64, "learning_rate": 1e-4}
 UNCHANGED_ARTICLES = 20_000
-VERSION = 3  # of the intermediate files: another one starts anew
+VERSION = 4  # of the intermediate files: another one starts anew
 _COLLAPSED = 0.5  # of a set that passed the filters, what the shares leave at least without a word about it
 
 
@@ -149,7 +149,7 @@ def _months(
         parts = []
         for k, dump in enumerate(snapshot.wikipedia):
             log(f"cleaning {len(pages):,} articles of {dump.name} ...")
-            parts.append(ingest.read_texts(dump, wanted, folder / f"texts-{i}-{k}", pool))
+            parts.append(ingest.read_texts(dump, wanted, folder / f"texts-{i}-{k}", pool, language_of(sources.wiki)))
         texts.append(parts)
     months = []
     for i, name in enumerate(sources.names()):

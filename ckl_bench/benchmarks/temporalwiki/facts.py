@@ -7,7 +7,7 @@ redirects are followed, by item and by label.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -15,11 +15,12 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from ckl_bench.words import names
+
 from .diffs import BATCH
 from .joins import ranges, stream
 from .shards import Pages, Row, Unit, run_step, table
 from .texts import LEAST, chunks, refuse_text
-from .words import first_stating, states
 
 FACTS = pa.schema(
     [("page", pa.int64())]
@@ -164,13 +165,17 @@ def _candidates(rows: list[Row]) -> Unit:
         changed, unchanged = row.pop("changed"), row.pop("unchanged")
         page, name = row["page"], row["object"] or ""
         counts[f"facts_{row['kind']}"] += 1
-        row["text"], row["learned"] = first_stating(unchanged, name), True
+        row["text"], row["learned"] = _first_naming(unchanged, name), True
         if row["kind"] == "changed":
             if page not in documents:
                 documents[page] = [text for text in chunks(changed) if may_be_learned(text)]
-            row["text"] = first_stating(changed, name)
-            row["learned"] = any(states(text, name) for text in documents[page])
+            row["text"] = _first_naming(changed, name)
+            row["learned"] = any(names(text, name) for text in documents[page])
     return pa.Table.from_pylist(rows, schema=CANDIDATES), counts
+
+
+def _first_naming(texts: Iterable[str], name: str) -> str | None:
+    return next((text for text in texts if names(text, name)), None)
 
 
 def may_be_learned(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from ckl_bench.errors import UserError
 from . import wikidata
 from .cuts import PageBlock, page_blocks
 from .dumps import Page, open_dump, ordered_map
+from .languages import Wiki, namespaces_of, sentences, wiki_of
 from .multistream import blocks, index_of, pages_of_block
 from .shards import Unit, run_step
 from .sources import is_xml
-from .wikitext import clean, sentences
+from .wikitext import clean
 
 _LINE = 64 << 20  # bytes of a line of SQL at most (a longer one is read in parts); MySQL writes one megabyte
 ARTICLES = pa.schema(
@@ -81,9 +83,10 @@ def read_articles(dump: Path, folder: Path, pool: Executor) -> Path:
     return run_step(folder, ARTICLES, partial(_units, dump, pool, _index_pages, None))
 
 
-def read_texts(dump: Path, wanted: Wanted, folder: Path, pool: Executor) -> Path:
-    """The sentences of the wanted articles, cleaned in parallel."""
-    return run_step(folder, TEXTS, partial(_units, dump, pool, _clean_pages, wanted))
+def read_texts(dump: Path, wanted: Wanted, folder: Path, pool: Executor, language: str = "en") -> Path:
+    """The sentences of the wanted articles, cleaned in parallel by the rules of the wiki's language."""
+    work = partial(_clean_pages, wiki_of(language, namespaces_of(dump)))
+    return run_step(folder, TEXTS, partial(_units, dump, pool, work, wanted))
 
 
 def _units(dump: Path, pool: Executor, work: Any, wanted: Wanted | None, start: int) -> Iterator[Unit]:
@@ -127,14 +130,15 @@ def _index_pages(group: list[Page]) -> Unit:
     return pa.Table.from_pylist(rows, schema=ARTICLES), counts
 
 
-def _clean_pages(group: list[Page]) -> Unit:
-    rows, counts = [], {"cleaned": 0, "paragraphs_dropped": 0, "pages_with_paragraphs_dropped": 0}
+def _clean_pages(wiki: Wiki, group: list[Page]) -> Unit:
+    rows, counts = [], Counter[str]({"cleaned": 0, "paragraphs_dropped": 0, "pages_with_paragraphs_dropped": 0})
     for page in group:
-        text, dropped = clean(page.text)
-        rows.append({"page": page.id, "title": page.title, "sentences": sentences(text)})
+        text, dropped, templates = clean(page.text, wiki)
+        rows.append({"page": page.id, "title": page.title, "sentences": sentences(text, wiki)})
         counts["cleaned"] += 1
         counts["paragraphs_dropped"] += dropped
         counts["pages_with_paragraphs_dropped"] += dropped > 0
+        counts.update({f"templates_dropped/{name}": number for name, number in templates.items()})
     return pa.Table.from_pylist(rows, schema=TEXTS), counts
 
 

@@ -22,6 +22,7 @@ Rows: TypeAlias = "list[Row] | pa.Table"
 Unit = tuple[Rows, Mapping[str, int]]  # rows, and counts of what was seen and done
 _ROWS = 20_000  # rows a shard, about
 _GROUP = 8 << 20  # bytes held in memory, about, before they are written
+_NAMED = 500  # names of a kind that are counted each
 _COUNTS = b"counts"
 _HASH = 32  # hex digits of a shard's SHA-256 that stand in its name
 
@@ -120,13 +121,22 @@ def _shards(folder: Path) -> list[Path]:
     return sorted(folder.glob("part-*.parquet"))
 
 
-def counts_of(*folders: Path) -> dict[str, int]:
+def counts_of(*folders: Path) -> dict[str, Any]:
     """What finished steps counted, together."""
     total: dict[str, int] = {}
     for path in (path for folder in folders for path in _shards(folder)):
         for name, value in json.loads(pq.read_metadata(path).metadata[_COUNTS]).items():
             total[name] = total.get(name, 0) + value
-    return total
+    counts: dict[str, Any] = {}
+    for name, value in sorted(total.items(), key=lambda item: -item[1] if "/" in item[0] else 0):
+        kind, slash, own = name.partition("/")
+        if slash:
+            named = counts.setdefault(kind, {})
+            own = own if len(named) < _NAMED else "all others"
+            named[own] = named.get(own, 0) + value
+        else:
+            counts[name] = value
+    return counts
 
 
 def table(*folders: Path) -> str:

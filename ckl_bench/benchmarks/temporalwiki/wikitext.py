@@ -1,120 +1,156 @@
-"""Wikitext -> plain sentences: what a reader reads, without templates, tables, references, files and markup."""
+"""Wikitext -> plain sentences: what a reader reads, without boxes, tables, references, files and markup."""
 
 from __future__ import annotations
 
-import html
 import re
-from typing import Any
+from collections import Counter
+from typing import NamedTuple
 
-import mwparserfromhell
-from mwparserfromhell.nodes import Comment, ExternalLink, Heading, Tag, Template, Text, Wikilink
+from .languages import ENGLISH, Wiki
+from .markup import GONE, hide, plain, prepared, unquote, unsplit, untag
+from .templates import expand
 
-_DROPPED_TAGS = frozenset(
-    [
-        "ref",
-        "references",
-        "gallery",
-        "table",
-        "math",
-        "chem",
-        "timeline",
-        "syntaxhighlight",
-        "source",
-        "pre",
-        "score",
-        "imagemap",
-        "graph",
-        "mapframe",
-        "maplink",
-        "hiero",
-        "templatestyles",
-        "section",
-        "indicator",
-        "includeonly",
-        "inputbox",
-        "categorytree",
-        "noinclude",
-    ]
+_TOKEN = re.compile(r"\{\{|\}\}|\[\[|\]\]|\n[ \t:*#]*\{\||\n[ \t]*\|\}(?!\})")
+_INTERLANGUAGE = re.compile(r"(?:[a-z]{2,3}(?:-[a-z]{2,}){0,2}|simple|tokipona)")
+_PROJECTS = frozenset(
+    ["mw", "wp", "wm", "cz", "rfc", "c", "d", "s", "w", "q", "b", "n", "v", "m"]
+)  # short prefixes that are no languages
+_MAGIC = re.compile(r"__[^\W\da-z_]+(?:_[^\W\da-z_]+)*__")
+_EXTERNAL = re.compile(
+    r"\[(?:(?:https?|ftps?|irc|news|gopher):)?//[^\s\[\]<>]+[ \t]*([^\]\n]*)\]|\[mailto:\S+ ([^\]\n]*)\]"
 )
-# Templates that stand inside sentences, with the arguments they show.
-_INLINE = {"lang": (2,), "lang-": (1,), "transl": (2,), "nowrap": (1,), "convert": (1, 2), "cvt": (1, 2)}
-_DROPPED_LINKS = re.compile(r"\s*(file|image|media|category|template|portal|wikt|commons|special)\s*:", re.I)
-_LANGUAGE_LINK = re.compile(r"[a-z]{2,3}(-[a-z]+)*:")
-_MAGIC = re.compile(r"__[A-Z]+__")
-_MARKUP = re.compile(r"\{\{|\}\}|\{\||\|\}|\[\[|\]\]|</?\s*[a-z!][^>]{0,200}/?>|<ref|'''|''|^\s*[|!]", re.I)
-_SPACE = re.compile(r"[ \t\u00a0\u2009\u202f]+")
-_EMPTY = re.compile(r"\(\s*[,;:]*\s*\)|\[\s*\]|(?<=\()\s*[,;:]+\s*|(?<=\()\s+")
-# A sentence ends at . ! ? (and quotes or brackets after it) before a space and a capital, digit or quote; not after
-# an initial or a usual abbreviation, which keeps names such as "J. S. Bach" and "St. Louis" whole.
-_END = re.compile(r"""(?<=[.!?])["'”’)\]]*\s+(?=["'“‘(\[]?[A-ZÀ-ÖØ-ÞΑ-ΩА-Я0-9])""")
-_NOT_AN_END = re.compile(
-    r"(?:\b[A-Z]|\b(?:Mr|Mrs|Ms|Dr|St|Sr|Jr|Prof|Gen|Lt|Col|Capt|Sgt|Rev|Hon|Gov|Sen|Rep|No|vs|etc|e\.g|i\.e|cf|ca|c|"
-    r"approx|Inc|Ltd|Co|Corp|Bros|U\.S|U\.K|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec))\.$"
+_ADDRESS = re.compile(r"(?:https?|ftp)://[^\s<>\[\]\"|]*[^\s<>\[\]\"|.,;:!?)]")
+_LEFT = re.compile(
+    r"\{\{|\}\}|\[\[|\]\]|\{\||</?(?:ref|gallery|math|timeline|pre|source|syntaxhighlight|score|imagemap)\b", re.I
 )
+_UNKNOWN = 0xF0000  # + the number of a template's name
+_MARK = f"[{GONE}\U000f0000-\U000fffff]"
+_MARKS = re.compile(_MARK)
+_EMPTY = re.compile(rf" ?(?:\([\s,;:/–—]*{_MARK}(?:{_MARK}|[\s,;:/–—])*\)|\[\s*{_MARK}+\s*\]|(?<!\w)/{_MARK}+/(?!\w))")
+_FIRST = re.compile(rf"(?<=[(\[])\s*(?:{_MARK}\s*)+(?:[,;:]\s*)?")
+_LAST = re.compile(rf"(?:\s*[,;:])?\s*{_MARK}+\s*(?=[)\]])")
+_BETWEEN = re.compile(rf"([,;]) *{_MARK}+(?=[,;])|([,;]) *(?:{_MARK} *)+\1")
+_AROUND = re.compile(rf"( *)((?:{_MARK} *)+)(?=(.?)(.?))")
 
 
-def clean(wikitext: str) -> tuple[str, int]:
-    """(paragraphs, one a line; how many were dropped because markup was left in them).
+class Cleaned(NamedTuple):
+    """The paragraphs of a page, one a line; how many were dropped; the unknown templates inside sentences, by name."""
 
-    Templates go whole, since only MediaWiki can expand them. Malformed markup that survives the parser costs its
-    paragraph rather than the reader.
+    text: str
+    dropped: int
+    templates: Counter[str]
+
+
+def clean(wikitext: str, wiki: Wiki = ENGLISH) -> Cleaned:
+    """A page's text as a reader reads it.
+
+    Inline templates give the words that the table has for them; others go, and are counted where they stood inside a
+    sentence. Malformed markup that is left costs its paragraph rather than the reader.
     """
-    code = mwparserfromhell.parse(wikitext, skip_style_tags=True)
-    _strip(code)
-    text = code.strip_code(normalize=True, collapse=True, keep_template_params=False)
-    text = html.unescape(_MAGIC.sub("", text)).replace("'''''", "").replace("'''", "")
-    paragraphs, dropped = [], 0
-    for line in text.split("\n"):
-        line = _SPACE.sub(" ", _EMPTY.sub("", line.replace("''", ""))).strip(" *#:;")
-        line = re.sub(r" ([,.;:)])", r"\1", line)
-        if not line:
+    names: dict[str, int] = {}
+    text = _flat(hide(prepared(wikitext)), wiki, names)
+    text = _EXTERNAL.sub(lambda m: m[1] or m[2] or GONE, _MAGIC.sub("", text))
+    text = untag(_ADDRESS.sub(GONE, text))
+    known = list(names)
+    paragraphs: list[str] = []
+    templates: Counter[str] = Counter()
+    dropped, in_table = 0, False
+    for raw in text.split("\n"):
+        line = raw.strip()
+        in_table = bool(line) and (in_table or line.lstrip(":*# ").startswith("{|"))
+        if not line or (line[0] == "=" and line.rstrip(GONE)[-1:] == "=") or not line.strip("-"):
             continue
-        if _MARKUP.search(line):
+        if line[0] == "|" or (in_table and line[0] in "{!") or _LEFT.search(line):
             dropped += 1
-        else:
+            continue
+        line = line.lstrip("*#:; ")
+        if "''" in line:
+            line = unquote(line)
+        marks = _MARKS.findall(line)
+        if marks:
+            line = _tidy(line)
+        line = plain(line)
+        if line:
             paragraphs.append(line)
-    return "\n".join(paragraphs), dropped
+        if any(c.isalpha() for c in line):
+            templates.update(known[ord(mark) - _UNKNOWN] for mark in marks if mark != GONE)
+    return Cleaned("\n".join(paragraphs), dropped, templates)
 
 
-def _strip(code: Any) -> None:
-    """Take out of parsed wikitext what a reader does not read, at every depth."""
-    code.nodes = [kept for node in code.nodes for kept in _shown(node) if _is_read(kept)]
-    for node in code.nodes:
-        inner = node.contents if isinstance(node, Tag) else node.text if isinstance(node, Wikilink) else None
-        if inner is not None:
-            _strip(inner)
+def _flat(text: str, wiki: Wiki, names: dict[str, int]) -> str:
+    """Text whose templates, links and tables are resolved, the innermost first; unclosed ones stay as they are.
+
+    `parts` is what was read so far; an open mark is held by its place there, so what never closes is text already.
+    """
+    parts: list[str] = []
+    opened: list[tuple[str, int]] = []
+    counts = {"{{": 0, "[[": 0, "{|": 0}
+    at, text = 0, "\n" + text
+    for match in _TOKEN.finditer(text):
+        token = match[0]
+        parts.append(text[at : match.start()])
+        at = match.end()
+        kind = token[-2:]
+        if kind in counts:
+            opened.append((kind, len(parts)))
+            counts[kind] += 1
+            parts.append(token)
+            continue
+        wanted = {"}}": "{{", "]]": "[[", "|}": "{|"}[kind]
+        if not counts[wanted] or (kind == "]]" and opened[-1][0] != "[["):
+            parts.append(token)
+            continue
+        found = ""
+        while found != wanted:
+            found, start = opened.pop()
+            counts[found] -= 1
+        if wanted == "{|":
+            resolved = "\n"
+        else:
+            content = "".join(parts[start + 1 :])
+            resolved = _link(content, wiki) if wanted == "[[" else _template(content, names)
+        del parts[start:]
+        parts.append(unsplit(resolved) if opened else resolved)
+    parts.append(text[at:])
+    return "".join(parts)
 
 
-def _shown(node: object) -> list[object]:
-    """The node, or of a few common inline templates the words that they show."""
-    if isinstance(node, Template):
-        wanted = _INLINE.get(re.sub(r"-.*", "-", str(node.name).strip().lower()), ())
-        if wanted and all(node.has(number) for number in wanted):
-            values = [node.get(number).value for number in wanted]
-            return [kept for value in values for kept in (*value.nodes, Text(" "))][:-1]
-    return [node]
+def _template(content: str, names: dict[str, int]) -> str:
+    name, *arguments = content.split("|")
+    shown = expand(name, arguments)
+    if shown is not None:
+        return shown
+    name = " ".join(_MARKS.sub("", name).replace("_", " ").split())
+    if not name or "\n" in content.strip() or len(names) > 60_000:
+        return GONE  # a box: it stands beside the text
+    return chr(_UNKNOWN + names.setdefault(name[:80].lower(), len(names)))
 
 
-def _is_read(node: object) -> bool:
-    if isinstance(node, Tag):
-        return str(node.tag).strip().lower() not in _DROPPED_TAGS
-    if isinstance(node, Wikilink):
-        target = str(node.title)
-        return not (_DROPPED_LINKS.match(target) or _LANGUAGE_LINK.match(target))
-    if isinstance(node, ExternalLink):
-        return node.title is not None
-    return not isinstance(node, Template | Heading | Comment)
+def _link(content: str, wiki: Wiki) -> str:
+    """The words of a link; nothing for files, categories and links to the same page in another language."""
+    target, bar, words = content.partition("|")
+    if "\n" in target:
+        return f"[[{content}]]"
+    target = target.strip()
+    prefix, colon, rest = target.partition(":")
+    if colon and prefix:
+        space = " ".join(prefix.replace("_", " ").split()).lower()
+        if space in wiki.hidden or (_INTERLANGUAGE.fullmatch(prefix.strip()) and space not in _PROJECTS):
+            return GONE
+    if words.strip():
+        return words
+    if bar:  # the pipe trick: the title without its namespace and what tells it from others of the name
+        return re.sub(r"\s*\([^()]*\)$|,.*$", "", rest if colon else target).strip()
+    return target.removeprefix(":")
 
 
-def sentences(text: str) -> list[str]:
-    """The sentences of cleaned text, in order; a paragraph's end is a sentence's."""
-    found = []
-    for paragraph in text.split("\n"):
-        start = 0
-        for match in _END.finditer(paragraph):
-            head = paragraph[start : match.start()]
-            if not _NOT_AN_END.search(head):
-                found.append(paragraph[start : match.end()].strip())
-                start = match.end()
-        found.append(paragraph[start:].strip())
-    return [sentence for sentence in found if sentence]
+def _tidy(line: str) -> str:
+    """A line without its marks, and without the spaces, commas and brackets that were there for what is gone."""
+    line = _BETWEEN.sub(lambda m: m[1] or m[2], _LAST.sub("", _FIRST.sub("", _EMPTY.sub(GONE, line))))
+    return _AROUND.sub(_gap, line)
+
+
+def _gap(match: re.Match[str]) -> str:
+    after, next_one = match[3], match[4]
+    punctuation = after and (after in ",;:!?)" or (after == "." and not next_one.isalnum()))
+    return " " if " " in match[0] and not punctuation else ""

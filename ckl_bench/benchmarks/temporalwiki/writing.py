@@ -13,13 +13,13 @@ import duckdb
 
 from ckl_bench.benchmarks.format import AttentionDocument, Document, Probe
 from ckl_bench.benchmarks.lama_sources import schematic_prompt
+from ckl_bench.words import names
 
 from .facts import may_be_learned
 from .joins import stream
 from .select import Chosen, fact
 from .shards import Row, batches
 from .texts import chunks, refuse_text
-from .words import states
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def _texts(month: Month, asked: Iterable[Row], counts: dict[str, Any]) -> Iterat
                 page, facts = next(by_page, (None, iter(())))
             own = list(facts) if page == row["page"] else []
             for number, text in enumerate(chunks(row["changed"])):
-                stated = [one for one in own if states(text, one["object"])]
+                stated = [one for one in own if names(text, one["object"])]
                 reason = refuse_text(text)
                 if reason and not (stated and may_be_learned(text)):
                     refused[reason] += 1
@@ -104,7 +104,7 @@ def rehearsal(
     last = None
     for batch in stream(connection.cursor(), query, 2000):
         for row in batch.to_pylist():
-            if row["page"] != last and not any(states(row["text"], name) for name in row["objects"] or ()):
+            if row["page"] != last and not any(names(row["text"], name) for name in row["objects"] or ()):
                 last = row["page"]
                 counts["rehearsal"] += 1
                 name = f"rehearsal/Q{row['subject_id'][1:]}-P{row['property']}-Q{row['object_id']}"
