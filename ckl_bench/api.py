@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.events import EpochDone, RunDone, Watcher
 from ckl_bench.learning.environment import pick_device
+from ckl_bench.learning.retain import Retain
 from ckl_bench.learning.run import RunRequest, execute, plan_run
 from ckl_bench.records import Record, read_records
 from ckl_bench.results.output import run_once
@@ -85,6 +86,7 @@ def run(
     fresh: bool = False,
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
+    retain: Retain | None = None,
     on_epoch: OnEpoch | None = None,
     watchers: Sequence[Watcher] = (),
 ) -> RunResult:
@@ -113,6 +115,7 @@ def run(
             device=pick_device(device),
             trust_remote_code=trust_remote_code,
             allow_pickle=allow_pickle,
+            retain=retain,
         )
     )
     kept = _Kept(on_epoch)

@@ -103,7 +103,7 @@ def run(
 
     with line(LOADING):
         from ckl_bench.learning.environment import pick_device
-        from ckl_bench.learning.retain import tell, wanted
+        from ckl_bench.learning.retain import wanted
         from ckl_bench.learning.run import RunRequest, plan_seeds
         from ckl_bench.learning.trackers import tracker
         from ckl_bench.stacks.stack import make_stack
@@ -144,6 +144,7 @@ def _carry_out(plans: Sequence[Plan], output: Path, fresh: bool, json: bool, log
     """Run plans that differ by their seed, and show what came of them."""
     from rich.console import Console
 
+    from ckl_bench.learning.retain import tell
     from ckl_bench.learning.trackers import tracker
     from ckl_bench.results.output import run_once, table_beside_committed
     from ckl_bench.storage.json import jsonl, sealed
