@@ -84,11 +84,9 @@ def test_a_run_learns_the_same_with_it_and_without(command: Command, small: Path
     assert plain["stages"] == asked["stages"]
 
 
-def test_what_was_measured_before_is_found_again(
-    command: Command, small: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    words = ("run", "--method", "none", "--benchmark", small, "--model", "tiny", "--fresh", "--retain-limit", "3")
-    words = (*words, "--retain", "own_choice", "--include-path", str(TASKS))
+def test_what_was_measured_before_is_found_again(command: Command, small: Path) -> None:
+    words = ["run", "--method", "none", "--benchmark", small, "--model", "tiny", "--fresh", "--retain-limit", 3]
+    words += ["--retain", "own_choice", "--include-path", TASKS]
     assert command(*words).code == 0
     kept = {path: path.stat().st_mtime_ns for path in (cache_dir() / "retain").iterdir()}
     assert command(*words).code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 from ckl_bench.results.leagues import labels
@@ -42,5 +43,5 @@ def _perplexity(text: str) -> Column:
     return _TEXTS[text], cell
 
 
-def _any(column: Column, made: list[Row]) -> bool:
+def _any(column: Column, made: Sequence[Row]) -> bool:
     return any(column[1](row) != "-" for row in made)
