@@ -71,13 +71,14 @@ def check(asked: Retain) -> None:
         raise UserError(f"--retain: {close}; expected names of lm-eval's tasks (lm-eval ls tasks) or of --include-path")
 
 
-def measured_before(base: BaseModel, asked: Retain) -> Scores:
-    """The base model's scores; measured once for a model's revision, and found again."""
+def measured_before(base: BaseModel, asked: Retain, dtype: str) -> Scores:
+    """The base model's scores; measured once for a model's revision and dtype, and found again."""
     about = {
         "version": _VERSION,
         "lm_eval": version("lm_eval"),
         "model": base.revision,
         "tokenizer": base.tokenizer_hash,
+        "dtype": dtype,
         "tasks": sorted(asked.tasks),
         "limit": asked.limit,
         "files": _hashes(asked.include_path),

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.events import RunDone, Watcher, Watchers
-from ckl_bench.learning.environment import environment
+from ckl_bench.learning.environment import environment, settle
 from ckl_bench.learning.retain import Retain, check
+from ckl_bench.learning.sizes import Sizes
 from ckl_bench.learning.stages import Plan, learn_stages
 from ckl_bench.learning.tripwire import check_rehearsal
 from ckl_bench.method import RunTarget
 from ckl_bench.models.find import find_model
 from ckl_bench.records import Record
-from ckl_bench.spec import Spec
+from ckl_bench.spec import Dtype, Spec
 from ckl_bench.stacks.stack import Stack, make_stack
 from ckl_bench.storage.checkpoint import Keeper, Store
 from ckl_bench.storage.files import sha256_file
@@ -40,6 +41,10 @@ class RunRequest:
     settings: Sequence[str] = ()
     methods_dir: Path | None = None
     device: str = "cpu"
+    dtype: Dtype = "float32"
+    micro_batch: int | None = None
+    checkpoint_activations: bool = False
+    attention: str | None = None
     trust_remote_code: bool = False
     allow_pickle: bool = False
     retain: Retain | None = None
@@ -56,6 +61,8 @@ def plan_run(request: RunRequest) -> Plan:
         device=request.device,
         trust_remote_code=request.trust_remote_code,
         allow_pickle=request.allow_pickle,
+        dtype=request.dtype,
+        attention=request.attention,
     )
     target = RunTarget(
         benchmark=request.benchmark,
@@ -84,6 +91,7 @@ def plan_run(request: RunRequest) -> Plan:
         limit=request.limit,
         inputs={name: sha256_file(path) for name, path in inputs.items()} | dict(stack.plugins),
         tokenizer_hash=base.tokenizer_hash,
+        dtype=request.dtype,
     )
     certified = [m.get("revision") for m in benchmark.manifest.get("pretest_models", [])]
     if stack.owners("stream") or stack.owners("penalty"):  # what may rehearse
@@ -110,6 +118,11 @@ def plan_run(request: RunRequest) -> Plan:
         device=request.device,
         warnings=warnings,
         retain=request.retain,
+        sizes=Sizes(
+            micro_batch=request.micro_batch,
+            checkpoint_activations=request.checkpoint_activations,
+            attention=request.attention or "",
+        ),
     )
 
 
@@ -148,7 +161,8 @@ def execute(plan: Plan, store: Store | None = None, watchers: Sequence[Watcher] 
 
     Sets torch's global random state from the spec's seed.
     """
-    surroundings = environment(plan.device)
+    settle(plan.device)
+    surroundings = environment(plan.device, **asdict(plan.sizes))
     try:
         done = learn_stages(plan, Keeper(store), watchers)
     except UserError:

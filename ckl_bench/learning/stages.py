@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from math import ceil
 from pathlib import Path
@@ -25,6 +25,7 @@ from ckl_bench.learning.environment import peak_memory
 from ckl_bench.learning.line import Shown
 from ckl_bench.learning.retain import Retain, beside, measured, measured_before
 from ckl_bench.learning.retain import Scores as GeneralScores
+from ckl_bench.learning.sizes import Sizes, checkpoint_activations, loss_scale, micro_batch, precision
 from ckl_bench.learning.standing import Standing
 from ckl_bench.learning.train import token_weights, train_epoch
 from ckl_bench.learning.tripwire import Tripwire
@@ -51,6 +52,7 @@ class Plan:
     inputs: Mapping[str, Path]
     device: str
     warnings: Sequence[str]
+    sizes: Sizes = field(default_factory=Sizes)
     place: str = ""  # which of several runs this is, as `seed 2/3`
     retain: Retain | None = None  # other tasks that the model is asked before and after
 
@@ -82,7 +84,8 @@ def learn_stages(plan: Plan, keeper: Keeper, watchers: Iterable[Watcher] = ()) -
         before: GeneralScores = {}
         if plan.retain is not None:  # first of all: a task that cannot be asked is found out before anything is learned
             tell.working(Working(what="asking other tasks"))
-            before = measured_before(plan.base, plan.retain)
+            with precision(plan.device, plan.spec.dtype):
+                before = measured_before(plan.base, plan.retain, plan.spec.dtype)
         run = _Run(plan, keeper, tell)
         return replace(run.learn(), retained=run.retained(before) if before else {})
 
@@ -106,9 +109,20 @@ class _Run:
             raise CklError(f"{self.spec.method} builds a model in which no parameter trains")
         self.now = Standing(trained, plan.device)
         self.now.clock.seconds["load"] = time.perf_counter() - start
+        for p in trained.values():
+            p.data = p.data.float()  # of steps as small as a rate, 16 bits would lose most
+        if plan.sizes.checkpoint_activations:
+            checkpoint_activations(self.model, plan.base.name)
+        self.micro_batch = micro_batch(self.model, plan.device, plan.sizes.micro_batch)
         self.scoring: Scoring | None = self.stack.owner("scoring").scoring(self.model)
 
     def learn(self) -> Learned:
+        """`learn_all` in the arithmetic that the spec names."""
+        with precision(self.plan.device, self.spec.dtype):
+            return self.learn_all()
+
+    def learn_all(self) -> Learned:
+        """Every stage in order, and what came of it."""
         now, stages = self.now, self.plan.benchmark.stages
         names = [stage.name for stage in stages]
         if not self.keeper.take_up(now):
@@ -150,7 +164,7 @@ class _Run:
         assert self.plan.retain is not None
         self.tell.working(Working(what="asking other tasks"))
         enter = self.scoring.views[self.scoring.main] if self.scoring else nullcontext
-        with enter():
+        with precision(self.plan.device, self.spec.dtype), enter():
             return beside(before, measured(self.model, self.tokenizer, self.plan.retain))
 
     def context(self, name: str, index: int, documents: Sequence[EncodedDocument]) -> StageContext:
@@ -234,7 +248,19 @@ class _Run:
 
         try:
             after = partial(self.keeper.after_step, now.state)
-            train_epoch(self.model, stream, optimizer, weigh, penalties, advance, now.progress, after)
+            train_epoch(
+                self.model,
+                stream,
+                optimizer,
+                weigh,
+                penalties,
+                advance,
+                now.progress,
+                after,
+                micro_batch=self.micro_batch,
+                reads_nll=self.stack.weighs_by_nll,
+                loss_scale=loss_scale(self.spec.dtype),
+            )
         except UserError:
             raise  # the state could not be saved: no fault of the run's, which can go on
         except CklError as error:
