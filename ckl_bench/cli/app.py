@@ -82,6 +82,9 @@ def run(
     device: DeviceOption = "auto",
     output: Annotated[Path, typer.Option(help="Where records and tables go.")] = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Run again although the record is there.")] = False,
+    save_model: Annotated[
+        Path | None, typer.Option(help="Keep the model that has learned in DIR/RUN-ID.", metavar="DIR")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the record, and nothing else, to stdout.")] = False,
     trust_remote_code: RemoteOption = False,
     allow_pickle: PickleOption = False,
@@ -93,6 +96,7 @@ def run(
 
     with line(LOADING):
         from ckl_bench.learning.environment import pick_device
+        from ckl_bench.learning.keep import require_keepable
         from ckl_bench.learning.run import RunRequest, plan_seeds
         from ckl_bench.stacks.stack import make_stack
         from ckl_bench.storage.writing import require_writable
@@ -122,10 +126,14 @@ def run(
     )
     with line(f"reading {benchmark} and {model}"):
         plans = plan_seeds(request, seed or [0])
-    return partial(_carry_out, plans, output, fresh, json)
+    if save_model is not None:
+        for plan in plans:
+            require_keepable(save_model, plan.stack, plan.spec.run_id)
+        require_writable(save_model)
+    return partial(_carry_out, plans, output, fresh, json, save_model)
 
 
-def _carry_out(plans: Sequence[Plan], output: Path, fresh: bool, json: bool) -> None:
+def _carry_out(plans: Sequence[Plan], output: Path, fresh: bool, json: bool, save_to: Path | None) -> None:
     """Run plans that differ by their seed, and show what came of them."""
     from rich.console import Console
 
@@ -137,7 +145,7 @@ def _carry_out(plans: Sequence[Plan], output: Path, fresh: bool, json: bool) -> 
     records, problems = [], []
     for plan in plans:
         try:
-            found, was_there = run_once(output, plan, fresh=fresh)
+            found, was_there = run_once(output, plan, fresh=fresh, save_to=save_to)
         except CklError as error:
             if len(plans) == 1:
                 raise
@@ -157,6 +165,8 @@ def _carry_out(plans: Sequence[Plan], output: Path, fresh: bool, json: bool) -> 
         Console().print(table_beside_committed(output, done[0]))
         for record in done:
             _say(f"record: {output}/records/{record.run_id}.json")
+            if save_to is not None:
+                _say(f"model: {save_to}/{record.run_id}")
     if problems:
         raise CklError(f"{len(problems)} of {len(plans)} runs failed; {problems[0]}")
 

@@ -11,6 +11,7 @@ from typing import Any
 from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.learning.environment import environment
+from ckl_bench.learning.keep import save_model
 from ckl_bench.learning.stages import Plan, learn_stages
 from ckl_bench.learning.tripwire import check_rehearsal
 from ckl_bench.method import RunTarget
@@ -128,10 +129,11 @@ def plan_seeds(request: RunRequest, seeds: Sequence[int]) -> list[Plan]:
     return [of(place, seed) for place, seed in enumerate(each, 1)]
 
 
-def execute(plan: Plan, store: Store | None = None) -> Record:
+def execute(plan: Plan, store: Store | None = None, save_to: Path | None = None) -> Record:
     """Run a plan to its end. A failure while it runs comes back as a record with status `failed`.
 
     With a `store` its state is saved as it goes on, and a run that was stopped goes on from there.
+    With `save_to` the model that has learned is kept in a folder in there that has the run's id (`keep.save_model`).
 
     Sets torch's global random state from the spec's seed.
     """
@@ -146,7 +148,7 @@ def execute(plan: Plan, store: Store | None = None) -> Record:
         else:
             reason = str(error) if isinstance(error, CklError) else f"{type(error).__name__}: {error} {_place(error)}"
         return Record(run_id=plan.spec.run_id, status="failed", error=reason, spec=plan.spec, environment=surroundings)
-    return Record(
+    record = Record(
         run_id=plan.spec.run_id,
         status="done",
         spec=plan.spec,
@@ -157,6 +159,10 @@ def execute(plan: Plan, store: Store | None = None) -> Record:
         told=done.told,
         weights_sha256=done.weights_sha256,
     )
+    if save_to is not None:  # before there is a record: who is stopped in here goes on with the last steps
+        with done.as_scored():
+            save_model(done.model, plan.stack, plan.base, record, save_to)
+    return record
 
 
 def _place(error: BaseException) -> str:

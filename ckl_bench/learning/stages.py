@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
@@ -60,6 +60,8 @@ class Learned:
     stages: list[StageScores]
     told: bool
     weights_sha256: str
+    model: nn.Module
+    as_scored: Callable[[], AbstractContextManager[object]]  # in it, the model is what its scores are of
 
 
 def learn_stages(plan: Plan, keeper: Keeper) -> Learned:
@@ -125,6 +127,8 @@ class _Run:
             stages=now.scored,
             told=now.told,
             weights_sha256=sha256_tensors(now.trained),
+            model=self.model,
+            as_scored=self.scoring.views[self.scoring.main] if self.scoring else nullcontext,
         )
 
     def context(self, name: str, index: int, documents: Sequence[EncodedDocument]) -> StageContext:
