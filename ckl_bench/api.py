@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.events import EpochDone, RunDone, Watcher
 from ckl_bench.learning.environment import pick_device
+from ckl_bench.learning.keep import save_model
 from ckl_bench.learning.retain import Retain
 from ckl_bench.learning.run import RunRequest, execute, plan_run
+from ckl_bench.learning.stages import Plan
 from ckl_bench.records import Record, read_records
 from ckl_bench.results.output import run_once
 from ckl_bench.results.tables import BOARDS, tables
@@ -31,24 +33,36 @@ class RunResult:
     """A finished run: its record, and the model that has learned where it was learned in this process."""
 
     record: Record
-    _model: Any = None
-    _tokenizer: Any = None
+    _done: RunDone | None = None
+    _plan: Plan | None = None
 
     @property
     def model(self) -> nn.Module:
         """The model as the run left it; UserError where the record was there already, and no model is."""
-        if self._model is None:
+        if self._done is None:
             raise UserError(
                 f"run {self.record.run_id} was finished before, and its model is not in memory; run(..., fresh=True)"
             )
-        model: nn.Module = self._model
+        model: nn.Module = self._done.model
         return model
 
     @property
     def tokenizer(self) -> Any:
         """The base model's tokenizer; UserError as for `model`."""
         assert self.model is not None
-        return self._tokenizer
+        assert self._done is not None
+        return self._done.tokenizer
+
+    def save(self, folder: str | Path) -> Path:
+        """Keep the model in `folder/RUN-ID`, as `ckl-bench run --save-model` does; returns that folder.
+
+        UserError as for `model`, where nothing was learned, and where it cannot be written.
+        """
+        model = self.model
+        assert self._done is not None
+        assert self._plan is not None
+        with self._done.as_scored():
+            return save_model(model, self._plan.stack, self._plan.base, self.record, Path(folder))
 
 
 class _Kept(Watcher):
@@ -126,7 +140,7 @@ def run(
     if record.status == "failed":
         raise CklError(f"run {record.run_id} failed: {record.error}")
     done = kept.done
-    return RunResult(record=record, _model=done.model if done else None, _tokenizer=done.tokenizer if done else None)
+    return RunResult(record=record, _done=done, _plan=plan)
 
 
 def load_records(folder: str | Path = "runs") -> pd.DataFrame:

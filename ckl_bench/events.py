@@ -14,7 +14,8 @@ they return goes into the run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +86,7 @@ class RunDone:
     record: Record
     model: Any = None
     tokenizer: Any = None
+    as_scored: Callable[[], AbstractContextManager[object]] = nullcontext  # in it, the model is what its scores are of
 
 
 class Watcher:

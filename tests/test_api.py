@@ -114,3 +114,18 @@ def test_the_interface_is_typed(tmp_path: Path) -> None:
     assert [line.split('"')[1] for line in lines if "Revealed" in line] == ["ckl_bench.api.RunResult", "str", "str"]
     (wrong,) = (line for line in lines if "error" in line)
     assert wrong.startswith("use.py:6")
+
+
+def test_a_saved_model_is_the_one_that_has_learned(small: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from safetensors.torch import load_file
+
+    from ckl_bench.models.find import find_model
+
+    result = run("lora", benchmark=small, model="tiny", epochs=1)
+    folder = result.save(tmp_path / "models")
+    assert folder == tmp_path / "models" / result.record.run_id
+    assert load_file(folder / "adapter_model.safetensors")
+    again = PeftModel.from_pretrained(find_model("tiny").load(), folder).eval()
+    ids = result.tokenizer("The capital", return_tensors="pt")["input_ids"]
+    assert (again(input_ids=ids).logits - result.model(input_ids=ids).logits).abs().max() < 1e-5

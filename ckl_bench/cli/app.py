@@ -100,6 +100,9 @@ def run(
     ] = None,
     retain_limit: Annotated[int | None, typer.Option(help="Only the first N samples of each such task.")] = None,
     include_path: Annotated[Path | None, typer.Option(help="A folder with YAML files of tasks of your own.")] = None,
+    save_model: Annotated[
+        Path | None, typer.Option(help="Keep the model that has learned in DIR/RUN-ID.", metavar="DIR")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the record, and nothing else, to stdout.")] = False,
     trust_remote_code: RemoteOption = False,
     allow_pickle: PickleOption = False,
@@ -111,6 +114,7 @@ def run(
 
     with line(LOADING):
         from ckl_bench.learning.environment import pick_device, pick_dtype
+        from ckl_bench.learning.keep import require_keepable
         from ckl_bench.learning.retain import wanted
         from ckl_bench.learning.run import RunRequest, plan_seeds
         from ckl_bench.learning.trackers import tracker
@@ -151,10 +155,16 @@ def run(
     )
     with line(f"reading {benchmark} and {model}"):
         plans = plan_seeds(request, seed or [0])
-    return partial(_carry_out, plans, output, fresh, json, log_to or [])
+    if save_model is not None:
+        for plan in plans:
+            require_keepable(save_model, plan.stack, plan.spec.run_id)
+        require_writable(save_model)
+    return partial(_carry_out, plans, output, fresh, json, save_model, log_to or [])
 
 
-def _carry_out(plans: Sequence[Plan], output: Path, fresh: bool, json: bool, log_to: Sequence[str]) -> None:
+def _carry_out(
+    plans: Sequence[Plan], output: Path, fresh: bool, json: bool, save_to: Path | None, log_to: Sequence[str]
+) -> None:
     """Run plans that differ by their seed, and show what came of them."""
     from rich.console import Console
 
@@ -169,7 +179,7 @@ def _carry_out(plans: Sequence[Plan], output: Path, fresh: bool, json: bool, log
     for plan in plans:
         try:
             told = [tracker(name, output) for name in log_to]
-            found, was_there = run_once(output, plan, fresh=fresh, watchers=told)
+            found, was_there = run_once(output, plan, fresh=fresh, save_to=save_to, watchers=told)
         except CklError as error:
             if len(plans) == 1:
                 raise
@@ -190,6 +200,8 @@ def _carry_out(plans: Sequence[Plan], output: Path, fresh: bool, json: bool, log
         for record in done:
             tell(record.retained)
             _say(f"record: {output}/records/{record.run_id}.json")
+            if save_to is not None:
+                _say(f"model: {save_to}/{record.run_id}")
     if problems:
         raise CklError(f"{len(problems)} of {len(plans)} runs failed; {problems[0]}")
 

@@ -12,6 +12,7 @@ from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.events import RunDone, Watcher, Watchers
 from ckl_bench.learning.environment import environment, settle
+from ckl_bench.learning.keep import save_model
 from ckl_bench.learning.retain import Retain, check
 from ckl_bench.learning.sizes import Sizes
 from ckl_bench.learning.stages import Plan, learn_stages
@@ -153,11 +154,14 @@ def plan_seeds(request: RunRequest, seeds: Sequence[int]) -> list[Plan]:
     return [of(place, seed) for place, seed in enumerate(each, 1)]
 
 
-def execute(plan: Plan, store: Store | None = None, watchers: Sequence[Watcher] = ()) -> Record:
+def execute(
+    plan: Plan, store: Store | None = None, save_to: Path | None = None, watchers: Sequence[Watcher] = ()
+) -> Record:
     """Run a plan to its end. A failure while it runs comes back as a record with status `failed`.
 
-    With a `store` its state is saved as it goes on, and a run that was stopped goes on from there. `watchers` are told
-    what happens (see `ckl_bench.events`), last of all of the record.
+    With a `store` its state is saved as it goes on, and a run that was stopped goes on from there.
+    With `save_to` the model that has learned is kept in a folder in there that has the run's id (`keep.save_model`).
+    `watchers` are told what happens (see `ckl_bench.events`), last of all of the record.
 
     Sets torch's global random state from the spec's seed.
     """
@@ -189,7 +193,12 @@ def execute(plan: Plan, store: Store | None = None, watchers: Sequence[Watcher] 
         retained=done.retained,
         weights_sha256=done.weights_sha256,
     )
-    Watchers(watchers).run_done(RunDone(record=record, model=done.model, tokenizer=plan.base.tokenizer))
+    if save_to is not None:  # before there is a record: who is stopped in here goes on with the last steps
+        with done.as_scored():
+            save_model(done.model, plan.stack, plan.base, record, save_to)
+    Watchers(watchers).run_done(
+        RunDone(record=record, model=done.model, tokenizer=plan.base.tokenizer, as_scored=done.as_scored)
+    )
     return record
 
 

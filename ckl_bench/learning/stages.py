@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -68,6 +68,7 @@ class Learned:
     weights_sha256: str
     model: nn.Module
     retained: dict[str, dict[str, Retained]]
+    as_scored: Callable[[], AbstractContextManager[object]]  # in it, the model is what its scores are of
 
 
 def learn_stages(plan: Plan, keeper: Keeper, watchers: Iterable[Watcher] = ()) -> Learned:
@@ -157,6 +158,7 @@ class _Run:
             weights_sha256=sha256_tensors(now.trained),
             model=self.model,
             retained={},
+            as_scored=self.scoring.views[self.scoring.main] if self.scoring else nullcontext,
         )
 
     def retained(self, before: GeneralScores) -> dict[str, dict[str, Retained]]:
