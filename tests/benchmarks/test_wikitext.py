@@ -70,6 +70,7 @@ READS = {
     # what is not read goes with its brackets and spaces
     "'''Ada''' ({{IPAc-en|ˈ|eɪ|d|ə}}) is": "Ada is",
     "'''Ada''' ({{IPA-fr|ada|lang}}; born 1815) is": "Ada (born 1815) is",
+    "'''Ada''' ({{IPAc-en|a}}, {{respell|A}}; born 1815) is": "Ada (born 1815) is",
     "'''Ada''' (born 1815, {{IPA|ada}}) is": "Ada (born 1815) is",
     "A word {{cn|date=May 2020}}, a claim{{sfn|A|2000|p=1}}.": "A word, a claim.",
     "In {{coord|1|2|N}} .NET f() {{cn}} .22 ran.": "In .NET f() .22 ran.",
