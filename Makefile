@@ -5,6 +5,9 @@ VENV ?= .venv
 # The version the tests run with; any torch>=2.6 works, as in `make run TORCH=torch`.
 TORCH ?= torch==2.13.0
 
+# Tests that run side by side, each with one thread.
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
+
 .PHONY: help run test test-wing lint torture kills faults fuzz leaderboard report phi benchmark temporal-benchmark clean
 
 help: ## what there is to make (the default)
@@ -16,7 +19,7 @@ run: $(VENV)/installed ## run TAALM on SmolLM2-135M; ends in a table
 
 test: lint ## lint, types, the leaderboard against its records, all tests
 	$(VENV)/bin/ckl-bench leaderboard --check
-	$(VENV)/bin/python -m pytest --durations=10
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal --durations=15
 
 test-wing: $(VENV)/installed ## the fast tests of one wing, as in: make test-wing WING=storage
 	$(VENV)/bin/python -m pytest -m "not slow" tests/$(WING)

@@ -74,6 +74,9 @@ class Method:
     learning_rate: ClassVar[float | None] = None
     # False for what learns nothing: no parameter has to train, and the model is scored once.
     trains: ClassVar[bool] = True
+    # False for weights that do not depend on the loss: `weigh` then gets an nll that is not a number, and the head is
+    # applied only to tokens with a weight.
+    reads_nll: ClassVar[bool] = True
 
     def inputs(self, target: RunTarget) -> Mapping[str, Path]:
         """Files that this run reads (a trained φ, say); their hashes join the run's identity.
@@ -106,7 +109,8 @@ class Method:
     def weigh(self, model: nn.Module, tokenizer: Tokenizer, stage: StageContext) -> Weigh:
         """Token weights of the stage: returns f(batch, nll) -> weights, both (B, T-1); nll carries no gradient.
 
-        Entry [b, i] multiplies the loss of predicting token i+1 of document b. Padding is masked by the core.
+        Entry [b, i] multiplies the loss of predicting token i+1 of document b. Padding is masked by the core, and a
+        large batch is weighed in parts.
         """
         return lambda batch, nll: nll.new_ones(nll.shape)
 
