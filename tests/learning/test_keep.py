@@ -91,8 +91,8 @@ def test_a_stopped_run_keeps_the_same_bytes(
             signal.raise_signal(signal.SIGTERM)
         after(keeper, state)
 
-    again = ("run", "--model", "tiny", "--benchmark", small, "--method", method)
-    again = (*again, "--output", "stopped", "--save-model", "again")
+    again: list[object] = ["run", "--model", "tiny", "--benchmark", small, "--method", method]
+    again += ["--output", "stopped", "--save-model", "again"]
     with monkeypatch.context() as patch:
         patch.setattr(Keeper, "after_step", stop)
         assert command(*again).code == 130
