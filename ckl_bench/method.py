@@ -38,6 +38,7 @@ class RunTarget:
     model: str
     model_revision: str
     tokenizer_hash: str
+    outline: Callable[[], nn.Module] | None = None  # the model without its weights, on torch's meta device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,8 @@ class Method:
     learning_rate: ClassVar[float | None] = None
     # False for what learns nothing: no parameter has to train, and the model is scored once.
     trains: ClassVar[bool] = True
+    # What the owner of `build` holds the base model's weights in, where that is not the run's dtype.
+    holds: ClassVar[str] = ""
 
     def inputs(self, target: RunTarget) -> Mapping[str, Path]:
         """Files that this run reads (a trained φ, say); their hashes join the run's identity.

@@ -11,6 +11,7 @@ from typing import Any
 from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.learning.environment import environment
+from ckl_bench.learning.fits import require_fit, texts_of_run
 from ckl_bench.learning.stages import Plan, learn_stages
 from ckl_bench.method import RunTarget
 from ckl_bench.models.find import find_model
@@ -58,7 +59,9 @@ def plan_run(request: RunRequest) -> Plan:
         model=request.model,
         model_revision=base.revision,
         tokenizer_hash=base.tokenizer_hash,
+        outline=base.outline,
     )
+    require_fit(texts_of_run(benchmark, request.max_tokens, request.limit), base)
     inputs = stack.inputs(target)
     defaults = benchmark.manifest["defaults"]
     rate = request.learning_rate
@@ -87,6 +90,14 @@ def plan_run(request: RunRequest) -> Plan:
             "is measured at epoch 0, not certified"
         )
     warnings += [f"{name} is {path.name}" for name, path in inputs.items()]
+    held = stack.owner("build").holds
+    if certified and held and base.revision in certified:
+        warnings.append(
+            f"{benchmark.name} was pre-tested on {base.name} in float32 and runs on it in {held}: what that knows "
+            "before training is measured at epoch 0, not certified"
+        )
+    if base.note:
+        warnings.append(f"{base.name}: {base.note}")
     return Plan(
         spec=spec, stack=stack, benchmark=benchmark, base=base, inputs=inputs, device=request.device, warnings=warnings
     )
