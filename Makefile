@@ -5,6 +5,9 @@ VENV ?= .venv
 # The version the tests run with; any torch>=2.6 works, as in `make run TORCH=torch`.
 TORCH ?= torch==2.13.0
 
+# Tests that run side by side, each with one thread.
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
+
 .PHONY: help run test test-wing lint torture kills faults fuzz leaderboard report phi benchmark temporal-benchmark clean
 
 help: ## what there is to make (the default)
@@ -16,7 +19,7 @@ run: $(VENV)/installed ## run TAALM on SmolLM2-135M; ends in a table
 
 test: lint ## lint, types, the leaderboard against its records, all tests
 	$(VENV)/bin/ckl-bench leaderboard --check
-	$(VENV)/bin/python -m pytest --durations=10
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal --durations=15
 
 test-wing: $(VENV)/installed ## the fast tests of one wing, as in: make test-wing WING=storage
 	$(VENV)/bin/python -m pytest -m "not slow" tests/$(WING)
@@ -55,7 +58,7 @@ report: $(VENV)/installed ## the page and the figures of the committed records
 benchmark: $(VENV)/installed ## rebuild lama-ckl-mini from data/facts
 	rm -rf data/benchmarks/lama-ckl-mini
 	$(VENV)/bin/ckl-bench build lama-ckl --lama data/facts --pretest-model smollm2-135m --licence Apache-2.0 \
-	  --to-learn 64 --not-to-forget 64 --epochs 8 --batch-size 8 --lr 5e-4 --out data/benchmarks/lama-ckl-mini
+	  --to-learn 64 --not-to-forget 64 --keep-stated --epochs 8 --batch-size 8 --lr 5e-4 --out data/benchmarks/lama-ckl-mini
 
 temporal-benchmark: $(VENV)/installed ## rebuild temporalwiki-mini from data/snapshots
 	rm -rf data/benchmarks/temporalwiki-mini

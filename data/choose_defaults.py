@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from ckl_bench.benchmarks.format import Benchmark, load_benchmark
-from ckl_bench.benchmarks.lama_ckl import Selection, pretest, write_selection
+from ckl_bench.benchmarks.lama_ckl import pretest, write_selection
+from ckl_bench.benchmarks.lama_select import Selection
 from ckl_bench.benchmarks.lama_sources import INVARIANT, Candidate, read_lama
 from ckl_bench.learning.run import RunRequest, plan_run
 from ckl_bench.results.metrics import lama_ckl
@@ -40,7 +41,7 @@ RATES = {  # by what builds the learner; the middle one is what the benchmark's 
     "kadapter": (2e-4, 5e-4, 1e-3),
     "finetune": (2e-5, 5e-5, 1e-4),
 }
-WEIGHTS = ("taalm", "")  # as φ weighs tokens, and uniform
+WEIGHTS = ("taalm", "oracle", "")  # as φ weighs tokens, the answer alone, and uniform
 
 
 def held_out() -> Path:
@@ -79,7 +80,7 @@ def check_apart(ours: Benchmark, embedded: Benchmark) -> None:
 
 def run(benchmark: Path, builder: str, rate: float, weights: str) -> dict[str, Any]:
     """One run, as a line of the log: what was learned and kept after every epoch, and how many facts as a whole."""
-    settings = ["taalm.attention=lama-ckl-mini"] if weights else []
+    settings = ["taalm.attention=lama-ckl-mini"] if weights == "taalm" else []
     method = "+".join(filter(None, (weights, builder)))
     request = RunRequest(
         method=method, benchmark=str(benchmark), model=MODEL, seed=SEED, learning_rate=rate, settings=settings

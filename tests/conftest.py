@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # side by side, threads of one would wait for those of the other
+    os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's client is imported; no test reaches a hub
 
 from ckl_bench.benchmarks.format import Probe

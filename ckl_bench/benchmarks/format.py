@@ -143,24 +143,28 @@ def write_benchmark(
     stages: Iterable[Stage | StageRows],
     attention: Iterable[AttentionDocument] = (),
     rehearsal: Iterable[Document] = (),
+    score_only: bool = False,
 ) -> str:
     """Write a benchmark directory, whole or not at all, and return its hash.
 
     `about` joins the manifest: builder and arguments, sources, pre-test models, counts, defaults. Nothing in it may
     depend on the time, the machine or the folder, or the same sources would give another hash. It is read after the
     rows, so that counts in it may grow while they are streamed.
-    Raises UserError where `target` exists already or cannot be written.
+    Raises UserError where `target` exists already or cannot be written, and for a stage without documents: nothing
+    could be learned in it, which only a benchmark that is `score_only` allows.
     """
     with new_folder(target) as folder:
         sums: dict[str, str] = {}
 
-        def put(relative: str, rows: Iterable[Document | Probe]) -> None:
-            path = folder / relative
+        def put(relative: str, rows: Iterable[Document | Probe]) -> int:
+            path, count = folder / relative, 0
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "w", encoding="utf-8") as file:
                 for row in rows:
                     file.write(jsonl([_row(row)]))
+                    count += 1
             sums[relative] = sha256_file(path)
+            return count
 
         first: list[str] = []  # probes whose object begins their prompt
 
@@ -174,7 +178,11 @@ def write_benchmark(
         for number, stage in enumerate(stages, 1):
             label = f"{number:02d}-{stage.name}"
             names.append({"name": stage.name, "folder": f"stages/{label}", "probe_sets": list(stage.probes)})
-            put(f"stages/{label}/documents.jsonl", stage.documents)
+            if not put(f"stages/{label}/documents.jsonl", stage.documents) and not score_only:
+                raise UserError(
+                    f"stage '{stage.name}' has no document, so that a run would learn nothing in it; give sources that "
+                    "have some, or --score-only where the model is only to be scored"
+                )
             for set_name, probes in stage.probes.items():
                 put(f"stages/{label}/probes-{set_name}.jsonl", noting(probes))
         put("attention/train.jsonl", attention)

@@ -13,10 +13,11 @@ from ckl_bench.errors import UserError
 from ckl_bench.storage.files import read_jsonl
 from ckl_bench.words import names
 
-INVARIANT = frozenset(
-    "P19 P20 P279 P37 P449 P47 P138 P364 P527 P176 P27 P407 P30 P178 P1376 P131 P1412 P17 P276 P937 "  # noqa: SIM905
-    "P140 P103 P190 P1001 P495 P36 P740 P361".split()
+PAPER_INVARIANT = (
+    "P19,P20,P279,P37,P449,P47,P138,P364,P527,P176,P27,P407,P30,P178,P1376,P131,P1412,P17,P276,P937,"
+    "P140,P103,P190,P1001,P495,P36,P740,P361"
 )
+INVARIANT = frozenset(PAPER_INVARIANT.split(","))
 MIN_EVIDENCE = 200  # characters; evidence must be longer
 MASK = "[MASK]"
 Form = Literal["descriptive", "schematic"]

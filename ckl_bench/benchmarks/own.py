@@ -12,7 +12,8 @@ from typing import Any
 
 from ckl_bench.benchmarks.building import building, built, described
 from ckl_bench.benchmarks.format import Document, Probe, write_benchmark
-from ckl_bench.benchmarks.lama_ckl import SLICE, Pretest, eligible
+from ckl_bench.benchmarks.lama_ckl import SLICE, Pretest
+from ckl_bench.benchmarks.lama_select import eligible
 from ckl_bench.benchmarks.lama_sources import Candidate, read_lama
 from ckl_bench.benchmarks.own_check import OwnSources
 from ckl_bench.benchmarks.own_documents import TEXT_FILES

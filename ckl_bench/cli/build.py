@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ckl_bench.benchmarks.lama_sources import MIN_EVIDENCE, PAPER_INVARIANT
 from ckl_bench.cli.build_own import build_own
 from ckl_bench.cli.options import LOADING, DeviceOption, PickleOption, RemoteOption, at_least_one, say
 from ckl_bench.errors import UserError
@@ -37,6 +38,15 @@ def build_lama_ckl(
     ask_otherwise: Annotated[
         bool, typer.Option("--ask-otherwise", help="Ask for the to-learn facts in the other form too, as a third set.")
     ] = False,
+    min_evidence: Annotated[
+        int, typer.Option(help="Evidence must be longer than so many characters; the paper's rule by default.")
+    ] = MIN_EVIDENCE,
+    invariant: Annotated[
+        str, typer.Option(help="Relations that time does not change, by comma; the paper's list by default.")
+    ] = PAPER_INVARIANT,
+    keep_stated: Annotated[
+        bool, typer.Option("--keep-stated", help="Keep attention and rehearsal rows that state a probed fact, too.")
+    ] = False,
     licence: Annotated[str, typer.Option(help="Licence of the source, for the manifest.")] = "CC-BY-NC-4.0",
     epochs: Annotated[int, typer.Option(help="Default epochs of runs on this benchmark.")] = 30,
     batch_size: Annotated[int, typer.Option(help="Default batch size of runs.")] = 64,
@@ -51,6 +61,7 @@ def build_lama_ckl(
 
     with line(LOADING):
         from ckl_bench.benchmarks.lama_ckl import build_from_lama, build_from_published
+        from ckl_bench.benchmarks.lama_select import Rules
         from ckl_bench.learning.environment import pick_device
         from ckl_bench.scoring.pretest import pretest_models
         from ckl_bench.storage.writing import require_writable
@@ -60,11 +71,24 @@ def build_lama_ckl(
     if form not in ("descriptive", "schematic"):
         raise UserError(f"--form {form}: expected descriptive or schematic")
     at_least_one(to_learn=to_learn, not_to_forget=not_to_forget, epochs=epochs, batch_size=batch_size)
+    relations = [code.strip() for code in invariant.split(",")]
+    if not all(re.fullmatch(r"P\d+", code) for code in relations):
+        raise UserError(f"--invariant {invariant}: expected Wikidata's codes with commas between, such as P36,P19")
+    if min_evidence < 0:
+        raise UserError(f"--min-evidence {min_evidence}: expected 0 or more characters")
+    rules = Rules(min_evidence=min_evidence, invariant=frozenset(relations), keep_stated=keep_stated)
     require_writable(out.absolute().parent)
     defaults = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr, **_rates(lr_of)}
     if published is not None:
         with line(f"reading {published}"):
-            counts = build_from_published(published, out, form=form, otherwise=ask_otherwise, defaults=defaults)  # type: ignore[arg-type]
+            counts = build_from_published(
+                published,
+                out,
+                form=form,  # type: ignore[arg-type]
+                otherwise=ask_otherwise,
+                rules=rules,
+                defaults=defaults,
+            )
     else:
         assert lama is not None
         if not pretest_model:
@@ -85,6 +109,7 @@ def build_lama_ckl(
                 seed=seed,
                 form=form,  # type: ignore[arg-type]
                 otherwise=ask_otherwise,
+                rules=rules,
                 licence=licence,
                 defaults=defaults,
             )
@@ -95,6 +120,10 @@ def build_lama_ckl(
         say(f"  {number:6d}  refused: {reason}")
     for reason, number in counts.get("left_out", {}).items():
         say(f"  {number:6d}  left out: {reason}")
+    if lama is None and "stating_a_probed_fact" in counts:
+        say(f"  {counts['stating_a_probed_fact']['attention']:6d}  left out: states a probed fact in passing")
+    for name, number in counts.get("kept_stated", {}).items():
+        say(f"  {number:6d}  of {name} state a probed fact in passing, and are kept")
 
 
 @build.command("temporalwiki")
@@ -105,7 +134,14 @@ def build_temporalwiki(
         typer.Option(help="Wikipedia dumps, the oldest first; files of one date, or folder, are parts of a snapshot."),
     ] = None,
     wikidata: Annotated[list[Path] | None, typer.Option(help="Wikidata dumps of the same dates.")] = None,
-    published: Annotated[Path | None, typer.Option(help="TWiki_Probes, and TWiki_Diffsets if you have them.")] = None,
+    published: Annotated[Path | None, typer.Option(help="TWiki_Probes and TWiki_Diffsets, as published.")] = None,
+    diffset: Annotated[
+        str | None,
+        typer.Option(help="Published diffsets: whole (..._gpt2) or subset.", show_default="whole where there is one"),
+    ] = None,
+    score_only: Annotated[
+        bool, typer.Option("--score-only", help="Published probes without documents: nothing is learned.")
+    ] = False,
     page_props: Annotated[list[Path] | None, typer.Option(help="page_props.sql[.gz] of the same dates.")] = None,
     wiki: Annotated[str | None, typer.Option(help="Whose sitelinks name the articles.", show_default="enwiki")] = None,
     language: Annotated[
@@ -124,6 +160,9 @@ def build_temporalwiki(
     licence: Annotated[str | None, typer.Option(help="Licence of the dumps, for the manifest.")] = None,
     work: Annotated[Path | None, typer.Option(help="Folder for intermediate files.", show_default="OUT.work")] = None,
     memory: Annotated[int, typer.Option(help="Megabytes that joins may take before they spill to disk.")] = 2000,
+    engine: Annotated[
+        str, typer.Option(help="Where dumps are parsed: local, or ray (this machine's, or RAY_ADDRESS's cluster).")
+    ] = "local",
     epochs: Annotated[int, typer.Option(help="Default epochs a month of runs on this benchmark.")] = 1,
     batch_size: Annotated[int, typer.Option(help="Default batch size of runs.")] = 64,
     lr: Annotated[float, typer.Option(help="Default learning rate of runs.")] = 1e-4,
@@ -147,10 +186,20 @@ def build_temporalwiki(
     if published is not None:
         if wikipedia or wikidata:
             raise UserError("give either --published DIR, or --wikipedia and --wikidata dumps")
+        if diffset not in (None, "whole", "subset"):
+            raise UserError(f"--diffset {diffset}: expected whole or subset")
         refuse_existing(out)
         with line(f"reading {published}"):
-            counts = build_from_published(published, out, defaults=defaults)
+            counts = build_from_published(
+                published,
+                out,
+                diffset=diffset,  # type: ignore[arg-type]
+                score_only=score_only,
+                defaults=defaults,
+            )
     else:
+        if diffset or score_only:
+            raise UserError("--diffset and --score-only are for --published files")
         if not (wikipedia and wikidata):
             raise UserError("give --wikipedia OLD NEW and --wikidata OLD NEW, or --published DIR")
         if unchanged_articles < 0:
@@ -177,6 +226,7 @@ def build_temporalwiki(
                 defaults=defaults,
                 memory_mb=memory,
                 work=work,
+                engine=engine,
             )
     _print_counts(str(out), counts)
 

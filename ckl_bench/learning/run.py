@@ -13,6 +13,7 @@ from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.learning.environment import environment
 from ckl_bench.learning.fits import require_fit, texts_of_run
 from ckl_bench.learning.stages import Plan, learn_stages
+from ckl_bench.learning.tripwire import check_rehearsal
 from ckl_bench.method import RunTarget
 from ckl_bench.models.find import find_model
 from ckl_bench.records import Record
@@ -83,7 +84,15 @@ def plan_run(request: RunRequest) -> Plan:
         tokenizer_hash=base.tokenizer_hash,
     )
     certified = [m.get("revision") for m in benchmark.manifest.get("pretest_models", [])]
+    if stack.owners("stream") or stack.owners("penalty"):  # what may rehearse
+        check_rehearsal(benchmark, request.limit)
     warnings = []
+    silent = next((stage.name for stage in benchmark.stages if not stage.documents), None)
+    if silent is not None and stack.trains:
+        raise UserError(
+            f"{benchmark.name}: stage '{silent}' has no documents, so that {stack.label} would learn nothing in it; "
+            "--method none scores the model as it stands, or build the benchmark with documents"
+        )
     if certified and base.revision not in certified:
         warnings.append(
             f"{benchmark.name} was pre-tested on other models than {base.name}: what {base.name} knows before training "

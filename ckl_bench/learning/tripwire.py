@@ -4,10 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ckl_bench.benchmarks.format import Fact, Probe
+from ckl_bench.benchmarks.format import Benchmark, Fact, Probe
 from ckl_bench.benchmarks.statements import Statements
 from ckl_bench.encode import Batch, EncodedDocument
-from ckl_bench.errors import CklError
+from ckl_bench.errors import CklError, UserError
+
+
+def check_rehearsal(benchmark: Benchmark, limit: int | None) -> None:
+    """UserError where a rehearsal document is evidence of a probed fact: said before anything is loaded or learned."""
+    probed = {
+        (probe.subject, probe.object): probe
+        for stage in benchmark.stages
+        for rows in stage.probes.values()
+        for probe in (rows[:limit] if limit else rows)
+        if probe.subject
+    }
+    for document in benchmark.rehearsal:
+        for fact in document.facts:
+            probe = probed.get((fact.subject, fact.object))
+            if probe is not None:
+                raise UserError(
+                    f"{benchmark.name}: rehearsal document '{document.id}' states a probed fact ({fact.subject}, "
+                    f"{fact.relation}, {fact.object}; probe '{probe.id}'), so that a run that rehearses it would be "
+                    "stopped; build the benchmark again without it"
+                )
 
 
 class Tripwire:

@@ -77,7 +77,7 @@ def test_the_builder_gives_the_committed_benchmark_to_the_hash(command: Command,
     out = tmp_path / "lama-ckl-mini"
     result = command(
         *("build", "lama-ckl", "--lama", data_dir() / "facts", "--pretest-model", "smollm2-135m", "--out", out),
-        *("--to-learn", 64, "--not-to-forget", 64, "--licence", "Apache-2.0"),
+        *("--to-learn", 64, "--not-to-forget", 64, "--keep-stated", "--licence", "Apache-2.0"),
         *("--epochs", 8, "--batch-size", 8, "--lr", 5e-4),
     )
     assert result.code == 0, result.err

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ckl_bench.benchmarks.format import Fact, load_benchmark
-from ckl_bench.benchmarks.lama_ckl import build_from_lama, eligible, select
+from ckl_bench.benchmarks.lama_ckl import build_from_lama
+from ckl_bench.benchmarks.lama_select import Rules, eligible, select
 from ckl_bench.benchmarks.lama_sources import (
     Candidate,
     descriptive_prompt,
@@ -179,6 +180,46 @@ def test_evidence_reads_as_its_source_wrote_it(tmp_path: Path) -> None:
     (probe,) = (p for p in stage.probes["to_learn"] if p.id == rows[0]["uuid"])
     assert probe.object == "Oman"
     assert all(d.fact and d.fact.surface is None for d in stage.documents if d.id != document.id)
+
+
+def passing(folder: Path) -> Path:
+    """A release one of whose attention rows and one of whose rehearsal rows states the first to-learn fact."""
+    said = " Person 0 was seen at ObjectP108x0."
+    for code, number in (("P36", 9), ("P36", 7)):  # not known to the pre-test model, known to it
+        path = folder / "TREx" / f"{code}.jsonl"
+        rows = [row for _, row in read_jsonl(path)]
+        rows[number]["evidences"][1]["masked_sentence"] += said
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_rows_that_state_a_probed_fact_in_passing_are_left_out_and_counted(tmp_path: Path) -> None:
+    folder = passing(write_lama(tmp_path / "lama"))
+    size = {"models": MODELS, "to_learn": 12, "not_to_forget": 6, "seed": 1}
+    counts = build_from_lama(folder, tmp_path / "b", **size)  # type: ignore[arg-type]
+    benchmark = load_benchmark(str(tmp_path / "b"))
+    known = {p.id for p in benchmark.stages[0].probes["not_to_forget"]}
+    stating = {"attention": 1, "rehearsal": int("P36-7" not in known)}
+    assert counts["stating_a_probed_fact"] == benchmark.manifest["counts"]["stating_a_probed_fact"] == stating
+    assert counts["left_out"]["states a probed fact in passing"] == sum(stating.values())
+    assert not {"P36-7", "P36-9"} & {d.id for d in [*benchmark.attention, *benchmark.rehearsal]}
+    kept = build_from_lama(folder, tmp_path / "kept", rules=Rules(keep_stated=True), **size)  # type: ignore[arg-type]
+    assert kept["kept_stated"] == stating
+    assert kept["kept"]["attention"] == counts["kept"]["attention"] + 1
+    assert "P36-9" in {d.id for d in load_benchmark(str(tmp_path / "kept")).attention}
+
+
+def test_the_papers_rules_are_options_and_a_message_says_at_which_the_facts_fell(tmp_path: Path) -> None:
+    folder = write_lama(tmp_path / "lama")
+    size = {"models": MODELS, "to_learn": 1, "not_to_forget": 1}
+    with pytest.raises(UserError, match="24 evidence of 5000 characters or less"):
+        build_from_lama(folder, tmp_path / "b", rules=Rules(min_evidence=5000), **size)  # type: ignore[arg-type]
+    both = Rules(invariant=frozenset({"P36", "P108"}))
+    with pytest.raises(UserError, match="no fact qualifies; of 24 facts read fell: 24 of a relation that does"):
+        build_from_lama(folder, tmp_path / "b", rules=both, **size)  # type: ignore[arg-type]
+    other = Rules(invariant=frozenset({"P108"}))
+    with pytest.raises(UserError, match=r"12 of a relation that changes .*; 12 not wholly known"):
+        build_from_lama(folder, tmp_path / "b", rules=other, **size)  # type: ignore[arg-type]
 
 
 def test_the_same_source_gives_the_same_hash_and_another_seed_another(lama: Path, tmp_path: Path) -> None:

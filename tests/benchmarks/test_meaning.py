@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -419,3 +421,43 @@ def test_a_source_is_hashed_again_only_when_it_has_changed(tmp_path: Path, monke
     known.write_text("{")
     assert hashed([path], "L", known) == hashed([path], "L", known)
     assert len(seen) == 3
+
+
+@pytest.mark.slow
+def test_a_build_on_ray_with_a_killed_worker_is_the_same_to_the_byte(
+    folder: Path, built: Benchmark, tmp_path: Path
+) -> None:
+    ray = pytest.importorskip("ray")
+    from ckl_bench.benchmarks.temporalwiki import ingest
+    from ckl_bench.benchmarks.temporalwiki.build import build_from_dumps
+    from ckl_bench.benchmarks.temporalwiki.select import Caps
+
+    real, marker = ingest._clean_pages, tmp_path / "killed"
+
+    def clean_pages(*arguments: Any) -> Any:
+        if not marker.exists():  # the worker of the first unit dies in the middle of it
+            marker.write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments)
+
+    dumps = [sorted(folder.glob("enwiki-*")), sorted(folder.glob("wikidata*"))]
+    out = tmp_path / f"{folder.name}-built"
+    ray.init(num_cpus=2, logging_level="ERROR", log_to_driver=False, include_dashboard=False)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ingest, "_clean_pages", clean_pages)
+            sources = Sources(wikipedia=dumps[0], wikidata=dumps[1])
+            build_from_dumps(sources, out, caps=Caps(subject=1, relation=1), engine="ray")
+    finally:
+        ray.shutdown()
+    assert int(marker.read_text()) != os.getpid()
+    assert load_benchmark(str(out)).hash == built.hash
+
+
+def test_an_engine_that_there_is_not_is_one_line(folder: Path, command: Command, tmp_path: Path) -> None:
+    wikipedia, wikidata = sorted(folder.glob("enwiki-*")), sorted(folder.glob("wikidata*"))
+    build = ("build", "temporalwiki", "--wikipedia", *wikipedia, "--wikidata", *wikidata, "--out", tmp_path / "out")
+    result = command(*build, "--engine", "slurm")
+    assert result.code == 2
+    assert "--engine slurm: expected local or ray" in result.err
+    assert not (tmp_path / "out").exists()

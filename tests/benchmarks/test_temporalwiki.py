@@ -258,6 +258,10 @@ def test_published_files_import_as_they_are(command: Command, tmp_path: Path) ->
 
 def test_the_published_probes_make_a_benchmark_for_scoring(command: Command, reference: Path, tmp_path: Path) -> None:
     result = command("build", "temporalwiki", "--published", reference / "temporalwiki", "--out", tmp_path / "twiki")
+    assert result.code == 2
+    assert "there is no diffset for 0901-1001" in result.err
+    source = ("--published", reference / "temporalwiki", "--score-only")
+    result = command("build", "temporalwiki", *source, "--out", tmp_path / "twiki")
     assert result.code == 0, result.err
     benchmark = load_benchmark(str(tmp_path / "twiki"))
     for stage in benchmark.stages:
@@ -266,8 +270,11 @@ def test_the_published_probes_make_a_benchmark_for_scoring(command: Command, ref
             unique = {tuple(json.loads(line)[k] for k in ("subject", "relation", "object")) for line in lines}
             assert {(p.subject, p.relation, p.object) for p in probes} == {u for u in unique if u[2].strip()}
         assert len(stage.documents) == 0
-    run = ("run", "--method", "lora", "--model", "tiny", "--benchmark", tmp_path / "twiki", "--limit", 5, "--json")
-    scored = json.loads(command(*run).out)
+    run = ("run", "--model", "tiny", "--benchmark", tmp_path / "twiki", "--limit", 5, "--json", "--method")
+    silent = command(*run, "lora")
+    assert silent.code == 2
+    assert "stage '0901-1001' has no documents" in silent.err
+    scored = json.loads(command(*run, "none").out)
     assert scored["cost"]["train_tokens"] == 0
     assert [len(stage["epochs"]) for stage in scored["stages"]] == [2, 2]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ckl_bench.benchmarks.format import Document, Fact, Probe, load_benchmark
+from ckl_bench.benchmarks.format import Document, Fact, Probe, load_benchmark, write_benchmark
 from ckl_bench.encode import collate
 from ckl_bench.errors import CklError
 from ckl_bench.learning.tripwire import Tripwire
@@ -85,6 +85,28 @@ def test_a_method_that_replays_a_probed_fact_fails_and_leaves_a_record(
     assert "extra" in record["error"]
     harmless = command(*run, "--set", "cheat.text=The weather was fine.", "--json")
     assert json.loads(harmless.out)["stages"][0]["rehearsed"] == ["extra"]
+
+
+def test_a_rehearsal_set_with_a_probed_fact_is_refused_before_anything_is_loaded(
+    command: Command, small: Path, tmp_path: Path
+) -> None:
+    found = load_benchmark(str(small))
+    probe = found.stages[0].probes["not_to_forget"][0]
+    fact = Fact(subject=probe.subject, relation=probe.relation, object=probe.object)
+    about = {"builder": "t", "defaults": {"epochs": 1, "batch_size": 4, "learning_rate": 1e-3}}
+    write_benchmark(
+        tmp_path / "leaky",
+        name="leaky",
+        kind="lama-ckl",
+        about=about,
+        stages=found.stages,
+        rehearsal=[Document(id="leak", text="It says so.", fact=fact)],
+    )
+    run = ("run", "--model", "tiny", "--benchmark", tmp_path / "leaky", "--method")
+    result = command(*run, "mixreview")
+    assert result.code == 2
+    assert "rehearsal document 'leak' states a probed fact" in result.err
+    assert command(*run, "lora").code == 0  # it rehearses nothing
 
 
 def test_what_was_rehearsed_is_in_the_record(command: Command, small: Path) -> None:

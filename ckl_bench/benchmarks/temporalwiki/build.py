@@ -19,7 +19,7 @@ from ckl_bench.errors import CklError, UserError
 from ckl_bench.progress import log
 from ckl_bench.storage.json import sha256_json
 
-from . import ingest, writing
+from . import engines, ingest, writing
 from .diffs import diff_texts
 from .facts import candidates, facts, linked
 from .joins import connect
@@ -27,7 +27,6 @@ from .revisions import changed_pages, newest, revisions_of, unchanged_pages
 from .select import Caps, Chosen, Selection
 from .shards import counts_of
 from .sources import Snapshot, Sources, hashed, language_of
-from .workers import workers
 from .writing import Month
 
 DEFAULTS: Mapping[str, Any] = {"epochs": 1, "batch_size": 64, "learning_rate": 1e-4}
@@ -46,12 +45,14 @@ def build_from_dumps(
     defaults: Mapping[str, Any] = DEFAULTS,
     memory_mb: int = 2000,
     work: Path | None = None,
+    engine: str = "local",
 ) -> dict[str, Any]:
     """Dumps -> benchmark directory; returns the manifest's counts. A stopped build, given again, goes on.
 
     The first `attention_months` pairs of snapshots (by default one where there are three or more) give φ's training
     data, each later pair is a scored stage. Unchanged facts are asked of revised articles, and of `unchanged_articles`
-    drawn among those that nobody revised. Intermediate files lie in `work` (OUT.work) until the build is done.
+    drawn among those that nobody revised. `engine` says where pages and entities are parsed (`engines.pool`).
+    Intermediate files lie in `work` (OUT.work) until the build is done.
     Raises UserError for dumps that do not fit together, are damaged, or give a month without probes.
     """
     snapshots = sources.snapshots()
@@ -86,7 +87,7 @@ def build_from_dumps(
         if counts is None:
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                with workers() as pool:
+                with engines.pool(engine) as pool:
                     months = _months(sources, snapshots, reads, folder, pool, memory_mb)
                 counts = _write(months, training, folder, out, caps, about, memory_mb)
             except duckdb.OutOfMemoryException as error:

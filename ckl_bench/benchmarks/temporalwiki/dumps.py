@@ -50,8 +50,9 @@ class Page:
     model: str = ""  # content model; "" where none stands there
 
 
-def ordered_map(pool: Executor, work: Callable[[T], R], items: Iterable[T], window: int = 16) -> Iterator[R]:
-    """`work` over the items in a pool, in order, with at most `window` items under way, so memory stays bounded."""
+def ordered_map(pool: Executor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """`work` over the items in a pool, in order; few items are under way (the pool's `window`), to bound memory."""
+    window = getattr(pool, "window", 16)
     waiting: deque[Future[R]] = deque()
     for item in items:
         waiting.append(pool.submit(work, item))

@@ -1,120 +1,196 @@
-"""The published TWiki-Probes (JSONL) and TWiki-Diffsets (CSV) -> a benchmark of consecutive months."""
+"""The published TWiki-Probes and TWiki-Diffsets, as their authors ship them -> a benchmark of consecutive months."""
 
 from __future__ import annotations
 
 import csv
-import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ckl_bench.benchmarks.building import described
-from ckl_bench.benchmarks.format import Document, Probe, StageRows, write_benchmark
+from ckl_bench.benchmarks.format import AttentionDocument, Document, Fact, Probe, StageRows, write_benchmark
 from ckl_bench.benchmarks.lama_sources import schematic_prompt
+from ckl_bench.benchmarks.statements import Statements
 from ckl_bench.errors import UserError
+from ckl_bench.progress import log
 from ckl_bench.storage.files import read_jsonl
+from ckl_bench.words import names
 
 from .build import DEFAULTS
+from .published_files import KINDS, Diffset, Published, find_published, named
 from .texts import chunks, refuse_text
 
-_PERIOD = re.compile(r"(\d{4})-?(\d{4})")
-KINDS = ("changed", "unchanged")
+_NAMED = 20  # files that are not used, each by its name
+Numbered = Iterator[tuple[int, Mapping[str, Any]]]
 
 
-def build_from_published(published: Path, out: Path, *, defaults: Mapping[str, Any] = DEFAULTS) -> dict[str, Any]:
+def build_from_published(
+    published: Path,
+    out: Path,
+    *,
+    diffset: Diffset | None = None,
+    score_only: bool = False,
+    defaults: Mapping[str, Any] = DEFAULTS,
+) -> dict[str, Any]:
     """Published files -> benchmark directory; returns the manifest's counts.
 
-    `MMDD-MMDD_changed.jsonl` and `..._unchanged.jsonl`, anywhere under the folder, are taken as they are; a CSV with a
-    `text` column whose name has the same period is its diffset, filtered as the builder from dumps filters. Without any
-    diffset the benchmark is for scoring only. Raises UserError for a diffset without probes, for a month with only one
-    probe set, and where some months have a diffset and others none.
+    Which files are read, and which of several, is in `find_published`. Probes are taken as they are; a diffset is
+    filtered as the builder from dumps filters. With `score_only` no document is read, and nothing can be learned.
+    Raises UserError for a diffset without probes, a month with only one probe set, a month without documents.
     """
-    probes = _files(published, ".jsonl")
-    diffsets = {period: kinds[""] for period, kinds in _files(published, ".csv").items()}
-    if not probes:
-        raise UserError(
-            f"--published {published}: no MMDD-MMDD_changed.jsonl in it; expected the files of TWiki_Probes"
-        )
-    for period, path in diffsets.items():
-        if period not in probes:
-            raise UserError(f"{path} has no probes; add {period}_changed.jsonl and {period}_unchanged.jsonl")
-    missing = sorted(probes.keys() - diffsets.keys())
-    if diffsets and missing:
-        raise UserError(f"there is no diffset for {missing[0]}; add its CSV, or take the other diffsets away")
+    found = find_published(published, diffset, score_only)
+    for path, why in list(found.unused.items())[:_NAMED]:
+        log(f"not used: {path.relative_to(published)} ({why})")
+    if len(found.unused) > _NAMED:
+        log(f"not used: {len(found.unused) - _NAMED} other files")
+    stage_names = _complete(published, found, score_only)
     counts: dict[str, Any] = {}
     stages, files = [], []
-    for period, kinds in sorted(probes.items()):
-        for kind in KINDS:
-            if kind not in kinds:
-                raise UserError(f"--published {published}: {period}_{kind}.jsonl is missing beside its other half")
-        counts[period] = {}
-        sets = {kind: list(_probes(kinds[kind], f"{period}/{kind}", counts[period])) for kind in KINDS}
-        files += [*kinds.values(), *([diffsets[period]] if period in diffsets else [])]
-        documents = _documents(diffsets[period], period, counts[period]) if period in diffsets else iter(())
-        stages.append(StageRows(name=period, documents=documents, probes=sets))
+    for period, name in stage_names.items():
+        counts[name] = {}
+        kinds = found.probes[period]
+        sets = {kind: list(_probes(kinds[kind], f"{name}/{kind}", counts[name])) for kind in KINDS}
+        files += [*kinds.values(), *([found.diffsets[period]] if period in found.diffsets else [])]
+        documents = iter(()) if score_only else _documents(found.diffsets[period], name, counts[name])
+        stages.append(StageRows(name=name, documents=documents, probes=sets))
+    probed = [probe for stage in stages for probes in stage.probes.values() for probe in probes]
+    arguments = ({"diffset": diffset} if diffset else {}) | ({"score_only": True} if score_only else {})
     about = {
-        "builder": {"command": "build temporalwiki --published", "arguments": {}},
-        "sources": described(files, "CC-BY-SA-3.0"),
+        "builder": {"command": "build temporalwiki --published", "arguments": arguments},
+        "sources": described([*files, *found.attention], "CC-BY-SA-3.0"),
         "counts": counts,
         "defaults": dict(defaults),
     }
-    write_benchmark(out, name=out.name, kind="temporalwiki", about=about, stages=stages)
+    attention = _attention(found.attention, probed, counts)
+    write_benchmark(
+        out,
+        name=out.name,
+        kind="temporalwiki",
+        about=about,
+        stages=stages,
+        attention=attention,
+        score_only=score_only,
+    )
     return counts
 
 
-def _files(folder: Path, suffix: str) -> dict[str, dict[str, Path]]:
-    """period -> kind (`changed`, `unchanged`, or nothing for a diffset) -> file."""
-    found: dict[str, dict[str, Path]] = {}
-    for path in sorted(folder.rglob(f"*{suffix}")):
-        period = _PERIOD.search(path.stem)
-        kind = next((k for k in reversed(KINDS) if path.stem.endswith(k)), "") if suffix == ".jsonl" else ""
-        if period and (kind or suffix == ".csv"):
-            name = f"{period[1]}-{period[2]}"
-            if kind in found.setdefault(name, {}):
-                raise UserError(f"{path} and {found[name][kind]} are both {kind or 'a diffset'} of {name}; keep one")
-            found[name][kind] = path
-    return found
+def _complete(folder: Path, found: Published, score_only: bool) -> dict[Any, str]:
+    """The names of the periods, each of which has both probe sets and, unless only scored, documents."""
+    if not found.probes:
+        raise UserError(
+            f"--published {folder}: no MMDD-MMDD_changed.jsonl or .csv in it; expected the files of TWiki_Probes"
+        )
+    periods = found.probes.keys() | found.diffsets.keys()
+    whole = len({day[0] for period in periods for day in period}) > 1
+    stage_names = {period: named(period, whole) for period in found.probes}
+    for period, path in found.diffsets.items():
+        if period not in found.probes:
+            name = named(period, whole)
+            raise UserError(f"{path} has no probes; add {name}_changed.jsonl and {name}_unchanged.jsonl")
+    for period, kinds in found.probes.items():
+        for kind in KINDS:
+            if kind not in kinds:
+                raise UserError(
+                    f"--published {folder}: {stage_names[period]}_{kind}.jsonl is missing beside its other half"
+                )
+        if period not in found.diffsets and not score_only:
+            raise UserError(
+                f"there is no diffset for {stage_names[period]}, so that nothing could be learned in it; add its CSV, "
+                "or give --score-only"
+            )
+    return stage_names
 
 
 def _probes(path: Path, prefix: str, counts: dict[str, Any]) -> Iterator[Probe]:
     """Probes as published, but for repeated rows, and objects that a prompt cannot ask for; both are counted."""
     seen: set[tuple[str, str, str]] = set()
     refused: Counter[str] = Counter()
-    for number, row in read_jsonl(path):
-        try:
-            own = (row["subject"], row["relation"], row["object"])
-        except KeyError as error:
-            raise UserError(f"{path}:{number}: {error} is missing; expected subject, relation and object") from error
-        if not all(isinstance(part, str) for part in own):
-            raise UserError(f"{path}:{number}: expected text for subject, relation and object, found {row}")
+    for number, row in _rows(path):
+        own = _triple(row, f"{path}:{number}")
         if own in seen or not own[2].strip():
             refused["repeated" if own in seen else "empty object"] += 1
             continue
         seen.add(own)
         prompt = schematic_prompt(*own)
         yield Probe(id=f"{prefix}-{number}", prompt=prompt, object=own[2], subject=own[0], relation=own[1])
+    if not seen:
+        raise UserError(f"{path} holds no probe; expected rows with subject, relation and object")
     counts[path.stem] = {"kept": len(seen), "refused": dict(refused)}
 
 
+def _triple(row: Mapping[str, Any], where: str) -> tuple[str, str, str]:
+    """Subject, relation and object; the datasets' own code calls the last one `objective`."""
+    names_of = ("subject", "relation", "object" if "object" in row else "objective")
+    for name in names_of:
+        if name not in row:
+            raise UserError(f"{where}: '{name}' is missing; expected subject, relation and object")
+    values = [row[name] for name in names_of]
+    if not all(isinstance(value, str) for value in values):
+        raise UserError(f"{where}: expected text for subject, relation and object, found {dict(row)}")
+    return values[0], values[1], values[2]
+
+
 def _documents(path: Path, period: str, counts: dict[str, Any]) -> Iterator[Document]:
-    """The texts of a diffset that pass the filters, cut to length."""
+    """The texts of a diffset that pass the filters, cut to length; a title is joined to its text, as the authors do."""
     refused: Counter[str] = Counter()
     counts["documents"], counts["documents_refused"] = 0, refused
+    for number, row in _rows(path, "text"):
+        text, title = row["text"] or "", row.get("title")
+        if not isinstance(text, str):
+            raise UserError(f"{path}:{number}: expected a text 'text', found {text!r}")
+        whole = f"{title}. {text}" if title and text.strip() else text
+        for part, piece in enumerate(chunks(whole.split("\n"))):
+            reason = refuse_text(piece)
+            if reason:
+                refused[reason] += 1
+            else:
+                counts["documents"] += 1
+                yield Document(id=f"{period}/{number}-{part}", text=piece)
+    if not counts["documents"]:
+        why = ", ".join(f"{count} {reason}" for reason, count in refused.items()) or "it has no row"
+        raise UserError(f"{path}: no text in it is a document ({why}); give a diffset that has some, or --score-only")
+
+
+def _attention(paths: Iterable[Path], probed: Iterable[Probe], counts: dict[str, Any]) -> Iterator[AttentionDocument]:
+    """The published pairs that train φ, but for those that do not name their object or that state a probed fact."""
+    asked: Statements | None = None
+    for path in paths:
+        if asked is None:
+            asked = Statements(Fact(subject=p.subject, relation=p.relation, object=p.object) for p in probed)
+        refused: Counter[str] = Counter()
+        kept = counts[path.stem] = {"kept": 0, "refused": refused}
+        for number, row in _rows(path, "text"):
+            own, text = _triple(row, f"{path}:{number}"), row["text"]
+            if not isinstance(text, str):
+                raise UserError(f"{path}:{number}: expected a text 'text', found {text!r}")
+            if not names(text, own[2]):
+                refused["object not in the text"] += 1
+            elif asked.stated_in(text):
+                refused["states a probed fact"] += 1
+            else:
+                kept["kept"] += 1
+                fact = Fact(subject=own[0], relation=own[1], object=own[2])
+                prompt = schematic_prompt(*own)
+                yield AttentionDocument(id=f"{path.stem}/{number}", text=text, fact=fact, prompt=prompt)
+
+
+def _rows(path: Path, column: str | None = None) -> Numbered:
+    """(line, row) of a JSONL or CSV file whose rows have a `column`."""
+    if path.suffix.lower() == ".jsonl":
+        for number, row in read_jsonl(path):
+            if column and column not in row:
+                raise UserError(f"{path}:{number}: '{column}' is missing")
+            yield number, row
+        return
     csv.field_size_limit(min(sys.maxsize, 1 << 28))
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, strict=True)
-            if "text" not in (rows.fieldnames or ()):
-                raise UserError(f"{path} has no column 'text' (it has {', '.join(rows.fieldnames or ['none'])})")
-            for number, row in enumerate(rows, 2):
-                for part, text in enumerate(chunks((row["text"] or "").split("\n"))):
-                    reason = refuse_text(text)
-                    if reason:
-                        refused[reason] += 1
-                    else:
-                        counts["documents"] += 1
-                        yield Document(id=f"{period}/{number}-{part}", text=text)
+            header = [name for name in rows.fieldnames or () if name is not None]
+            if column and column not in header:
+                raise UserError(f"{path} has no column '{column}' (it has {', '.join(header) or 'none'})")
+            yield from enumerate(rows, 2)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {error}; fetch it again") from error
