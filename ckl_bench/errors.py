@@ -32,8 +32,9 @@ class Unknown(UserError):
 
 
 OUT_OF_MEMORY = (
-    "out of memory; less is needed with a smaller --batch-size (in train-attention --set batch_size=N), a smaller "
-    "--max-tokens (--set max_tokens=N), qlora in place of lora (--set nf4=true), or a smaller --model"
+    "out of memory; the same experiment needs less with --micro-batch 1 and --checkpoint-activations; another one does "
+    "with a smaller --max-tokens (in train-attention --set max_tokens=N or batch_size=N), qlora in place of lora "
+    "(--set nf4=true), or a smaller --model"
 )
 
 

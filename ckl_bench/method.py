@@ -76,6 +76,9 @@ class Method:
     trains: ClassVar[bool] = True
     # What the owner of `build` holds the base model's weights in, where that is not the run's dtype.
     holds: ClassVar[str] = ""
+    # False for weights that do not depend on the loss: `weigh` then gets an nll that is not a number, and the head is
+    # applied only to tokens with a weight.
+    reads_nll: ClassVar[bool] = True
 
     def inputs(self, target: RunTarget) -> Mapping[str, Path]:
         """Files that this run reads (a trained φ, say); their hashes join the run's identity.
@@ -95,7 +98,8 @@ class Method:
     def weigh(self, model: nn.Module, tokenizer: Tokenizer, stage: StageContext) -> Weigh:
         """Token weights of the stage: returns f(batch, nll) -> weights, both (B, T-1); nll carries no gradient.
 
-        Entry [b, i] multiplies the loss of predicting token i+1 of document b. Padding is masked by the core.
+        Entry [b, i] multiplies the loss of predicting token i+1 of document b. Padding is masked by the core, and a
+        large batch is weighed in parts.
         """
         return lambda batch, nll: nll.new_ones(nll.shape)
 

@@ -45,6 +45,16 @@ class Environment(_Model):
     """The command line; of absolute paths the last part."""
     started: str
     """UTC time of the start, ISO 8601."""
+    micro_batch: Count | None = None
+    """Documents that went through the model at once, where the user said so; it changes memory, not the loss."""
+    checkpoint_activations: bool = False
+    """Whether activations were computed again for the gradient rather than kept."""
+    attention: str = ""
+    """The attention kernel that was asked for; empty where transformers chose."""
+    tf32: bool = False
+    """Whether a GPU multiplied float32 in TF32."""
+    deterministic: bool | None = None
+    """Whether the device was told to repeat itself bit for bit; null where it was not recorded."""
 
 
 class Preparation(_Model):

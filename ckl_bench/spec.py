@@ -18,6 +18,7 @@ from ckl_bench.storage.json import sha256_json
 SCHEMA = 2
 _SINCE = {"tokenizer_hash": 2, "dtype": 2}  # fields of the spec that older records lack, and the schema they came with
 Count = Annotated[int, Field(ge=0, lt=2**63)]  # what a table can hold
+Dtype = Literal["float32", "bfloat16", "float16"]
 # No field but those declared, none changed once it is made; the line under a field explains it.
 CLOSED = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -59,7 +60,7 @@ class Spec(BaseModel):
     """SHA-256 of every file that a method reads, such as φ."""
     tokenizer_hash: str = ""
     """SHA-256 of what the tokenizer does to text; empty in records of schema 1."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Dtype = "float32"
     """What the base model's weights are held and multiplied in; adapters and optimizer are float32."""
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ _WORD = re.compile(r"\w+")
 @dataclass(frozen=True, kw_only=True)
 class EntityTokens(Method):
     """Weight 1 on tokens of words that begin with a capital or hold a digit, 0 elsewhere; needs no training."""
+
+    reads_nll: ClassVar[bool] = False
 
     def weigh(self, model: nn.Module, tokenizer: Tokenizer, stage: StageContext) -> Weigh:
         def weights(batch: Batch, nll: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ class Oracle(Method):
     It reads the document's facts, which no real learner has; a document without one teaches nothing. Raises UserError
     where no document of the stage carries a fact.
     """
+
+    reads_nll: ClassVar[bool] = False
 
     def weigh(self, model: nn.Module, tokenizer: Tokenizer, stage: StageContext) -> Weigh:
         if not any(document.facts for document in stage.documents):

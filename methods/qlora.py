@@ -20,7 +20,8 @@ from .lora import Lora
 class QLora(Lora):
     """LoRA's adapters over a base model in NF4 with double quantisation, through bitsandbytes, on GPU or CPU.
 
-    The adapters and all arithmetic stay in float32. Raises UserError where bitsandbytes is not installed or cannot run.
+    The adapters are float32; products are in the run's dtype. Raises UserError where bitsandbytes is not installed or
+    cannot run.
     """
 
     holds: ClassVar[str] = "NF4"
@@ -73,4 +74,5 @@ def load_nf4(load: Callable[..., nn.Module]) -> nn.Module:
             # On some processors it would repack the weights and compute in bfloat16 whenever no gradient is wanted:
             # scores would then be another model's than the one that trains.
             module.support_avx512bf16_for_cpu = False
+            module.compute_dtype = model.get_input_embeddings().weight.dtype  # type: ignore[operator]
     return model.requires_grad_(False)

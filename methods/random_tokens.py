@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ class RandomTokens(Method):
     """Weight 1 on `keep` of the tokens, drawn from the seed and the document's id: RHO-1 without its reason."""
 
     keep: float = 0.4  # share of tokens that train
+
+    reads_nll: ClassVar[bool] = False
 
     def weigh(self, model: nn.Module, tokenizer: Tokenizer, stage: StageContext) -> Weigh:
         def weights(batch: Batch, nll: Tensor) -> Tensor:

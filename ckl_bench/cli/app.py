@@ -17,9 +17,13 @@ from ckl_bench.cli.config import ConfigOption, Configured, PresetOption, preset_
 from ckl_bench.cli.ending import to_the_end
 from ckl_bench.cli.options import (
     LOADING,
+    AttentionOption,
     BenchmarkOption,
+    CheckpointOption,
     DeviceOption,
+    DtypeOption,
     MethodsOption,
+    MicroBatchOption,
     ModelOption,
     Once,
     PickleOption,
@@ -80,6 +84,10 @@ def run(
     limit: Annotated[int | None, typer.Option(help="Only the first N documents and probes: a try.")] = None,
     methods_dir: MethodsOption = None,
     device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    micro_batch: MicroBatchOption = None,
+    checkpoint_activations: CheckpointOption = False,
+    attention: AttentionOption = None,
     output: Annotated[Path, typer.Option(help="Where records and tables go.")] = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Run again although the record is there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the record, and nothing else, to stdout.")] = False,
@@ -92,16 +100,17 @@ def run(
     from ckl_bench.progress import line
 
     with line(LOADING):
-        from ckl_bench.learning.environment import pick_device
+        from ckl_bench.learning.environment import pick_device, pick_dtype
         from ckl_bench.learning.run import RunRequest, plan_seeds
         from ckl_bench.stacks.stack import make_stack
         from ckl_bench.storage.writing import require_writable
 
-    at_least_one(epochs=epochs, batch_size=batch_size, max_tokens=max_tokens, limit=limit)
+    at_least_one(epochs=epochs, batch_size=batch_size, max_tokens=max_tokens, limit=limit, micro_batch=micro_batch)
     valid_seeds(seed or [])
     if lr is not None and not 0 <= lr < float("inf"):
         raise UserError(f"--lr {lr}: expected a number that is not negative, such as 5e-4")
     require_writable(output)
+    place = pick_device(device)
     if preset is not None:
         parts = make_stack(method, settings or [], methods_dir).hyperparameters
         settings = [*preset_settings(preset, parts), *(settings or [])]  # of two values of a field the last counts
@@ -116,7 +125,11 @@ def run(
         limit=limit,
         settings=settings or [],
         methods_dir=methods_dir,
-        device=pick_device(device),
+        device=place,
+        dtype=pick_dtype(dtype, place),
+        checkpoint_activations=checkpoint_activations,
+        attention=attention,
+        micro_batch=micro_batch,
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
     )

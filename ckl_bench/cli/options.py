@@ -18,6 +18,29 @@ ModelOption = Annotated[
 ]
 BenchmarkOption = Annotated[str, typer.Option("--benchmark", help="A name (see `benchmarks`) or a directory.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
+MicroBatchOption = Annotated[
+    int | None,
+    typer.Option(
+        "--micro-batch",
+        help="Documents that go through the model at once; a step stays --batch-size of them.",
+        show_default="as many as fit",
+    ),
+]
+DtypeOption = Annotated[
+    str,
+    typer.Option(
+        "--dtype",
+        help="auto, float32, bfloat16 or float16: the base model's numbers. auto: bfloat16 on GPUs that have it.",
+    ),
+]
+CheckpointOption = Annotated[
+    bool,
+    typer.Option("--checkpoint-activations", help="Compute activations again for the gradient: less memory, slower."),
+]
+AttentionOption = Annotated[
+    str | None,
+    typer.Option("--attention", help="An attention kernel of transformers': eager, sdpa, flash_attention_2, ..."),
+]
 RemoteOption = Annotated[bool, typer.Option("--trust-remote-code", help="Let a hub model run its own code.")]
 PickleOption = Annotated[
     bool,

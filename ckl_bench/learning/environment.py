@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import os
 import platform
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, get_args
 
 import torch
 
 import ckl_bench
 from ckl_bench.errors import UserError
 from ckl_bench.records import Environment
+from ckl_bench.spec import Dtype
 
 PACKAGES = ("torch", "transformers", "peft", "datasets", "safetensors", "bitsandbytes")
 
@@ -29,8 +32,29 @@ def pick_device(name: str) -> str:
     return name
 
 
-def environment(device: str) -> Environment:
-    """What a record says of the machine, its software and the command line."""
+def pick_dtype(name: str, device: str) -> Dtype:
+    """`auto` -> bfloat16 on a GPU that has it, else float32; UserError for a name that is none of the three."""
+    if name == "auto":
+        return "bfloat16" if device.startswith("cuda") and torch.cuda.is_bf16_supported(False) else "float32"
+    for known in get_args(Dtype):
+        if name == known:
+            return known  # type: ignore[no-any-return]
+    raise UserError(f"--dtype {name}: expected auto, float32, bfloat16 or float16")
+
+
+def settle(device: str) -> None:
+    """Make a GPU repeat itself bit for bit where its kernels can, and let float32 be float32: no TF32.
+
+    A CPU does both anyway.
+    """
+    if device.startswith("cuda"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
+def environment(device: str, **sizes: Any) -> Environment:
+    """What a record says of the machine, its software, the command line, and `sizes`, what was done to fit."""
     return Environment(
         ckl_bench=ckl_bench.__version__,
         commit=_commit(),
@@ -41,6 +65,9 @@ def environment(device: str) -> Environment:
         threads=torch.get_num_threads(),
         command=["ckl-bench", *map(_portable, sys.argv[1:])],
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        tf32=device.startswith("cuda") and torch.backends.cuda.matmul.allow_tf32,
+        deterministic=not device.startswith("cuda") or torch.are_deterministic_algorithms_enabled(),
+        **sizes,
     )
 
 

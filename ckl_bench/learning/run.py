@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
-from ckl_bench.learning.environment import environment
+from ckl_bench.learning.environment import environment, settle
 from ckl_bench.learning.fits import require_fit, texts_of_run
+from ckl_bench.learning.sizes import Sizes
 from ckl_bench.learning.stages import Plan, learn_stages
 from ckl_bench.learning.tripwire import check_rehearsal
 from ckl_bench.method import RunTarget
 from ckl_bench.models.find import find_model
 from ckl_bench.records import Record
-from ckl_bench.spec import Spec
+from ckl_bench.spec import Dtype, Spec
 from ckl_bench.stacks.stack import Stack, make_stack
 from ckl_bench.storage.checkpoint import Keeper, Store
 from ckl_bench.storage.files import sha256_file
@@ -39,6 +40,10 @@ class RunRequest:
     settings: Sequence[str] = ()
     methods_dir: Path | None = None
     device: str = "cpu"
+    dtype: Dtype = "float32"
+    micro_batch: int | None = None
+    checkpoint_activations: bool = False
+    attention: str | None = None
     trust_remote_code: bool = False
     allow_pickle: bool = False
 
@@ -52,6 +57,8 @@ def plan_run(request: RunRequest) -> Plan:
         device=request.device,
         trust_remote_code=request.trust_remote_code,
         allow_pickle=request.allow_pickle,
+        dtype=request.dtype,
+        attention=request.attention,
     )
     target = RunTarget(
         benchmark=request.benchmark,
@@ -82,6 +89,7 @@ def plan_run(request: RunRequest) -> Plan:
         limit=request.limit,
         inputs={name: sha256_file(path) for name, path in inputs.items()} | dict(stack.plugins),
         tokenizer_hash=base.tokenizer_hash,
+        dtype=request.dtype,
     )
     certified = [m.get("revision") for m in benchmark.manifest.get("pretest_models", [])]
     if stack.owners("stream") or stack.owners("penalty"):  # what may rehearse
@@ -108,7 +116,18 @@ def plan_run(request: RunRequest) -> Plan:
     if base.note:
         warnings.append(f"{base.name}: {base.note}")
     return Plan(
-        spec=spec, stack=stack, benchmark=benchmark, base=base, inputs=inputs, device=request.device, warnings=warnings
+        spec=spec,
+        stack=stack,
+        benchmark=benchmark,
+        base=base,
+        inputs=inputs,
+        device=request.device,
+        warnings=warnings,
+        sizes=Sizes(
+            micro_batch=request.micro_batch,
+            checkpoint_activations=request.checkpoint_activations,
+            attention=request.attention or "",
+        ),
     )
 
 
@@ -146,7 +165,8 @@ def execute(plan: Plan, store: Store | None = None) -> Record:
 
     Sets torch's global random state from the spec's seed.
     """
-    surroundings = environment(plan.device)
+    settle(plan.device)
+    surroundings = environment(plan.device, **asdict(plan.sizes))
     try:
         done = learn_stages(plan, Keeper(store))
     except UserError:

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from math import ceil
 from pathlib import Path
@@ -22,6 +22,7 @@ from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.learning.divergence import DOCUMENTS, Moved, moved
 from ckl_bench.learning.environment import peak_memory
 from ckl_bench.learning.line import where
+from ckl_bench.learning.sizes import Sizes, checkpoint_activations, loss_scale, micro_batch, precision
 from ckl_bench.learning.standing import Standing
 from ckl_bench.learning.train import token_weights, train_epoch
 from ckl_bench.learning.tripwire import Tripwire
@@ -48,6 +49,7 @@ class Plan:
     inputs: Mapping[str, Path]
     device: str
     warnings: Sequence[str]
+    sizes: Sizes = field(default_factory=Sizes)
     place: str = ""  # which of several runs this is, as `seed 2/3`
 
 
@@ -90,9 +92,20 @@ class _Run:
             raise CklError(f"{self.spec.method} builds a model in which no parameter trains")
         self.now = Standing(trained, plan.device)
         self.now.clock.seconds["load"] = time.perf_counter() - start
+        for p in trained.values():
+            p.data = p.data.float()  # of steps as small as a rate, 16 bits would lose most
+        if plan.sizes.checkpoint_activations:
+            checkpoint_activations(self.model, plan.base.name)
+        self.micro_batch = micro_batch(self.model, plan.device, plan.sizes.micro_batch)
         self.scoring: Scoring | None = self.stack.owner("scoring").scoring(self.model)
 
     def learn(self) -> Learned:
+        """`learn_all` in the arithmetic that the spec names."""
+        with precision(self.plan.device, self.spec.dtype):
+            return self.learn_all()
+
+    def learn_all(self) -> Learned:
+        """Every stage in order, and what came of it."""
         now, stages = self.now, self.plan.benchmark.stages
         names = [stage.name for stage in stages]
         if not self.keeper.take_up(now):
@@ -197,7 +210,19 @@ class _Run:
         weighing, start = seconds.get("weigh", 0.0), time.perf_counter()
         try:
             after = partial(self.keeper.after_step, now.state)
-            train_epoch(self.model, stream, optimizer, weigh, penalties, advance, now.progress, after)
+            train_epoch(
+                self.model,
+                stream,
+                optimizer,
+                weigh,
+                penalties,
+                advance,
+                now.progress,
+                after,
+                micro_batch=self.micro_batch,
+                reads_nll=self.stack.weighs_by_nll,
+                loss_scale=loss_scale(self.spec.dtype),
+            )
         except UserError:
             raise  # the state could not be saved: no fault of the run's, which can go on
         except CklError as error:

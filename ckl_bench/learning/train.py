@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from torch.nn.utils import get_total_norm
 from ckl_bench.encode import Batch, EncodedDocument, collate
 from ckl_bench.errors import CklError
 from ckl_bench.method import Penalty, Weigh
+from ckl_bench.models.head import Hidden, forward, nll_of, weighted_nll
 from ckl_bench.progress import Advance
 from ckl_bench.records import TokenWeights
 
@@ -32,10 +34,26 @@ class Progress:
 
 
 def token_nll(model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
-    """(B, T-1) nats: NLL of every token but the first, given those before it; meaningless where the mask is 0."""
+    """(B, T-1) nats: NLL of every token but the first, given those before it; meaningless where the mask is 0.
+
+    Where gradients are disabled no more than a chunk of the logits is ever there.
+    """
+    if not torch.is_grad_enabled():
+        return _nll(forward(model, ids, mask), ids)
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
     flat = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     return flat.view(ids.shape[0], -1)
+
+
+def _nll(hidden: Hidden, ids: Tensor) -> Tensor:
+    rows = torch.arange(ids.numel(), device=ids.device).view(ids.shape)[:, :-1]
+    return nll_of(hidden, rows.flatten(), ids[:, 1:].flatten()).view(rows.shape)
+
+
+def loss_slopes(weights: Tensor, mask: Tensor, sequences: int) -> Tensor:
+    """(B, T-1): how the loss of a batch of `sequences` changes with a token's NLL: w_i / sum_i w_i / sequences."""
+    weights = weights * mask
+    return weights / (weights.sum(1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny) * sequences)
 
 
 def weighted_loss(nll: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
@@ -49,6 +67,42 @@ def weighted_loss(nll: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
     return ((weights * nll).sum(1) / weights.sum(1).clamp_min(torch.finfo(weights.dtype).tiny)).mean()
 
 
+@dataclass(frozen=True, kw_only=True)
+class MicroBatch:
+    """How much of a batch goes through the model at once; None sets no bound."""
+
+    documents: int | None = None
+    tokens: int | None = None  # with padding; one document always goes
+
+    def holds(self, documents: int, tokens: int) -> bool:
+        """Whether so many documents, of so many tokens together, go at once."""
+        return (self.documents is None or documents <= self.documents) and (
+            self.tokens is None or tokens <= self.tokens or documents == 1
+        )
+
+
+def split(batch: Batch, at_once: MicroBatch) -> list[Batch]:
+    """A batch in parts of similar length that are small enough, without the padding that only other parts need."""
+    if at_once.holds(len(batch.ids), batch.ids.numel()) or len(batch.documents) != len(batch.ids):
+        return [batch]
+    places = torch.arange(1, batch.ids.shape[1] + 1, device=batch.mask.device)
+    lengths = (batch.mask * places).amax(1).tolist()
+    groups: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
+        count = len(groups[-1]) + 1 if groups else 0
+        if not groups or not at_once.holds(count, count * lengths[row]):
+            groups.append([])
+        groups[-1].append(row)
+    return [
+        Batch(
+            documents=tuple(batch.documents[row] for row in rows),
+            ids=batch.ids[rows, : lengths[rows[-1]]],
+            mask=batch.mask[rows, : lengths[rows[-1]]],
+        )
+        for rows in groups
+    ]
+
+
 def train_epoch(
     model: nn.Module,
     batches: Iterable[Batch],
@@ -58,8 +112,16 @@ def train_epoch(
     advance: Advance | None = None,
     progress: Progress | None = None,
     after_step: Callable[[], None] = lambda: None,
+    *,
+    micro_batch: MicroBatch = MicroBatch(),
+    reads_nll: bool = True,
+    loss_scale: float = 1.0,
 ) -> Progress:
     """Train on every batch once; `progress` is what was done before, where an epoch goes on, and grows step by step.
+
+    A batch goes through the model in parts as large as `micro_batch` lets them be, each weighed on its own; the loss
+    stays that of the whole. Where `weigh` does not read the NLL, it gets one that is not a number. The head is applied
+    only to tokens with a weight. Gradients pass through the model `loss_scale` times as large (float16).
 
     Raises CklError where the loss or a gradient is not finite, before the optimizer would spread it: names step and
     documents.
@@ -67,30 +129,55 @@ def train_epoch(
     model.train()
     done = progress or Progress()
     for batch in batches:
-        nll = token_nll(model, batch.ids, batch.mask)  # (B, T-1)
-        weights = weigh(batch, nll.detach())
-        loss = weighted_loss(nll, weights, batch.targets)
-        for penalty in penalties:
-            loss = loss + penalty()
-        if not torch.isfinite(loss):
-            names = ", ".join(document.id for document in batch.documents)
-            raise CklError(f"the loss is {loss.item()} at step {done.steps + 1}; documents of the batch: {names}")
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        parts = split(batch, micro_batch)
+        sequences = len(batch.ids)
+        terms = [_learn_part(model, part, weigh, reads_nll, sequences, loss_scale) for part in parts]
+        loss = torch.stack(terms).sum() / loss_scale
+        if loss_scale != 1.0:
+            for group in optimizer.param_groups:
+                for p in group["params"]:
+                    if p.grad is not None:
+                        p.grad.div_(loss_scale)
+        for penalty in penalties:
+            term = penalty()
+            if term.requires_grad:
+                term.backward()  # type: ignore[no-untyped-call]
+            loss = loss + term.detach()
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if not torch.isfinite(get_total_norm(gradients)):
-            names = ", ".join(document.id for document in batch.documents)
-            raise CklError(f"a gradient is not finite at step {done.steps + 1}; documents of the batch: {names}")
+        norm = get_total_norm(gradients).to(loss)
+        # The one place where a step waits for the device.
+        value, slope, read = torch.stack([loss.double(), norm.double(), batch.mask.sum().double()]).tolist()
+        for found, what in ((value, f"the loss is {value}"), (slope, "a gradient is not finite")):
+            if not math.isfinite(found):
+                names = ", ".join(document.id for document in batch.documents)
+                raise CklError(f"{what} at step {done.steps + 1}; documents of the batch: {names}")
         optimizer.step()
-        tokens = int(batch.mask.sum())
         done.steps += 1
-        done.losses += loss.item()
-        done.tokens += tokens
+        done.losses += value
+        done.tokens += int(read)
         if advance:
-            advance(tokens)
+            advance(int(read))
         after_step()
     model.eval()
     return done
+
+
+def _learn_part(model: nn.Module, part: Batch, weigh: Weigh, reads_nll: bool, sequences: int, scale: float) -> Tensor:
+    """`scale` times what a part adds to the loss of a batch of `sequences`; its gradient goes to the parameters'."""
+    if reads_nll:
+        hidden = forward(model, part.ids, part.mask)
+        weights = weigh(part, _nll(hidden, part.ids))
+    else:
+        weights = weigh(part, torch.full(part.targets.shape, math.nan, device=part.ids.device))
+        hidden = forward(model, part.ids, part.mask)
+    slopes = loss_slopes(weights, part.targets, sequences) * scale
+    row, place = (slopes != 0).nonzero(as_tuple=True)
+    targets, slopes = part.ids[row, place + 1], slopes[row, place]
+    term = weighted_nll(hidden, row * part.ids.shape[1] + place, targets, slopes)
+    if term.requires_grad:
+        term.backward()  # type: ignore[no-untyped-call]
+    return term.detach()
 
 
 @torch.no_grad()

@@ -105,25 +105,34 @@ def _quiet() -> None:
 
 
 def find_model(
-    name: str, *, device: str = "cpu", trust_remote_code: bool = False, allow_pickle: bool = False
+    name: str,
+    *,
+    device: str = "cpu",
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    dtype: str = "float32",
+    attention: str | None = None,
 ) -> BaseModel:
     """A base model by name, folder, GGUF file or hub id; its tokenizer is read, its weights only when `load` is called.
 
     Raises UserError for a name that is none of these, and for a folder, file or hub id that holds no causal language
     model. Weights are read from safetensors or GGUF; `allow_pickle` lets a folder's or hub's `.bin` files be read too,
-    by torch's restricted unpickler.
+    by torch's restricted unpickler. Weights come in `dtype`; `attention` is transformers' `attn_implementation`.
     """
     _quiet()
+    how: dict[str, Any] = {"dtype": getattr(torch, dtype)}
+    if attention:
+        how["attn_implementation"] = attention
     if name == "tiny":
         tokenizer = tiny_tokenizer()
 
         def load_tiny(**options: Any) -> nn.Module:
             model = _tiny_model()
-            if not options:
-                return model.eval().to(device)
+            if not options and not attention:
+                return model.eval().to(device, how["dtype"])
             with tempfile.TemporaryDirectory() as folder:  # quantisation, say, happens as a saved model is read
                 model.save_pretrained(folder)  # type: ignore[operator]
-                return _load_weights(folder, device, options)
+                return _load_weights(folder, device, how | options)
 
         return BaseModel(
             name=name,
@@ -148,7 +157,7 @@ def find_model(
         where, revision = Path(name), ""
     else:
         raise unknown("model", name, MODELS, "Or give a folder, a .gguf file, or a hub id such as owner/name.")
-    return _pretrained(name, str(where), revision, device, trust_remote_code, allow_pickle)
+    return _pretrained(name, str(where), revision, device, trust_remote_code, allow_pickle, how)
 
 
 def _adapted(folder: Path, device: str, trust_remote_code: bool, allow_pickle: bool) -> BaseModel:
@@ -196,7 +205,13 @@ def _load_weights(where: str, device: str, options: Mapping[str, Any]) -> nn.Mod
 
 
 def _pretrained(
-    name: str, where: str, revision: str, device: str, trust_remote_code: bool, allow_pickle: bool
+    name: str,
+    where: str,
+    revision: str,
+    device: str,
+    trust_remote_code: bool,
+    allow_pickle: bool,
+    how: Mapping[str, Any],
 ) -> BaseModel:
     from transformers import AutoConfig, AutoTokenizer
 
@@ -212,7 +227,7 @@ def _pretrained(
     pinned = revision or f"hub:{commit}"
 
     def load(**options: Any) -> nn.Module:
-        settings: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+        settings: dict[str, Any] = {"trust_remote_code": trust_remote_code, **how}
         if allow_pickle:
             settings["use_safetensors"] = None  # where there are any; transformers unpickles tensors and nothing else
         if commit:

@@ -67,6 +67,7 @@ def request_of(spec: Spec, settings: Sequence[str] = ()) -> RunRequest:
         learning_rate=spec.learning_rate,
         max_tokens=spec.max_tokens,
         limit=spec.limit,
+        dtype=spec.dtype,
         settings=[*own, *settings],
     )
 

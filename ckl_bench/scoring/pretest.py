@@ -16,8 +16,10 @@ def pretest_models(
     names: Sequence[str], *, device: str, trust_remote_code: bool = False, allow_pickle: bool = False
 ) -> dict[str, tuple[str, Pretest]]:
     """Name -> (revision, scorer) for the builder; a scorer loads its model when it is first called."""
-    trust = {"trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
-    found = [find_model(name, device=device, **trust) for name in names]
+    found = [
+        find_model(name, device=device, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
+        for name in names
+    ]
     return {base.name: (base.revision, _scorer(base)) for base in found}
 
 

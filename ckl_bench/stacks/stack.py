@@ -65,6 +65,12 @@ class Stack:
         return all(type(method).trains for method in self.parts.values())
 
     @property
+    def weighs_by_nll(self) -> bool:
+        """Whether the token weights depend on the loss."""
+        owner = type(self.owner("weigh"))
+        return owner.reads_nll and "weigh" in hooks_of(owner)
+
+    @property
     def learning_rate(self) -> float | None:
         """The learning rate that the owner of `build` asks for, if it does."""
         return type(self.owner("build")).learning_rate

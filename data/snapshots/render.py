@@ -3,7 +3,13 @@
 articles.jsonl is what a person edits: one article a line, with the sentences and facts of its first snapshot and the
 events that change them. The dumps made of it are real in form: MediaWiki XML in multistream bzip2 with its index, whose
 pages have templates, links, references, tables, files, comments and other namespaces beside them; and Wikidata JSON,
-whose statements keep past values behind preferred ones. Item ids are our own. Same input, same bytes.
+whose statements keep past values, with the day on which they ended, behind preferred ones. Item ids are our own. Same
+input, same bytes.
+
+kinds.jsonl has articles more, each with one of the things that a reader of dumps can get wrong: `mul` names items whose
+label stands under that code only, `merged` an object whose item is another one from a snapshot on, `preferred` which of
+two values has the better rank from when on; a page may stand `twice`, the older revision behind the newer, and a
+`redirect` be one by its text alone. Their items are numbered behind all others, so that those keep their numbers.
 """
 
 from __future__ import annotations
@@ -30,8 +36,8 @@ HEAD = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="
 """
 
 
-def state(article: Article, snapshot: int) -> tuple[list[str], list[Fact], list[Fact]]:
-    """Sentences, facts that hold, and facts that held before, of an article at a snapshot."""
+def state(article: Article, snapshot: int) -> tuple[list[str], list[Fact], list[tuple[Fact, str]]]:
+    """Sentences, facts that hold, and facts that held before, with their ends, of an article at a snapshot."""
     text, facts, past = list(article["text"]), [tuple(f) for f in article["facts"]], []
     for event in article["events"]:
         if event["month"] > snapshot:
@@ -42,7 +48,7 @@ def state(article: Article, snapshot: int) -> tuple[list[str], list[Fact], list[
             text[event["at"]] = event["text"]
         for fact in map(tuple, event["drop"]):
             facts.remove(fact)
-            past.append(fact)
+            past.append((fact, f"+2024-{event['month']:02d}-15T00:00:00Z"))
         facts += map(tuple, event["add"])
     return text, facts, past
 
@@ -99,9 +105,16 @@ def write_wikipedia(articles: list[Article], snapshot: int, folder: Path) -> Non
             continue
         edits = sum(event["month"] <= snapshot for event in article["events"]) + touched(number, snapshot)
         title = article["title"]
-        written.append(
-            (page(title, 0, number, 1000 * number + edits, wikitext(article, number, snapshot)), title, number)
-        )
+        last = 1000 * number + edits
+        written.append((page(title, 0, number, last, wikitext(article, number, snapshot)), title, number))
+        if article.get("twice") and snapshot:
+            older = page(title, 0, number, last - 1, wikitext(article, number, snapshot - 1))
+            written.append((older, title, number))
+        if "redirect" in article:
+            text = f"#REDIRECT [[{title}]]\n\n{{{{R from alternative spelling of the name of a place}}}}"
+            written.append(
+                (page(article["redirect"], 0, 30_000 + number, 1, text), article["redirect"], 30_000 + number)
+            )
         if number % 10 == 0:
             talk = page(f"Talk:{title}", 1, 10_000 + number, 1, "{{WikiProject}} Is this [[right]]?")
             written.append((talk, f"Talk:{title}", 10_000 + number))
@@ -120,26 +133,40 @@ def write_wikipedia(articles: list[Article], snapshot: int, folder: Path) -> Non
     (folder / f"{name}-index.txt.bz2").write_bytes(bz2.compress(("\n".join(index) + "\n").encode()))
 
 
-def statement(item: str, obj: str, rank: str) -> dict[str, Any]:
-    """A statement whose value is an item."""
+def statement(item: str, obj: str, rank: str, end: str = "") -> dict[str, Any]:
+    """A statement whose value is an item, and which has ended where an end is given."""
     value = {"entity-type": "item", "numeric-id": int(obj[1:]), "id": obj}
     snak = {"snaktype": "value", "property": item, "datavalue": {"value": value, "type": "wikibase-entityid"}}
-    return {"mainsnak": snak, "type": "statement", "rank": rank}
+    if not end:
+        return {"mainsnak": snak, "type": "statement", "rank": rank}
+    time = {"value": {"time": end, "precision": 11}, "type": "time"}
+    ended = {"P582": [{"snaktype": "value", "property": "P582", "datavalue": time}]}
+    return {"mainsnak": snak, "type": "statement", "rank": rank, "qualifiers": ended}
 
 
-def entity(name: str, kind: str, label: str, claims: dict[str, Any], title: str = "") -> dict[str, Any]:
+def entity(
+    name: str, kind: str, label: str, claims: dict[str, Any], title: str = "", codes: tuple[str, ...] = ("en", "de")
+) -> dict[str, Any]:
     """An entity as the JSON dump has it."""
     links = {"enwiki": {"site": "enwiki", "title": title, "badges": []}} if title else {}
-    labels = {"en": {"language": "en", "value": label}, "de": {"language": "de", "value": label}}
+    labels = {code: {"language": code, "value": label} for code in codes}
     return {"type": kind, "id": name, "labels": labels, "claims": claims, "sitelinks": links}
 
 
 def write_wikidata(articles: list[Article], snapshot: int, folder: Path) -> None:
     """The JSON dump of a snapshot: items of articles and of their objects, and properties."""
-    items: dict[str, str] = {article["title"]: f"Q{900_000_000 + i}" for i, article in enumerate(articles, 1)}
-    every = [f for a in articles for f in [*a["facts"], *(f for e in a["events"] for f in e["add"])]]
-    for _, _, obj in every:
-        items.setdefault(obj, f"Q{900_000_001 + len(items)}")
+    items: dict[str, str] = {}
+    every = []
+    for some in ([a for a in articles if not a.get("kind")], [a for a in articles if a.get("kind")]):
+        for article in some:
+            items.setdefault(article["title"], f"Q{900_000_001 + len(items)}")
+        own = [f for a in some for f in [*a["facts"], *(f for e in a["events"] for f in e["add"])]]
+        for _, _, obj in own:
+            items.setdefault(obj, f"Q{900_000_001 + len(items)}")
+        every += own
+    merged = {label: at for article in articles for label, at in article.get("merged", {}).items()}
+    items |= {label: f"Q{910_000_000 + i}" for i, (label, at) in enumerate(merged.items(), 1) if at <= snapshot}
+    mul = {label for article in articles for label in article.get("mul", ())}
     rows = [entity(code, "property", label, {}) for code, label in sorted({(f[0], f[1]) for f in every})]
     titles = set()
     for article in articles:
@@ -148,23 +175,32 @@ def write_wikidata(articles: list[Article], snapshot: int, folder: Path) -> None
             continue
         _, facts, past = state(article, snapshot)
         claims: dict[str, Any] = {}
+        ranked = [tuple(f) for at, f in sorted(article.get("preferred", {}).items()) if int(at) <= snapshot]
         for code in sorted({f[0] for f in facts}):
-            before = [f for f in past if f[0] == code and f not in facts]
-            now = [statement(code, items[f[2]], "preferred" if before else "normal") for f in facts if f[0] == code]
-            claims[code] = now + [statement(code, items[f[2]], "normal") for f in before]
+            before = [(f, end) for f, end in past if f[0] == code and f not in facts]
+            claims[code] = [
+                statement(code, items[f[2]], "preferred" if before or (code, f[2]) in ranked[-1:] else "normal")
+                for f in facts
+                if f[0] == code
+            ]
+            claims[code] += [statement(code, items[f[2]], "normal", end) for f, end in before]
         unknown = {"mainsnak": {"snaktype": "somevalue", "property": "P18"}, "type": "statement", "rank": "normal"}
         claims["P18"] = [unknown]
         label = re.sub(r" \([^)]*\)$", "", article["title"])
-        rows.append(entity(items[article["title"]], "item", label, claims, article["title"]))
-    rows += [entity(name, "item", label, {}) for label, name in items.items() if label not in titles]
+        codes = ("mul",) if label in mul else ("en", "de")
+        rows.append(entity(items[article["title"]], "item", label, claims, article["title"], codes))
+    for label, name in items.items():
+        if label not in titles:
+            rows.append(entity(name, "item", label, {}, codes=("mul",) if label in mul else ("en", "de")))
     text = "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows) + "\n]\n"
     (folder / f"wikidata-{DATES[snapshot]}.json.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 def render(folder: Path = HERE) -> None:
     """Write all snapshots into `folder`."""
-    lines = (HERE / "articles.jsonl").read_text(encoding="utf-8").splitlines()
-    articles = [json.loads(line) for line in lines]
+    articles = [json.loads(line) for line in (HERE / "articles.jsonl").read_text(encoding="utf-8").splitlines()]
+    more = [json.loads(line) for line in (HERE / "kinds.jsonl").read_text(encoding="utf-8").splitlines()]
+    articles += [article | {"kind": True} for article in more]
     for snapshot in range(len(DATES)):
         write_wikipedia(articles, snapshot, folder)
         write_wikidata(articles, snapshot, folder)

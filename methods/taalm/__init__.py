@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,8 @@ class Taalm(Method):
 
         cost = read_about(inputs["attention"]).get("cost")
         return Preparation(input="attention", **cost) if cost else None
+
+    reads_nll: ClassVar[bool] = False
 
     def weigh(self, model: nn.Module, tokenizer: Tokenizer, stage: StageContext) -> Weigh:
         from .attention import load_attention

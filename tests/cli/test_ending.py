@@ -30,7 +30,7 @@ def test_out_of_memory_names_what_reduces_it(error: str, command: Command, small
     result = command(*RUN, "--benchmark", small, "--method", "bad")
     assert (result.code, "Traceback" in result.err) == (1, False)
     (line,) = (line for line in result.err.splitlines() if line.startswith("error:"))
-    for words in ("out of memory", "step 1", "--batch-size", "--max-tokens", "qlora", "--model"):
+    for words in ("out of memory", "step 1", "--micro-batch", "--max-tokens", "qlora", "--model"):
         assert words in line
     (path,) = (tmp_path / "runs" / "records").glob("*.json")
     assert "out of memory" in (read_record(path).error or "")

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from ckl_bench.benchmarks.format import Document
-from ckl_bench.encode import batches, collate, encode_documents
+from ckl_bench.encode import Batch, batches, collate, encode_documents
 from ckl_bench.errors import CklError
-from ckl_bench.learning.train import token_nll, train_epoch, weighted_loss
+from ckl_bench.learning.train import MicroBatch, split, token_nll, train_epoch, weighted_loss
 from ckl_bench.models.find import tiny_tokenizer
 from helpers.architectures import BUILDERS, make
 
@@ -92,6 +92,33 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step_too() -> None:
     with pytest.raises(CklError, match=r"gradient is not finite at step 1; documents of the batch: 0, 1, 2"):
         train_epoch(model, [collate(encoded(TEXTS))], optimizer, lambda batch, nll: torch.ones_like(nll), root)
     assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
+
+
+@pytest.mark.parametrize("at_once", [MicroBatch(documents=1), MicroBatch(documents=2), MicroBatch(tokens=40)])
+@pytest.mark.parametrize("reads_nll", [True, False])
+def test_a_batch_in_parts_has_the_loss_and_the_gradient_of_the_whole(at_once: MicroBatch, reads_nll: bool) -> None:
+    documents = encoded([*TEXTS, "a text that is much longer than that", "short"])
+    batch, pull = collate(documents), nn.Parameter(torch.tensor(2.0))
+    assert sorted(d.id for part in split(batch, at_once) for d in part.documents) == [d.id for d in documents]
+
+    def weigh(part: Batch, nll: torch.Tensor) -> torch.Tensor:
+        assert torch.isnan(nll).any() != reads_nll
+        by_length = torch.arange(1.0, 1 + nll.shape[1]).expand(nll.shape)
+        return nll * by_length if reads_nll else by_length * (by_length > 3)
+
+    found = []
+    for micro in (MicroBatch(), at_once):
+        model = make("llama")
+        optimizer = torch.optim.SGD([*model.parameters(), pull], lr=0.0)
+        cost = train_epoch(model, [batch], optimizer, weigh, [lambda: pull**2], micro_batch=micro, reads_nll=reads_nll)
+        found.append((cost.loss, cost.tokens, {n: p.grad for n, p in model.named_parameters()}, pull.grad))
+    (loss, tokens, whole, once), (loss_parts, tokens_parts, parts, once_parts) = found
+    assert loss_parts == pytest.approx(loss, rel=1e-6)
+    assert tokens_parts == tokens
+    assert once is not None
+    torch.testing.assert_close(once_parts, once, atol=0, rtol=0)
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[name], gradient, atol=1e-6, rtol=1e-5)
 
 
 def test_batches_hold_every_document_once_in_an_order_that_the_seed_fixes() -> None:

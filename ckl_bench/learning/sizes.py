@@ -1,0 +1,72 @@
+"""What is done so that a run fits: how much goes through the model at once, what is kept, in what arithmetic."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ckl_bench.errors import UserError, first_line
+from ckl_bench.learning.train import MicroBatch
+
+CPU_TOKENS = 512  # enough for the products of matrices to run at full speed; what is more costs memory alone
+_KEPT = 34  # numbers that a layer keeps for its gradient, a token and unit of width (Korthikanti et al. 2022, table 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What a user may say of memory and kernels; no part of what the run computes, beyond rounding."""
+
+    micro_batch: int | None = None  # documents that go through the model at once; None: as many as fit
+    checkpoint_activations: bool = False
+    attention: str = ""  # transformers' name of a kernel; empty: its own choice
+
+
+def precision(device: str, dtype: str) -> AbstractContextManager[object]:
+    """The arithmetic of a run: float32 as it stands; else products in `dtype`, sums and losses in float32."""
+    if dtype == "float32":
+        return nullcontext()
+    # Casts of weights that train may not outlive a step, so none is kept.
+    return torch.autocast(torch.device(device).type, getattr(torch, dtype), cache_enabled=False)
+
+
+def loss_scale(dtype: str) -> float:
+    """By how much gradients are magnified on their way, since float16 ends at 6e-8."""
+    return 1024.0 if dtype == "float16" else 1.0
+
+
+def checkpoint_activations(model: nn.Module, name: str) -> None:
+    """Let a model's layers be computed again for the gradient; UserError where its code cannot."""
+    enable: Any = getattr(model, "gradient_checkpointing_enable", None)
+    try:
+        if enable is None:
+            raise ValueError("its layers are not transformers' own.")
+        enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    except ValueError as error:
+        raise UserError(
+            f"--checkpoint-activations: {name} cannot, as this method builds it: {first_line(error)} "
+            "--micro-batch 1 needs less memory too"
+        ) from error
+
+
+def micro_batch(model: nn.Module, device: str, documents: int | None) -> MicroBatch:
+    """As many documents as the user says, else as many tokens as fit: on a CPU the same number everywhere.
+
+    On a GPU it is what two thirds of the memory beside the weights hold, by what a layer keeps for its gradient.
+    """
+    if documents is not None:
+        return MicroBatch(documents=documents)
+    if not device.startswith("cuda"):
+        return MicroBatch(tokens=CPU_TOKENS)
+    config: Any = getattr(model, "config", None)
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    layers, width = getattr(text, "num_hidden_layers", 0), getattr(text, "hidden_size", 0)
+    if not layers or not width:
+        return MicroBatch(documents=1)
+    # Of the card's whole memory, not of what happens to be free: a run that goes on splits as it did.
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    room = torch.cuda.get_device_properties(device).total_memory - weights
+    return MicroBatch(tokens=max(1, int(room * 2 / 3 / (layers * width * _KEPT * 4))))

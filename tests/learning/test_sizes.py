@@ -1,0 +1,86 @@
+"""What makes a run fit: another dtype is another run, the rest changes memory and not what is learned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from ckl_bench.errors import UserError
+from ckl_bench.learning.environment import pick_dtype
+from ckl_bench.learning.run import RunRequest, execute, plan_run
+from ckl_bench.learning.sizes import micro_batch
+from ckl_bench.learning.stages import _Run
+from ckl_bench.models.find import find_model
+from ckl_bench.progress import Line
+from ckl_bench.records import Record
+from ckl_bench.storage.checkpoint import Keeper
+
+
+def a_run(**changes: Any) -> Record:
+    request: dict[str, Any] = {"method": "lora", "model": "tiny", "epochs": 1, "limit": 6, "batch_size": 3} | changes
+    return execute(plan_run(RunRequest(**request)))
+
+
+def nll(record: Record) -> list[float]:
+    assert record.status == "done", record.error
+    return [s.nll for s in record.stages[0].epochs[-1].sets.values()]
+
+
+@pytest.fixture(scope="module")
+def plain() -> Record:
+    return a_run()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"micro_batch": 1}, {"checkpoint_activations": True}, {"attention": "eager"}], ids=str
+)
+def test_what_only_makes_a_run_fit_is_in_the_environment_and_leaves_its_numbers(
+    plain: Record, changes: dict[str, Any]
+) -> None:
+    found = a_run(**changes)
+    assert found.run_id == plain.run_id
+    assert nll(found) == pytest.approx(nll(plain), abs=1e-4)
+    for name, value in changes.items():
+        assert getattr(found.environment, name) == value != getattr(plain.environment, name)
+
+
+@pytest.mark.parametrize("method", ["lora", "finetune", "rho1", "qlora"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_run_in_16_bits_is_another_run_that_learns_nearly_the_same(method: str, dtype: str) -> None:
+    if method == "qlora":
+        pytest.importorskip("bitsandbytes")
+    full, half = a_run(method=method), a_run(method=method, dtype=dtype)
+    assert full.run_id != half.run_id
+    assert half.spec.dtype == dtype
+    assert nll(half) == pytest.approx(nll(full), abs=0.05)
+
+
+@pytest.mark.parametrize("method", ["lora", "finetune"])
+def test_frozen_weights_are_held_in_the_dtype_and_what_trains_in_float32(method: str) -> None:
+    run = _Run(plan_run(RunRequest(method=method, model="tiny", dtype="bfloat16")), Keeper(None), Line(""))
+    kinds = {p.requires_grad: p.dtype for p in run.model.parameters()}
+    assert kinds.get(False, torch.bfloat16) == torch.bfloat16
+    assert kinds[True] == torch.float32
+
+
+def test_auto_is_float32_on_a_cpu_and_a_wrong_name_is_one_line() -> None:
+    assert pick_dtype("auto", "cpu") == "float32"
+    with pytest.raises(UserError, match="expected auto, float32, bfloat16 or float16"):
+        pick_dtype("int8", "cpu")
+
+
+def test_without_a_word_a_cpu_takes_a_fixed_number_of_tokens_at_once() -> None:
+    model = find_model("tiny").load()
+    assert micro_batch(model, "cpu", None).tokens == 512
+    assert micro_batch(model, "cpu", 3).documents == 3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_takes_what_its_memory_holds_and_repeats_itself() -> None:
+    tokens = micro_batch(find_model("tiny", device="cuda").load(), "cuda", None).tokens
+    assert tokens is not None
+    assert tokens > 512
+    first, again = (a_run(device="cuda", dtype="bfloat16") for _ in range(2))
+    assert first.weights_sha256 == again.weights_sha256
