@@ -148,7 +148,7 @@ def find_model(
     elif name.endswith(".gguf"):
         where, revision = from_gguf(Path(name))
     elif Path(name).is_dir() and is_adapter(Path(name)):
-        return _adapted(Path(name), device, trust_remote_code, allow_pickle)
+        return _adapted(Path(name), device, trust_remote_code, allow_pickle, dtype, attention)
     elif Path(name).is_dir():
         where, revision = Path(name), _folder_revision(Path(name))
         if not (where / "config.json").is_file():
@@ -160,10 +160,19 @@ def find_model(
     return _pretrained(name, str(where), revision, device, trust_remote_code, allow_pickle, how)
 
 
-def _adapted(folder: Path, device: str, trust_remote_code: bool, allow_pickle: bool) -> BaseModel:
+def _adapted(
+    folder: Path, device: str, trust_remote_code: bool, allow_pickle: bool, dtype: str, attention: str | None
+) -> BaseModel:
     """An adapter's folder: the model below it, with the adapter merged, which is one base model like any other."""
     require_safe(folder, allow_pickle)
-    below = find_model(base_of(folder), device=device, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
+    below = find_model(
+        base_of(folder),
+        device=device,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+        dtype=dtype,
+        attention=attention,
+    )
     tokenizer = below.tokenizer
     if (folder / "tokenizer_config.json").is_file():
         from transformers import AutoTokenizer
@@ -175,7 +184,10 @@ def _adapted(folder: Path, device: str, trust_remote_code: bool, allow_pickle: b
             return merged(below.load(**options), folder)
         with tempfile.TemporaryDirectory() as scratch:  # merged first: quantised weights could not take it exactly
             merged(below.load(), folder).save_pretrained(scratch)  # type: ignore[operator]
-            return _load_weights(scratch, device, {"trust_remote_code": trust_remote_code} | options)
+            settings: dict[str, Any] = {"trust_remote_code": trust_remote_code, "dtype": getattr(torch, dtype)}
+            if attention:
+                settings["attn_implementation"] = attention
+            return _load_weights(scratch, device, settings | options)
 
     return replace(
         below,
