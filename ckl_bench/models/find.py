@@ -246,7 +246,8 @@ def _pretrained(
             settings["revision"] = commit  # the weights of the commit that the record names
         try:
             model = _load_weights(where, device, settings | options)
-            require_causal(name, model)
+            if "quantization_config" not in options:  # whether its widths can be quantised is for who asked for it
+                require_causal(name, model)
             return model
         except UserError:
             raise
