@@ -39,6 +39,7 @@ class RunTarget:
     model: str
     model_revision: str
     tokenizer_hash: str
+    outline: Callable[[], nn.Module] | None = None  # the model without its weights, on torch's meta device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,8 @@ class Method:
     learning_rate: ClassVar[float | None] = None
     # False for what learns nothing: no parameter has to train, and the model is scored once.
     trains: ClassVar[bool] = True
+    # What the owner of `build` holds the base model's weights in, where that is not the run's dtype.
+    holds: ClassVar[str] = ""
     # False for weights that do not depend on the loss: `weigh` then gets an nll that is not a number, and the head is
     # applied only to tokens with a weight.
     reads_nll: ClassVar[bool] = True

@@ -12,6 +12,7 @@ from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.events import RunDone, Watcher, Watchers
 from ckl_bench.learning.environment import environment, settle
+from ckl_bench.learning.fits import require_fit, texts_of_run
 from ckl_bench.learning.keep import save_model
 from ckl_bench.learning.retain import Retain, check
 from ckl_bench.learning.sizes import Sizes
@@ -72,7 +73,9 @@ def plan_run(request: RunRequest) -> Plan:
         model=request.model,
         model_revision=base.revision,
         tokenizer_hash=base.tokenizer_hash,
+        outline=base.outline,
     )
+    require_fit(texts_of_run(benchmark, request.max_tokens, request.limit), base)
     inputs = stack.inputs(target)
     defaults = benchmark.manifest["defaults"]
     rate = request.learning_rate
@@ -110,6 +113,14 @@ def plan_run(request: RunRequest) -> Plan:
             "is measured at epoch 0, not certified"
         )
     warnings += [f"{name} is {path.name}" for name, path in inputs.items()]
+    held = stack.owner("build").holds
+    if certified and held and base.revision in certified:
+        warnings.append(
+            f"{benchmark.name} was pre-tested on {base.name} in float32 and runs on it in {held}: what that knows "
+            "before training is measured at epoch 0, not certified"
+        )
+    if base.note:
+        warnings.append(f"{base.name}: {base.note}")
     return Plan(
         spec=spec,
         stack=stack,

@@ -63,6 +63,8 @@ def logits_at(model: nn.Module, ids: Tensor, mask: Tensor, positions: Tensor) ->
     """Logits (B, P, V) in float32 at `positions` (P,) of `ids` (B, T)."""
     if takes_logits_to_keep(model):
         logits = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=positions).logits
+        if logits.shape[1] == ids.shape[1]:  # it took the option and did not heed it, or all positions are wanted
+            logits = logits[:, positions]
     else:
         logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, positions]
     return logits.float()  # type: ignore[no-any-return]
