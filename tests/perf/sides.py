@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-DOCUMENTS, BATCH, PROBES = 64, 8, 300
+DOCUMENTS, BATCH, PROBES = 16, 8, 200
 # name, ours, theirs, of what, how many times at least (rate) or at most (memory) the issue of this table asks for
 RATIOS = (
     ("training, tokens/s", "train-ours", "train-trainer", "rate", 1.2),
