@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 # Tests that run side by side, each with one thread.
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
 
-.PHONY: help run test test-wing perf lint torture kills faults fuzz leaderboard report phi benchmark temporal-benchmark clean
+.PHONY: help run test test-wing perf lint torture kills faults fuzz leaderboard records report phi benchmark temporal-benchmark clean
 
 help: ## what there is to make (the default)
 	@echo "make TARGET, with its virtual environment in $(VENV), which is made first:"
@@ -55,6 +55,10 @@ fuzz: $(VENV)/installed ## give 12,000 damaged inputs to all readers
 # Regenerate what is committed: the tables, the embedded benchmark, the train-attention that ships with it.
 leaderboard: $(VENV)/installed ## regenerate the committed tables from the records
 	$(VENV)/bin/ckl-bench leaderboard
+
+records: $(VENV)/installed ## run all plans of leaderboards/plans and submit what they give: many hours; goes on where it was stopped
+	for plan in leaderboards/plans/*.toml; do $(VENV)/bin/ckl-bench run --config $$plan || exit; done
+	$(VENV)/bin/ckl-bench submit runs/records/*.json
 
 report: $(VENV)/installed ## the page and the figures of the committed records
 	$(VENV)/bin/ckl-bench report --figures leaderboards/figures

@@ -70,6 +70,7 @@ READS = {
     # what is not read goes with its brackets and spaces
     "'''Ada''' ({{IPAc-en|ˈ|eɪ|d|ə}}) is": "Ada is",
     "'''Ada''' ({{IPA-fr|ada|lang}}; born 1815) is": "Ada (born 1815) is",
+    "'''Ada''' ({{IPAc-en|a}}, {{respell|A}}; born 1815) is": "Ada (born 1815) is",
     "'''Ada''' (born 1815, {{IPA|ada}}) is": "Ada (born 1815) is",
     "A word {{cn|date=May 2020}}, a claim{{sfn|A|2000|p=1}}.": "A word, a claim.",
     "In {{coord|1|2|N}} .NET f() {{cn}} .22 ran.": "In .NET f() .22 ran.",
@@ -147,6 +148,17 @@ def test_namespaces_are_read_from_the_dump(tmp_path_factory: pytest.TempPathFact
         '<namespace key="14" case="first-letter">Kategorie</namespace></namespaces></siteinfo></mediawiki>'
     )
     assert namespaces_of(dump) == {6: "Datei", 14: "Kategorie"}
+
+
+@pytest.mark.parametrize(
+    "name", ["convert|1|km|spell=in", "HMS|a|b|c", "start date|1|2|3", "ship|a|b|c|d", "val|1|2|3", "frac|1|2"]
+)
+def test_numbers_of_any_length_and_letters_harm_nothing(name: str) -> None:
+    for odd in ("9" * 5000, "²", "٣", "-", "", "1e999", "1/0"):
+        template, *arguments = name.split("|")
+        for i in range(len(arguments)):
+            given = [*arguments[:i], odd, *arguments[i + 1 :], f"{odd}=x"]
+            assert clean(f"A {{{{{'|'.join([template, *given])}}}}} word.").text.endswith("word.")
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def _middle(adjective: str, rest: list[str]) -> str:
 
 
 def _spelled(value: str, how: str) -> str:
-    if not value.strip().isdigit() or int(value) >= len(_SMALL):
+    if not re.fullmatch(r"\s*\d{1,2}\s*", value) or int(value) >= len(_SMALL):
         return number(value)
     word = _SMALL[int(value)]
     return word.capitalize() if how[:1].isupper() else word  # spell=In begins a sentence

@@ -108,7 +108,7 @@ def nuclide(arguments: Arguments) -> str | None:
 def ship(prefix: str, arguments: Arguments) -> str | None:
     """`{{HMS|Ajax|22|6}}`: prefix (4), name (2) and number (1), as the third argument's bits say; all without one."""
     name, hull, bits = arguments.get("1", ""), arguments.get("2", ""), arguments.get("3", "")
-    shown = int(bits) & 7 if bits.isdecimal() else 7
+    shown = int(bits) & 7 if re.fullmatch(r"\d{1,3}", bits) else 7
     shown = 7 if shown in (0, 4) else shown
     hull = f" ({hull})" if hull and shown & 6 and shown & 2 else f" {hull}" if hull else ""
     parts = (prefix if shown & 4 else "", name if shown & 2 else "")

@@ -13,6 +13,7 @@ from .tables import codes, section
 
 Shown = Callable[[Arguments], str | None]
 _NAMED = re.compile(r"\s*([^=<>\[\]{}]*?)\s*=(.*)", re.S)
+_KEY = 40  # characters of an argument's name at most: Python reads no number of thousands of digits
 _FIELD = re.compile(r"\{([^{}]+)\}")
 _GROUP = re.compile(r"<([^<>]*)>")
 
@@ -23,7 +24,8 @@ def arguments_of(parts: list[str]) -> dict[str, str]:
     for part in parts:
         match = _NAMED.fullmatch(part) if "=" in part else None
         if match:
-            found[match[1]] = match[2].strip()
+            if len(match[1]) < _KEY:
+                found[match[1]] = match[2].strip()
         else:
             place += 1
             found[str(place)] = part.strip()

@@ -23,7 +23,7 @@ _MONTHS = [
 
 
 def _month(text: str) -> str:
-    return _MONTHS[int(text) - 1] if text.isdecimal() and 0 < int(text) < 13 else text
+    return _MONTHS[int(text) - 1] if re.fullmatch(r"\d{1,2}", text) and 0 < int(text) < 13 else text
 
 
 def _day_first(arguments: Arguments) -> bool:

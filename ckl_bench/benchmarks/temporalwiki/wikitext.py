@@ -27,7 +27,7 @@ _UNKNOWN = 0xF0000  # + the number of a template's name
 _MARK = f"[{GONE}\U000f0000-\U000fffff]"
 _MARKS = re.compile(_MARK)
 _EMPTY = re.compile(rf" ?(?:\([\s,;:/–—]*{_MARK}(?:{_MARK}|[\s,;:/–—])*\)|\[\s*{_MARK}+\s*\]|(?<!\w)/{_MARK}+/(?!\w))")
-_FIRST = re.compile(rf"(?<=[(\[])\s*(?:{_MARK}\s*)+(?:[,;:]\s*)?")
+_FIRST = re.compile(rf"(?<=[(\[])\s*{_MARK}(?:{_MARK}|[\s,;:])*")
 _LAST = re.compile(rf"(?:\s*[,;:])?\s*{_MARK}+\s*(?=[)\]])")
 _BETWEEN = re.compile(rf"([,;]) *{_MARK}+(?=[,;])|([,;]) *(?:{_MARK} *)+\1")
 _AROUND = re.compile(rf"( *)((?:{_MARK} *)+)(?=(.?)(.?))")
