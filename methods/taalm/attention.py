@@ -16,7 +16,7 @@ from ckl_bench.storage.files import read_sealed, sha256_bytes, sha256_file
 from ckl_bench.storage.json import json_text, sealed
 from ckl_bench.storage.writing import write_files
 
-from ..low_rank import low_rank
+from ..lora.low_rank import low_rank
 
 SCHEMA = 1
 Scale = Literal["max", "plain"]

@@ -17,7 +17,7 @@ from ckl_bench.benchmarks.format import AttentionDocument, Probe
 from ckl_bench.encode import EncodedDocument, Tokenizer, collate, encode_documents, object_tokens
 from ckl_bench.scoring.engine import encode_probe
 
-from ..low_rank import low_rank
+from ..lora.low_rank import low_rank
 from .attention import Scale, TrainAttention
 from .meta_gradient import Adam, Form, Parameters, Task, learn, meta_gradient, task_loss
 

@@ -16,7 +16,7 @@ from ckl_bench.models.suited import outline, require_causal, require_decoder
 from ckl_bench.scoring.engine import score_probes
 from ckl_bench_methods.kadapter import KAdapter
 from ckl_bench_methods.lora import Lora
-from ckl_bench_methods.low_rank import fused_experts, linear_targets
+from ckl_bench_methods.lora.low_rank import fused_experts, linear_targets
 from ckl_bench_methods.taalm.attention import Shape, TrainAttention
 from ckl_bench_methods.taalm.meta_gradient import Task, meta_gradient, supported_form
 from ckl_bench_methods.taalm.meta_train import make_learner

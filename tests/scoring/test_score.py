@@ -139,10 +139,10 @@ def test_the_real_model_knows_paris_and_batches_do_not_matter() -> None:
     assert together[0].accuracy == 1.0
     assert together[0].guess.strip() == "Paris"
     for a, b, probe in zip(together, alone, probes, strict=True):
-        assert a.nll == pytest.approx(b.nll, abs=1e-5)
+        assert a.nll == pytest.approx(b.nll, abs=3e-5)  # 30 layers in float32, in another order of summing
         ids = base.tokenizer(probe.prompt[: -len(" .")], return_tensors="pt")["input_ids"]
         prefix = base.tokenizer(probe.prompt[: -len(f" {probe.object} .")])["input_ids"]
         with torch.no_grad():
             rows = model(input_ids=ids).logits[0].log_softmax(-1)
         picked = [rows[i - 1, ids[0, i]].item() for i in range(len(prefix), ids.shape[1])]
-        assert a.nll == pytest.approx(-math.fsum(picked) / len(picked), abs=1e-5)
+        assert a.nll == pytest.approx(-math.fsum(picked) / len(picked), abs=3e-5)
