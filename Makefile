@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 # Tests that run side by side, each with one thread.
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
 
-.PHONY: help run test test-wing lint torture kills faults fuzz leaderboard records report phi benchmark temporal-benchmark clean
+.PHONY: help run test test-wing perf lint torture kills faults fuzz leaderboard records report phi benchmark temporal-benchmark clean
 
 help: ## what there is to make (the default)
 	@echo "make TARGET, with its virtual environment in $(VENV), which is made first:"
@@ -35,6 +35,10 @@ $(VENV)/installed: pyproject.toml
 	$(VENV)/bin/python -m pip install -q '$(TORCH)'
 	$(VENV)/bin/python -m pip install -q -e '.[dev]'
 	touch $@
+
+perf: $(VENV)/installed ## time and memory beside Trainer, lm-eval and a full log-softmax, a few minutes
+	$(VENV)/bin/python -m pip install -q 'lm_eval>=0.4.9' accelerate
+	$(VENV)/bin/python tests/perf/sides.py
 
 torture: kills faults fuzz ## the long form of the tests of robustness: one to two hours
 

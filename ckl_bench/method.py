@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ckl_bench.encode import Batch, EncodedDocument, Tokenizer
 from ckl_bench.records import Preparation
+from ckl_bench.storage.weights import load_weights, save_weights
 
 if TYPE_CHECKING:  # listing methods, and making tables of them, needs no torch
     import torch
@@ -38,6 +39,7 @@ class RunTarget:
     model: str
     model_revision: str
     tokenizer_hash: str
+    outline: Callable[[], nn.Module] | None = None  # the model without its weights, on torch's meta device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,8 @@ class Method:
     learning_rate: ClassVar[float | None] = None
     # False for what learns nothing: no parameter has to train, and the model is scored once.
     trains: ClassVar[bool] = True
+    # What the owner of `build` holds the base model's weights in, where that is not the run's dtype.
+    holds: ClassVar[str] = ""
     # False for weights that do not depend on the loss: `weigh` then gets an nll that is not a number, and the head is
     # applied only to tokens with a weight.
     reads_nll: ClassVar[bool] = True
@@ -91,6 +95,19 @@ class Method:
     def build(self, load: Callable[..., nn.Module]) -> nn.Module:
         """The model that learns, made from the base model `load(**options)`; parameters that train require grad."""
         raise NotImplementedError("a stack without an owner of build gets lora")
+
+    def save(self, model: nn.Module, folder: Path) -> None:
+        """Write what the model that `build` made has learned; asked of the owner of `build`.
+
+        As it stands: peft's models as adapter folders, transformers' whole, of others the parameters that train.
+        """
+        save_weights(model, folder)
+
+    def load(self, load: Callable[..., nn.Module], folder: Path) -> nn.Module:
+        """The model that `build` makes, with what `save` wrote; UserError where that does not fit."""
+        model = self.build(load)
+        load_weights(model, folder)
+        return model
 
     def weigh(self, model: nn.Module, tokenizer: Tokenizer, stage: StageContext) -> Weigh:
         """Token weights of the stage: returns f(batch, nll) -> weights, both (B, T-1); nll carries no gradient.

@@ -128,6 +128,23 @@ class EpochScores(_Model):
     """After the last epoch of a method that scores the model in several ways (wiseft): scores by view and probe set."""
 
 
+class Retained(_Model):
+    """One number of one task that has nothing to do with the benchmark, by lm-evaluation-harness."""
+
+    before: float
+    """Of the base model."""
+    after: float
+    """Of the model after the last stage's last epoch, as its method wants it scored."""
+    before_stderr: float | None = None
+    """Standard error of `before`, where lm-eval gives one."""
+    after_stderr: float | None = None
+    """Standard error of `after`."""
+    higher_is_better: bool | None = None
+    """Which way is up, where lm-eval says so."""
+    samples: Count = 0
+    """Samples that were asked."""
+
+
 class TokenWeights(_Model):
     """What a method that weighs tokens made of one document, after the stage's last epoch."""
 
@@ -185,6 +202,8 @@ class Record(_Model):
     """Scores, stage by stage."""
     told: bool | None = None
     """Whether the method read facts that documents declare, and so knew the answers; None: from before it was noted."""
+    retained: dict[str, dict[str, Retained]] = {}
+    """With --retain: what became of the model's scores on other tasks, by task and metric."""
     weights_sha256: str = ""
     """Hash of the trained parameters as the run left them: equal ones are equal to the last bit."""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from ckl_bench.errors import UserError
+from ckl_bench.method import RunTarget
 
 from .lora import Lora
 
@@ -22,9 +24,11 @@ class QLora(Lora):
     cannot run.
     """
 
-    def inputs(self, target: object) -> Mapping[str, Any]:
+    holds: ClassVar[str] = "NF4"
+
+    def inputs(self, target: RunTarget) -> Mapping[str, Path]:
         nf4()  # before any weight is loaded
-        return {}
+        return super().inputs(target)
 
     def build(self, load: Callable[..., nn.Module]) -> nn.Module:
         return self.adapt(load_nf4(load))

@@ -20,6 +20,7 @@ from ckl_bench.benchmarks.format import Probe
 from ckl_bench.benchmarks.lama_ckl import build_from_lama
 from ckl_bench.storage.files import read_json
 from ckl_bench.storage.json import CHECKSUM, sealed
+from ckl_bench.storage.stops import STOPS
 from ckl_bench.storage.writing import write_json
 from ckl_bench_methods.taalm import Taalm
 
@@ -76,7 +77,7 @@ def users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def own_signals() -> Iterator[None]:
     """What Ctrl-C does to these tests, given back behind commands in this process: they set it for themselves."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in STOPS}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -9,7 +9,7 @@ rehearsal.jsonl                         {"id", "text", "fact"}: documents that a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from ckl_bench.benchmarks.arrow import ArrowRows
 from ckl_bench.benchmarks.catalogue import BENCHMARKS
 from ckl_bench.benchmarks.manifest import check_manifest
 from ckl_bench.errors import UserError, unknown
+from ckl_bench.progress import log
 from ckl_bench.storage.files import cache_dir, data_dir, read_sealed, sha256_file
 from ckl_bench.storage.json import jsonl, sealed, sha256_json
 from ckl_bench.storage.writing import new_folder, write_json
@@ -165,6 +166,14 @@ def write_benchmark(
             sums[relative] = sha256_file(path)
             return count
 
+        first: list[str] = []  # probes whose object begins their prompt
+
+        def noting(probes: Iterable[Probe]) -> Iterator[Probe]:
+            for probe in probes:
+                if probe.object and probe.prompt.rfind(probe.object) == 0:
+                    first.append(probe.id)
+                yield probe
+
         names = []
         for number, stage in enumerate(stages, 1):
             label = f"{number:02d}-{stage.name}"
@@ -175,11 +184,16 @@ def write_benchmark(
                     "have some, or --score-only where the model is only to be scored"
                 )
             for set_name, probes in stage.probes.items():
-                put(f"stages/{label}/probes-{set_name}.jsonl", probes)
+                put(f"stages/{label}/probes-{set_name}.jsonl", noting(probes))
         put("attention/train.jsonl", attention)
         put("rehearsal.jsonl", rehearsal)
         manifest = {"schema": SCHEMA, "name": name, "kind": kind, **about, "stages": names, "files": sums}
         write_json(folder / "manifest.json", sealed(manifest))
+    if first:
+        log(
+            f"note: the prompt begins with the object in {len(first)} probes, such as '{first[0]}': a model whose "
+            "tokenizer puts nothing before a text predicts no first token, and is not asked for that one"
+        )
     return sha256_json(manifest)
 
 

@@ -90,6 +90,19 @@ def run(
     attention: AttentionOption = None,
     output: Annotated[Path, typer.Option(help="Where records and tables go.")] = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Run again although the record is there.")] = False,
+    log_to: Annotated[
+        list[str] | None,
+        typer.Option(help="tensorboard, wandb, mlflow or trackio, if it is installed; may be given several times."),
+    ] = None,
+    retain: Annotated[
+        str | None,
+        typer.Option(metavar="TASK[,TASK...]", help="Tasks of lm-evaluation-harness, asked before and after the run."),
+    ] = None,
+    retain_limit: Annotated[int | None, typer.Option(help="Only the first N samples of each such task.")] = None,
+    include_path: Annotated[Path | None, typer.Option(help="A folder with YAML files of tasks of your own.")] = None,
+    save_model: Annotated[
+        Path | None, typer.Option(help="Keep the model that has learned in DIR/RUN-ID.", metavar="DIR")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the record, and nothing else, to stdout.")] = False,
     trust_remote_code: RemoteOption = False,
     allow_pickle: PickleOption = False,
@@ -101,15 +114,21 @@ def run(
 
     with line(LOADING):
         from ckl_bench.learning.environment import pick_device, pick_dtype
+        from ckl_bench.learning.keep import require_keepable
+        from ckl_bench.learning.retain import wanted
         from ckl_bench.learning.run import RunRequest, plan_seeds
+        from ckl_bench.learning.trackers import tracker
         from ckl_bench.stacks.stack import make_stack
         from ckl_bench.storage.writing import require_writable
 
-    at_least_one(epochs=epochs, batch_size=batch_size, max_tokens=max_tokens, limit=limit, micro_batch=micro_batch)
+    at_least_one(epochs=epochs, batch_size=batch_size, max_tokens=max_tokens, limit=limit)
+    at_least_one(micro_batch=micro_batch, retain_limit=retain_limit)
     valid_seeds(seed or [])
     if lr is not None and not 0 <= lr < float("inf"):
         raise UserError(f"--lr {lr}: expected a number that is not negative, such as 5e-4")
     require_writable(output)
+    for name in log_to or []:
+        tracker(name, output)  # whether it is there is known before anything is read
     place = pick_device(device)
     if preset is not None:
         parts = make_stack(method, settings or [], methods_dir).hyperparameters
@@ -132,16 +151,25 @@ def run(
         micro_batch=micro_batch,
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
+        retain=wanted(retain, retain_limit, include_path),
     )
     with line(f"reading {benchmark} and {model}"):
         plans = plan_seeds(request, seed or [0])
-    return partial(_carry_out, plans, output, fresh, json)
+    if save_model is not None:
+        for plan in plans:
+            require_keepable(save_model, plan.stack, plan.spec.run_id)
+        require_writable(save_model)
+    return partial(_carry_out, plans, output, fresh, json, save_model, log_to or [])
 
 
-def _carry_out(plans: Sequence[Plan], output: Path, fresh: bool, json: bool) -> None:
+def _carry_out(
+    plans: Sequence[Plan], output: Path, fresh: bool, json: bool, save_to: Path | None, log_to: Sequence[str]
+) -> None:
     """Run plans that differ by their seed, and show what came of them."""
     from rich.console import Console
 
+    from ckl_bench.learning.retain import tell
+    from ckl_bench.learning.trackers import tracker
     from ckl_bench.results.output import run_once, table_beside_committed
     from ckl_bench.storage.json import jsonl, sealed
 
@@ -150,7 +178,8 @@ def _carry_out(plans: Sequence[Plan], output: Path, fresh: bool, json: bool) -> 
     records, problems = [], []
     for plan in plans:
         try:
-            found, was_there = run_once(output, plan, fresh=fresh)
+            told = [tracker(name, output) for name in log_to]
+            found, was_there = run_once(output, plan, fresh=fresh, save_to=save_to, watchers=told)
         except CklError as error:
             if len(plans) == 1:
                 raise
@@ -169,7 +198,10 @@ def _carry_out(plans: Sequence[Plan], output: Path, fresh: bool, json: bool) -> 
         done = [record for record in records if record.status == "done"]
         Console().print(table_beside_committed(output, done[0]))
         for record in done:
+            tell(record.retained)
             _say(f"record: {output}/records/{record.run_id}.json")
+            if save_to is not None:
+                _say(f"model: {save_to}/{record.run_id}")
     if problems:
         raise CklError(f"{len(problems)} of {len(plans)} runs failed; {problems[0]}")
 

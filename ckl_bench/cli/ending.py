@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, broken, out_of_memory, printable
+from ckl_bench.storage.stops import on_stops
 
 
 def to_the_end(command: Callable[[], Any], typed: Sequence[str]) -> NoReturn:
@@ -24,7 +25,7 @@ def to_the_end(command: Callable[[], Any], typed: Sequence[str]) -> NoReturn:
 
     def stop(number: int, frame: FrameType | None) -> None:
         asked.append(number)
-        raise KeyboardInterrupt  # SIGTERM is a polite request to stop, as Ctrl-C is
+        raise KeyboardInterrupt  # all are polite requests to stop, as Ctrl-C is
 
     _on_signals(stop)
     try:
@@ -66,8 +67,7 @@ def _somewhere() -> None:
 
 def _on_signals(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, handler)
+        on_stops(handler)
 
 
 def _interrupted(typed: Sequence[str]) -> NoReturn:

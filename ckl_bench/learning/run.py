@@ -10,7 +10,11 @@ from typing import Any
 
 from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
+from ckl_bench.events import RunDone, Watcher, Watchers
 from ckl_bench.learning.environment import environment, settle
+from ckl_bench.learning.fits import require_fit, texts_of_run
+from ckl_bench.learning.keep import save_model
+from ckl_bench.learning.retain import Retain, check
 from ckl_bench.learning.sizes import Sizes
 from ckl_bench.learning.stages import Plan, learn_stages
 from ckl_bench.learning.tripwire import check_rehearsal
@@ -45,10 +49,13 @@ class RunRequest:
     attention: str | None = None
     trust_remote_code: bool = False
     allow_pickle: bool = False
+    retain: Retain | None = None
 
 
 def plan_run(request: RunRequest) -> Plan:
     """Resolve a request: every mistake that a user can make is found here. Raises UserError."""
+    if request.retain is not None:
+        check(request.retain)
     stack = make_stack(request.method, request.settings, request.methods_dir)
     benchmark = load_benchmark(request.benchmark)
     base = find_model(
@@ -66,7 +73,9 @@ def plan_run(request: RunRequest) -> Plan:
         model=request.model,
         model_revision=base.revision,
         tokenizer_hash=base.tokenizer_hash,
+        outline=base.outline,
     )
+    require_fit(texts_of_run(benchmark, request.max_tokens, request.limit), base)
     inputs = stack.inputs(target)
     defaults = benchmark.manifest["defaults"]
     rate = request.learning_rate
@@ -104,6 +113,14 @@ def plan_run(request: RunRequest) -> Plan:
             "is measured at epoch 0, not certified"
         )
     warnings += [f"{name} is {path.name}" for name, path in inputs.items()]
+    held = stack.owner("build").holds
+    if certified and held and base.revision in certified:
+        warnings.append(
+            f"{benchmark.name} was pre-tested on {base.name} in float32 and runs on it in {held}: what that knows "
+            "before training is measured at epoch 0, not certified"
+        )
+    if base.note:
+        warnings.append(f"{base.name}: {base.note}")
     return Plan(
         spec=spec,
         stack=stack,
@@ -112,6 +129,7 @@ def plan_run(request: RunRequest) -> Plan:
         inputs=inputs,
         device=request.device,
         warnings=warnings,
+        retain=request.retain,
         sizes=Sizes(
             micro_batch=request.micro_batch,
             checkpoint_activations=request.checkpoint_activations,
@@ -147,17 +165,21 @@ def plan_seeds(request: RunRequest, seeds: Sequence[int]) -> list[Plan]:
     return [of(place, seed) for place, seed in enumerate(each, 1)]
 
 
-def execute(plan: Plan, store: Store | None = None) -> Record:
+def execute(
+    plan: Plan, store: Store | None = None, save_to: Path | None = None, watchers: Sequence[Watcher] = ()
+) -> Record:
     """Run a plan to its end. A failure while it runs comes back as a record with status `failed`.
 
     With a `store` its state is saved as it goes on, and a run that was stopped goes on from there.
+    With `save_to` the model that has learned is kept in a folder in there that has the run's id (`keep.save_model`).
+    `watchers` are told what happens (see `ckl_bench.events`), last of all of the record.
 
     Sets torch's global random state from the spec's seed.
     """
     settle(plan.device)
     surroundings = environment(plan.device, **asdict(plan.sizes))
     try:
-        done = learn_stages(plan, Keeper(store))
+        done = learn_stages(plan, Keeper(store), watchers)
     except UserError:
         raise
     except Exception as error:  # a plugin's hooks run in there, and may raise anything
@@ -165,8 +187,12 @@ def execute(plan: Plan, store: Store | None = None) -> Record:
             reason = OUT_OF_MEMORY
         else:
             reason = str(error) if isinstance(error, CklError) else f"{type(error).__name__}: {error} {_place(error)}"
-        return Record(run_id=plan.spec.run_id, status="failed", error=reason, spec=plan.spec, environment=surroundings)
-    return Record(
+        record = Record(
+            run_id=plan.spec.run_id, status="failed", error=reason, spec=plan.spec, environment=surroundings
+        )
+        Watchers(watchers).run_done(RunDone(record=record))
+        return record
+    record = Record(
         run_id=plan.spec.run_id,
         status="done",
         spec=plan.spec,
@@ -175,8 +201,16 @@ def execute(plan: Plan, store: Store | None = None) -> Record:
         before=done.before,
         stages=done.stages,
         told=done.told,
+        retained=done.retained,
         weights_sha256=done.weights_sha256,
     )
+    if save_to is not None:  # before there is a record: who is stopped in here goes on with the last steps
+        with done.as_scored():
+            save_model(done.model, plan.stack, plan.base, record, save_to)
+    Watchers(watchers).run_done(
+        RunDone(record=record, model=done.model, tokenizer=plan.base.tokenizer, as_scored=done.as_scored)
+    )
+    return record
 
 
 def _place(error: BaseException) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from math import ceil
 from pathlib import Path
@@ -19,17 +19,20 @@ from ckl_bench.benchmarks.format import Benchmark, Probe, Stage
 from ckl_bench.benchmarks.general import general_text
 from ckl_bench.encode import Batch, EncodedDocument, Tokenizer, batches, encode_documents
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
+from ckl_bench.events import EpochDone, RunStarted, StageStarted, StepDone, Watcher, Watchers, Working
 from ckl_bench.learning.divergence import DOCUMENTS, Moved, moved
 from ckl_bench.learning.environment import peak_memory
-from ckl_bench.learning.line import where
+from ckl_bench.learning.line import Shown
+from ckl_bench.learning.retain import Retain, beside, measured, measured_before
+from ckl_bench.learning.retain import Scores as GeneralScores
 from ckl_bench.learning.sizes import Sizes, checkpoint_activations, loss_scale, micro_batch, precision
 from ckl_bench.learning.standing import Standing
 from ckl_bench.learning.train import token_weights, train_epoch
 from ckl_bench.learning.tripwire import Tripwire
 from ckl_bench.method import Penalty, Scoring, StageContext, Weigh
 from ckl_bench.models.find import BaseModel, share_trunk
-from ckl_bench.progress import GAP, Advance, Line, line
-from ckl_bench.records import Cost, EpochScores, StageScores, TokenWeights
+from ckl_bench.progress import line
+from ckl_bench.records import Cost, EpochScores, Retained, StageScores, TokenWeights
 from ckl_bench.scoring.sets import ProbeSets, Scores, score_sets
 from ckl_bench.spec import Spec
 from ckl_bench.stacks.stack import Stack
@@ -51,6 +54,7 @@ class Plan:
     warnings: Sequence[str]
     sizes: Sizes = field(default_factory=Sizes)
     place: str = ""  # which of several runs this is, as `seed 2/3`
+    retain: Retain | None = None  # other tasks that the model is asked before and after
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,23 +66,37 @@ class Learned:
     stages: list[StageScores]
     told: bool
     weights_sha256: str
+    model: nn.Module
+    retained: dict[str, dict[str, Retained]]
+    as_scored: Callable[[], AbstractContextManager[object]]  # in it, the model is what its scores are of
 
 
-def learn_stages(plan: Plan, keeper: Keeper) -> Learned:
+def learn_stages(plan: Plan, keeper: Keeper, watchers: Iterable[Watcher] = ()) -> Learned:
     """Learn every stage in order, going on from what `keeper` holds. Sets torch's global random state.
 
+    `watchers` are told of everything that happens.
     Raises CklError where nothing trains, a loss or gradient is not finite, or the tripwire catches a rehearsed probe.
     """
     with keeper.listening(), line(plan.spec.method) as shown:
-        return _Run(plan, keeper, shown).learn()
+        tell = Watchers([Shown(shown), *watchers])
+        tell.run_started(
+            RunStarted(spec=plan.spec, stages=[stage.name for stage in plan.benchmark.stages], place=plan.place)
+        )
+        before: GeneralScores = {}
+        if plan.retain is not None:  # first of all: a task that cannot be asked is found out before anything is learned
+            tell.working(Working(what="asking other tasks"))
+            with precision(plan.device, plan.spec.dtype):
+                before = measured_before(plan.base, plan.retain, plan.spec.dtype)
+        run = _Run(plan, keeper, tell)
+        return replace(run.learn(), retained=run.retained(before) if before else {})
 
 
 class _Run:
     """One model on its way through the stages."""
 
-    def __init__(self, plan: Plan, keeper: Keeper, shown: Line) -> None:
-        self.plan, self.spec, self.stack, self.keeper, self.line = plan, plan.spec, plan.stack, keeper, shown
-        shown.status = GAP.join(filter(None, [plan.place, f"loading {plan.base.name}"]))
+    def __init__(self, plan: Plan, keeper: Keeper, watchers: Watcher) -> None:
+        self.plan, self.spec, self.stack, self.keeper, self.tell = plan, plan.spec, plan.stack, keeper, watchers
+        self.tell.working(Working(what=f"loading {plan.base.name}"))
         self.tokenizer: Tokenizer = plan.base.tokenizer
         self.probes = [_probe_sets(stage, plan.spec.limit) for stage in plan.benchmark.stages]
         self.tripwire = Tripwire(probe for sets in self.probes for rows in sets.values() for probe in rows)
@@ -138,7 +156,18 @@ class _Run:
             stages=now.scored,
             told=now.told,
             weights_sha256=sha256_tensors(now.trained),
+            model=self.model,
+            retained={},
+            as_scored=self.scoring.views[self.scoring.main] if self.scoring else nullcontext,
         )
+
+    def retained(self, before: GeneralScores) -> dict[str, dict[str, Retained]]:
+        """What became of the scores on other tasks, of the model as its method wants it scored."""
+        assert self.plan.retain is not None
+        self.tell.working(Working(what="asking other tasks"))
+        enter = self.scoring.views[self.scoring.main] if self.scoring else nullcontext
+        with precision(self.plan.device, self.spec.dtype), enter():
+            return beside(before, measured(self.model, self.tokenizer, self.plan.retain))
 
     def context(self, name: str, index: int, documents: Sequence[EncodedDocument]) -> StageContext:
         """What the hooks may know of a stage."""
@@ -158,37 +187,42 @@ class _Run:
 
         Returns the weights of the first documents' tokens where a method weighs them.
         """
-        now = self.now
-        if now.begin(stage.index):
-            self.show(stage, "scoring", at_once=True)
+        now, epochs = self.now, self.spec.epochs
+        fresh = now.begin(stage.index)
+        self.tell.stage_started(
+            StageStarted(
+                name=stage.name, index=stage.index, documents=len(stage.documents), epochs=epochs, epoch=now.epoch
+            )
+        )
+        if fresh:
+            self.tell.working(Working(what="scoring"))
             now.results.append(EpochScores(epoch=0, train_loss=None, sets=self.score(probes)))
+            self.epoch_done(stage)
         if not self.stack.trains:
             still = [now.results[0].model_copy(update={"epoch": e}) for e in range(1, self.spec.epochs + 1)]
-            now.results += still
+            for scores in still:
+                now.results.append(scores)
+                self.epoch_done(stage)
             return []
         optimizer = self.stack.owner("optimizer").optimizer(list(now.trained.values()), self.spec.learning_rate)
         if self.stack.owners("weigh"):
-            self.show(stage, "weighing tokens")
+            self.tell.working(Working(what="weighing tokens"))
         with now.clock.phase("weigh"):
             weigh = self.timed(self.stack.owner("weigh").weigh(self.model, self.tokenizer, stage))
         owners = self.stack.owners("penalty")
         penalties = [term for method in owners if (term := method.penalty(self.model, stage)) is not None]
         now.ready(optimizer)
         steps = ceil(len(stage.documents) / self.spec.batch_size)
-        self.line.begin(self.spec.epochs * steps, (now.epoch - 1) * steps + now.progress.steps)
-
-        def advance(tokens: int) -> None:
-            self.line.advance(1)
-            self.show(stage)
-
-        for epoch in now.epochs(self.spec.epochs):
-            self.show(stage)
-            self.learn_epoch(stage, epoch, optimizer, weigh, penalties, advance)
-            self.show(stage, at_once=True)
+        done = (now.epoch - 1) * steps + now.progress.steps
+        self.tell.working(Working(what="learning", steps=epochs * steps, done=done))
+        for epoch in now.epochs(epochs):
+            self.learn_epoch(stage, epoch, optimizer, weigh, penalties)
+            self.tell.working(Working(what="scoring"))
             views = self.views(probes) if epoch == self.spec.epochs else {}
             sets = views[self.scoring.main] if views and self.scoring else self.score(probes)
             now.results.append(EpochScores(epoch=epoch, train_loss=now.progress.loss, sets=sets, views=views))
-        self.line.begin(0)
+            self.epoch_done(stage)
+        self.tell.working(Working(what="done"))
         return token_weights(self.model, stage.documents[:SHOWN], weigh) if self.stack.owners("weigh") else []
 
     def learn_epoch(
@@ -198,7 +232,6 @@ class _Run:
         optimizer: torch.optim.Optimizer,
         weigh: Weigh,
         penalties: Sequence[Penalty],
-        advance: Advance,
     ) -> None:
         """One epoch, its seconds counted apart from those of weighing."""
         now, seconds = self.now, self.now.clock.seconds
@@ -208,6 +241,13 @@ class _Run:
         plain: Iterable[Batch] = batches(stage.documents, self.spec.batch_size, order, self.plan.device)
         stream = now.behind(self.tripwire.watch_stream(self.stack.owner("stream").stream(plain, stage, epoch)))
         weighing, start = seconds.get("weigh", 0.0), time.perf_counter()
+
+        def advance(tokens: int) -> None:
+            done = now.progress
+            self.tell.step_done(
+                StepDone(stage=stage.name, epoch=epoch, step=done.steps, loss=done.loss, tokens=done.tokens)
+            )
+
         try:
             after = partial(self.keeper.after_step, now.state)
             train_epoch(
@@ -248,12 +288,21 @@ class _Run:
                 found = {name: moved(self.model, base, documents) for name, documents in every.items()}
         return {name: value for name, value in found.items() if value is not None}
 
-    def show(self, stage: StageContext, doing: str = "", *, at_once: bool = False) -> None:
-        """Say on the terminal where the run stands; `at_once` where the next word may come in less than a frame."""
-        name = stage.name if len(self.plan.benchmark.stages) > 1 else ""
-        self.line.status = where(self.plan.place, name, self.spec.epochs, self.now, doing)
-        if at_once:
-            self.line.draw()
+    def epoch_done(self, stage: StageContext) -> None:
+        """Tell the watchers of the epoch whose scores came last."""
+        now, last = self.now, self.now.results[-1]
+        self.tell.epoch_done(
+            EpochDone(
+                stage=stage.name,
+                index=stage.index,
+                epoch=last.epoch,
+                epochs=self.spec.epochs,
+                loss=last.train_loss,
+                sets=last.sets,
+                seconds=dict(now.clock.seconds),
+                tokens=now.tokens,
+            )
+        )
 
     def score(self, probes: ProbeSets) -> Scores:
         """The scores of the model as its method wants it scored."""

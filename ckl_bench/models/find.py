@@ -6,7 +6,7 @@ import copy
 import hashlib
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from torch import nn
 
 from ckl_bench.encode import Tokenizer
 from ckl_bench.errors import UserError, first_line, out_of_memory, unknown
+from ckl_bench.models.adapters import base_of, is_adapter, merged, require_safe
 from ckl_bench.models.cached import from_gguf, smollm2
 from ckl_bench.models.catalogue import MODELS
+from ckl_bench.models.suited import outline, require_causal, require_decoder, stored_quantised
 from ckl_bench.storage.json import sha256_json
 from ckl_bench.storage.sums import sha256_checked
 
@@ -37,6 +39,10 @@ class BaseModel:
     tokenizer_hash: str
     vocabulary: int  # tokens that the model chooses from: no token's id is larger
     load: Callable[..., nn.Module]
+    outline: Callable[[], nn.Module]  # the model without its weights, on torch's meta device
+    positions: int | None = None  # tokens that it can read, where it has such a bound
+    embedded: int | None = None  # tokens that it has an embedding for
+    note: str = ""  # what is to be said of it before a run
 
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
@@ -135,11 +141,14 @@ def find_model(
             tokenizer_hash=tokenizer_hash(tokenizer),
             vocabulary=len(tokenizer),
             load=load_tiny,
+            outline=_tiny_model,
         )
     if name in MODELS:
         where, revision = smollm2()
     elif name.endswith(".gguf"):
         where, revision = from_gguf(Path(name))
+    elif Path(name).is_dir() and is_adapter(Path(name)):
+        return _adapted(Path(name), device, trust_remote_code, allow_pickle, dtype, attention)
     elif Path(name).is_dir():
         where, revision = Path(name), _folder_revision(Path(name))
         if not (where / "config.json").is_file():
@@ -149,6 +158,46 @@ def find_model(
     else:
         raise unknown("model", name, MODELS, "Or give a folder, a .gguf file, or a hub id such as owner/name.")
     return _pretrained(name, str(where), revision, device, trust_remote_code, allow_pickle, how)
+
+
+def _adapted(
+    folder: Path, device: str, trust_remote_code: bool, allow_pickle: bool, dtype: str, attention: str | None
+) -> BaseModel:
+    """An adapter's folder: the model below it, with the adapter merged, which is one base model like any other."""
+    require_safe(folder, allow_pickle)
+    below = find_model(
+        base_of(folder),
+        device=device,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+        dtype=dtype,
+        attention=attention,
+    )
+    tokenizer = below.tokenizer
+    if (folder / "tokenizer_config.json").is_file():
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+
+    def load(**options: Any) -> nn.Module:
+        if "quantization_config" not in options:
+            return merged(below.load(**options), folder)
+        with tempfile.TemporaryDirectory() as scratch:  # merged first: quantised weights could not take it exactly
+            merged(below.load(), folder).save_pretrained(scratch)  # type: ignore[operator]
+            settings: dict[str, Any] = {"trust_remote_code": trust_remote_code, "dtype": getattr(torch, dtype)}
+            if attention:
+                settings["attn_implementation"] = attention
+            return _load_weights(scratch, device, settings | options)
+
+    return replace(
+        below,
+        name=folder.resolve().name,
+        revision=f"{_folder_revision(folder)} over {below.revision}",
+        tokenizer=tokenizer,
+        tokenizer_hash=tokenizer_hash(tokenizer),
+        vocabulary=max(len(tokenizer), below.vocabulary),
+        load=load,
+    )
 
 
 def _load_weights(where: str, device: str, options: Mapping[str, Any]) -> nn.Module:
@@ -184,6 +233,8 @@ def _pretrained(
     except Exception as error:  # what a stranger's files make the libraries raise
         known = f"Give one of {', '.join(MODELS)}, a folder, or a reachable hub id."
         raise UserError(f"cannot load model '{name}': {first_line(error)} {known}") from error
+    require_decoder(name, config)
+    text = config.get_text_config()
     commit = None if revision else getattr(config, "_commit_hash", None)
     pinned = revision or f"hub:{commit}"
 
@@ -194,7 +245,12 @@ def _pretrained(
         if commit:
             settings["revision"] = commit  # the weights of the commit that the record names
         try:
-            return _load_weights(where, device, settings | options)
+            model = _load_weights(where, device, settings | options)
+            if "quantization_config" not in options:  # whether its widths can be quantised is for who asked for it
+                require_causal(name, model)
+            return model
+        except UserError:
+            raise
         except Exception as error:
             if out_of_memory(error):
                 raise
@@ -206,8 +262,12 @@ def _pretrained(
         revision=pinned,
         tokenizer=tokenizer,
         tokenizer_hash=tokenizer_hash(tokenizer),
-        vocabulary=max(len(tokenizer), getattr(config.get_text_config(), "vocab_size", 0)),
+        vocabulary=max(len(tokenizer), getattr(text, "vocab_size", 0)),
         load=load,
+        outline=lambda: outline(config, trust_remote_code),
+        positions=getattr(text, "max_position_embeddings", None),
+        embedded=getattr(text, "vocab_size", None),
+        note=stored_quantised(config),
     )
 
 

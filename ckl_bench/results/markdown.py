@@ -7,7 +7,17 @@ from collections.abc import Sequence
 
 from ckl_bench.results.leagues import labels, leagues
 from ckl_bench.results.rows import Row, in_months
-from ckl_bench.results.terminal import BETTER, LAMA_CKL, MARKS, Column, maybe, month_columns, set_columns, verdict
+from ckl_bench.results.terminal import (
+    BETTER,
+    LAMA_CKL,
+    MARKS,
+    Column,
+    maybe,
+    month_columns,
+    retained_columns_shown,
+    set_columns,
+    verdict,
+)
 
 _NOTE = (
     "Made by `ckl-bench leaderboard` from `records/`; ± is the deviation over n seeds. **gain**: what a row is worth "
@@ -46,6 +56,7 @@ def _table(kind: str, rows: Sequence[Row], measured: bool) -> list[str]:
             if not rows[0].get("sets"):  # else it has a column of its own below
                 columns += [("asked otherwise", lambda row: maybe(row, "otherwise_acc"))]
         columns += set_columns(rows)
+        columns += retained_columns_shown(rows)
         columns += [("KL documents", lambda row: maybe(row, "kl_documents"))]
         columns += [("KL rehearsal", lambda row: maybe(row, "kl_rehearsal"))]
         columns += [("n", lambda row: str(row["seeds"])), ("seconds", lambda row: str(row["seconds"]))]

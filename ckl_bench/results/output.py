@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from rich.table import Table
 
+from ckl_bench.events import Watcher
+from ckl_bench.learning.keep import require_kept
 from ckl_bench.learning.run import execute
 from ckl_bench.learning.stages import Plan
 from ckl_bench.records import Record, read_record, read_records, write_record
@@ -47,10 +50,13 @@ def update_tables(output: Path, new: Record | None = None) -> None:
             write_tables(output, read_records(output))
 
 
-def run_once(output: Path, plan: Plan, *, fresh: bool = False) -> tuple[Record, bool]:
+def run_once(
+    output: Path, plan: Plan, *, fresh: bool = False, save_to: Path | None = None, watchers: Sequence[Watcher] = ()
+) -> tuple[Record, bool]:
     """The record of a plan, and whether it was there already; else it is run, from where it was stopped.
 
-    `fresh` runs it anew. UserError where another process is running it.
+    `fresh` runs it anew; `save_to` keeps its model (`keep.save_model`); `watchers` are told what happens in it.
+    UserError where another process is running it.
     """
     folder = output / "checkpoints"
     own = Store(folder / plan.spec.run_id, plan.spec.run_id)
@@ -58,9 +64,11 @@ def run_once(output: Path, plan: Plan, *, fresh: bool = False) -> tuple[Record, 
     with undertaking(own, lock, f"run {plan.spec.run_id} in {output}", fresh=fresh):
         found = None if fresh else finished(output, plan.spec.run_id)
         if found is not None:
+            if save_to is not None:
+                require_kept(save_to, found)
             update_tables(output)  # it may have been killed before it could
         else:
-            record = execute(plan, own)
+            record = execute(plan, own, save_to, watchers)
             store(output, record)
     with suppress(OSError):
         folder.rmdir()  # where no other run is under way

@@ -228,6 +228,7 @@ def _common(group: Sequence[Record], users: Mapping[str, int]) -> Row:
         "tokenizer_hash": spec.tokenizer_hash[:16] or None,
         **_divergence(group),
         **_perplexity(group),
+        **_retained(group),
         **_preparation(group, users),
     }
 
@@ -240,6 +241,29 @@ def _divergence(group: Sequence[Record]) -> Row:
         if None not in values:
             found[f"kl_{name}"] = mean(value for value in values if value is not None)
     return found
+
+
+def _retained(group: Sequence[Record]) -> Row:
+    """Mean scores on other tasks before and after the runs; of a number that not all of them have, none.
+
+    The standard error of the mean over seeds is that of one run: the samples are the same.
+    """
+    every = [{(t, m): v for t, ms in record.retained.items() for m, v in ms.items()} for record in group]
+    found: Row = {}
+    for key in every[0]:
+        if all(key in own for own in every):
+            values = [own[key] for own in every]
+            name = f"retain_{key[0]}_{key[1]}"
+            for column, field in ((name, "after"), (f"{name}_before", "before")):
+                found[column] = mean(getattr(value, field) for value in values)
+                errors = [getattr(value, f"{field}_stderr") for value in values]
+                found[f"{column}_stderr"] = None if None in errors else mean(errors)
+    return found
+
+
+def retained_columns(rows: Sequence[Row]) -> list[str]:
+    """The columns of other tasks that any row has: of each number after, before, and both standard errors."""
+    return list(dict.fromkeys(name for row in rows for name in row if name.startswith("retain_")))
 
 
 def _perplexity(group: Sequence[Record]) -> Row:

@@ -23,6 +23,7 @@ from ckl_bench.results.rows import (
     Row,
     lama_ckl_row,
     prepared_files,
+    retained_columns,
     temporalwiki_columns,
     temporalwiki_row,
 )
@@ -110,8 +111,12 @@ def tables(records: Iterable[Record], folder: Path | None = None) -> dict[str, s
         if measured:
             texts[board.file.replace(".csv", ".md")] = markdown_table(kind, measured, published)
             # Last, so that a CSV that names a run says that its twin does too.
-            texts[board.file] = _csv([*measured, *published], list(board.columns([*measured, *published])))
+            texts[board.file] = _csv([*measured, *published], _columns(board, [*measured, *published]))
     return texts
+
+
+def _columns(board: Board, made: Sequence[Row]) -> list[str]:
+    return [*board.columns(made), *retained_columns(made)]
 
 
 def _csv(made: Sequence[Row], columns: list[str]) -> str:

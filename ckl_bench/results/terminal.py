@@ -12,7 +12,7 @@ from rich.text import Text
 from ckl_bench.benchmarks.manifest import KINDS
 from ckl_bench.errors import printable
 from ckl_bench.results.leagues import UNTRAINED, labels, league
-from ckl_bench.results.rows import Row, in_months
+from ckl_bench.results.rows import Row, in_months, retained_columns
 
 Column = tuple[str, Callable[[Row], str]]
 BETTER, WORSE, NEITHER = "▲", "▼", "≈"
@@ -87,6 +87,23 @@ def set_columns(rows: Sequence[Row]) -> list[Column]:
         for name in names
         if name not in shown
     ]
+
+
+def retained_columns_shown(rows: Sequence[Row]) -> list[Column]:
+    """Scores on other tasks: `after (before)`, with the standard error of the former."""
+    names = [name for name in retained_columns(rows) if not name.endswith(("_stderr", "_before"))]
+
+    def cell(name: str) -> Callable[[Row], str]:
+        def text(row: Row) -> str:
+            if row.get(name) is None:
+                return "-"
+            error = row.get(f"{name}_stderr")
+            spread = f" ± {error:.3f}" if error is not None else ""
+            return f"{row[name]:.3f}{spread} ({row[f'{name}_before']:.3f})"
+
+        return text
+
+    return [(printable(name.removeprefix("retain_")).replace("_", "\n"), cell(name)) for name in names]
 
 
 def _broken(label: str, width: int = 20) -> str:

@@ -2,7 +2,7 @@
 
 A probe's object is its last occurrence in the prompt, located by characters; its tokens are those whose characters
 overlap it. The true prefix is given (teacher forcing). Tokens after the object are never computed, and the head is
-applied only at the positions that predict an object token, where the model's `forward` takes `logits_to_keep`.
+applied only where an object token is predicted.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from ckl_bench.benchmarks.format import Probe
 from ckl_bench.encode import Tokenizer, object_span, pad, tokenize, tokens_in
 from ckl_bench.errors import UserError
+from ckl_bench.models.head import forward, read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +59,6 @@ def takes_logits_to_keep(model: nn.Module) -> bool:
     return "logits_to_keep" in inspect.signature(inner.forward).parameters
 
 
-def logits_at(model: nn.Module, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-    """Logits (B, P, V) in float32 at `positions` (P,) of `ids` (B, T)."""
-    if takes_logits_to_keep(model):
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=positions).logits
-    else:
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, positions]
-    return logits.float()  # type: ignore[no-any-return]
-
-
 def _by_length(probes: Sequence[EncodedProbe], max_tokens: int) -> Iterator[list[int]]:
     """Indices of probes in batches of similar length, each at most `max_tokens` tokens with its padding."""
     group: list[int] = []
@@ -91,7 +82,7 @@ def score_probes(
     if not probes:
         raise UserError("there are no probes to score; give a probe set with at least one probe")
     encoded = [encode_probe(tokenizer, probe) for probe in probes]
-    scores: list[ProbeScore | None] = [None] * len(encoded)
+    read_off: list[list[tuple[float, int, int]]] = [[] for _ in encoded]  # NLL, guess and truth of a probe's tokens
     device = next(model.parameters()).device
     training = model.training
     model.eval()
@@ -99,22 +90,30 @@ def score_probes(
         for group in _by_length(encoded, max_batch_tokens):
             # The last token of a prompt is only ever predicted, never read.
             ids, mask = pad([encoded[i].ids[:-1] for i in group])
-            needed = sorted({position - 1 for i in group for position in encoded[i].objects})
-            logits = logits_at(model, ids.to(device), mask.to(device), torch.tensor(needed, device=device)).cpu()
-            column = {position: c for c, position in enumerate(needed)}
-            for row, i in enumerate(group):
-                probe = encoded[i]
-                own = logits[row, [column[position - 1] for position in probe.objects]]  # (objects, V)
-                truth = torch.tensor([probe.ids[position] for position in probe.objects])
-                guess = own.argmax(-1)
-                right = guess == truth
-                scores[i] = ProbeScore(
-                    id=probe.id,
-                    accuracy=right.float().mean().item(),
-                    exact=bool(right.all()),
-                    nll=F.cross_entropy(own, truth).item(),
-                    guess=tokenizer.decode(guess.tolist()),
-                )
+            asked = [(row, at) for row, i in enumerate(group) for at in encoded[i].objects]
+            rows = torch.tensor([row * ids.shape[1] + at - 1 for row, at in asked])
+            truth = torch.tensor([encoded[group[row]].ids[at] for row, at in asked])
+            hidden = forward(model, ids.to(device), mask.to(device))
+            nll, guess = read(hidden, rows.to(device), truth.to(device))
+            found = iter(zip(nll.tolist(), guess.tolist(), truth.tolist(), strict=True))
+            for i in group:
+                read_off[i] = [next(found) for _ in encoded[i].objects]
     finally:
         model.train(training)
-    return [score for score in scores if score is not None]
+    said: dict[tuple[int, ...], str] = {}  # decoded once: most guesses come again
+    scores = []
+    for probe, tokens in zip(encoded, read_off, strict=True):
+        guesses = tuple(guess for _, guess, _ in tokens)
+        right = [guess == truth for _, guess, truth in tokens]
+        if guesses not in said:
+            said[guesses] = tokenizer.decode(list(guesses))
+        scores.append(
+            ProbeScore(
+                id=probe.id,
+                accuracy=sum(right) / len(right),
+                exact=all(right),
+                nll=sum(nll for nll, _, _ in tokens) / len(tokens),
+                guess=said[guesses],
+            )
+        )
+    return scores

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ from ckl_bench.errors import UserError
 from ckl_bench.storage.files import read_sealed, sha256_bytes, sha256_file
 from ckl_bench.storage.json import sealed
 from ckl_bench.storage.locks import locked
+from ckl_bench.storage.stops import on_stops, put_back
 from ckl_bench.storage.writing import write_bytes, write_json
 
 SHARE = 0.02  # of the time, at most, goes into saving
@@ -109,8 +109,8 @@ def _unpack(tree: Any, tensors: dict[str, Tensor]) -> Any:
 class Keeper:
     """Saves a run's state as it goes on: often, but for at most `SHARE` of the time; and when it is asked to stop.
 
-    A first Ctrl-C or SIGTERM is noted, and the run is saved and stopped behind the step under way (KeyboardInterrupt);
-    a second one stops at once.
+    A first Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 is noted, and the run is saved and stopped behind the step under way
+    (KeyboardInterrupt); a second one stops at once.
     """
 
     def __init__(self, store: Store | None) -> None:
@@ -142,7 +142,7 @@ class Keeper:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Notice Ctrl-C and SIGTERM inside the block (in the main thread, where signals arrive)."""
+        """Notice the signals that ask for a stop inside the block (in the main thread, where signals arrive)."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -152,12 +152,11 @@ class Keeper:
                 raise KeyboardInterrupt
             self._asked = True
 
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = on_stops(ask)
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            put_back(before)
 
 
 @contextmanager

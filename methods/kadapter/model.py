@@ -1,18 +1,19 @@
-"""A frozen causal language model with adapters beside it, for any decoder that transformers has.
+"""A frozen causal language model with adapters beside it, for any decoder whose head is a layer of its own.
 
-Only public parts of the base model are used: its hidden states, and its own forward for everything behind the last one
-(head, its scaling and capping), for which its decoder is stood in for by the adapted hidden state.
+Only public parts of the base model are used: its hidden states, and its head, whose input is read and put in by a hook.
+What the model does behind its head (scaling, capping) is thereby done as ever.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+from ckl_bench.errors import UserError
 
 
 class Adapter(nn.Module):
@@ -50,13 +51,11 @@ class AdaptedModel(nn.Module):
     def __init__(self, base: nn.Module, *, shrink: int, layers: int, cache_bytes: int) -> None:
         super().__init__()
         self.base = base.requires_grad_(False).eval()
-        config: Any = base.config
-        text = config.get_text_config()
-        depth = text.num_hidden_layers
-        self.read = (1, (depth + 1) // 2, depth)  # hidden_states[0] are the embeddings
-        width = max(8, text.hidden_size // shrink)
         like = next(base.parameters())
-        self.adapters = nn.ModuleList(Adapter(text.hidden_size, width, layers) for _ in self.read).to(like.device)
+        depth, hidden = _shape_of(base)
+        self.read = (1, (depth + 1) // 2)  # hidden_states[0] are the embeddings; the last is what the head reads
+        width = max(8, hidden // shrink)
+        self.adapters = nn.ModuleList(Adapter(hidden, width, layers) for _ in range(3)).to(like.device)
         self._cache: dict[tuple[int, ...], Tensor] = {}
         self._room = cache_bytes
 
@@ -83,8 +82,10 @@ class AdaptedModel(nn.Module):
         added = torch.zeros_like(states[:, 0])
         for i, adapter in enumerate(self.adapters):
             added = added + adapter(states[:, i] + added)
-        with _standing_in(self.base, states[:, -1] + added):
-            return self.base(input_ids=input_ids, attention_mask=mask, use_cache=False, logits_to_keep=logits_to_keep)
+        kept = slice(-logits_to_keep or None, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        with _head_reads(self.base, lambda _: (states[:, -1] + added)[:, kept]):
+            # The frozen model reads one token, whose state the head never sees.
+            return self.base(input_ids=input_ids[:1, :1], use_cache=False)
 
     @torch.no_grad()
     def _hidden(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -95,17 +96,10 @@ class AdaptedModel(nn.Module):
         for i, key in enumerate(keys):
             if key not in self._cache and key not in fresh:
                 # Each text by itself: its states then never depend, not even in their rounding, on its companions.
-                output = self.base(
-                    input_ids=ids[i : i + 1, : lengths[i]],
-                    use_cache=False,
-                    output_hidden_states=True,
-                    logits_to_keep=1,
-                )
-                self._keep(key, fresh, torch.cat([output.hidden_states[layer] for layer in self.read]))
+                found, last = _states(self.base, ids[i : i + 1, : lengths[i]])
+                self._keep(key, fresh, torch.cat([*(found[layer] for layer in self.read), last]))
         like = next(iter(fresh.values())) if fresh else self._cache[keys[0]]
-        states = torch.zeros(
-            len(keys), len(self.read), ids.shape[1], like.shape[-1], dtype=like.dtype, device=ids.device
-        )
+        states = torch.zeros(len(keys), 3, ids.shape[1], like.shape[-1], dtype=like.dtype, device=ids.device)
         for row, key in enumerate(keys):
             states[row, :, : lengths[row]] = (fresh[key] if key in fresh else self._cache[key]).to(ids.device)
         return states
@@ -119,15 +113,47 @@ class AdaptedModel(nn.Module):
 
 
 @contextmanager
-def _standing_in(base: Any, hidden: Tensor) -> Iterator[None]:
-    """For one call, the base model's decoder answers with the given last hidden state instead of computing one."""
-    decoder = base.get_decoder()
+def _head_reads(base: Any, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """For one call, the base model's head reads what `change` makes of its input."""
 
-    def answer(*_: Any, **__: Any) -> BaseModelOutputWithPastAndCrossAttentions:
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden)
+    def put_in(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (change(inputs[0]), *inputs[1:])
 
-    decoder.forward = answer
+    hook = base.get_output_embeddings().register_forward_pre_hook(put_in)
     try:
         yield
     finally:
-        del decoder.forward  # the class's own again
+        hook.remove()
+
+
+def _states(base: Any, ids: Tensor) -> tuple[Sequence[Tensor], Tensor]:
+    """The hidden states of one text (1, T), each (1, T, H), and what the head reads of it, (1, T, H)."""
+    seen: list[Tensor] = []
+
+    def last_alone(state: Tensor) -> Tensor:
+        seen.append(state)
+        return state[:, -1:]  # logits of the others would be for nothing
+
+    with _head_reads(base, last_alone):
+        output = base(input_ids=ids, use_cache=False, output_hidden_states=True)
+    return output.hidden_states, seen[0]
+
+
+@torch.no_grad()
+def _shape_of(base: Any) -> tuple[int, int]:
+    """(layers, width), found out from a text of two tokens. UserError for a model that adapters cannot stand beside."""
+    kind = getattr(base.config, "model_type", type(base).__name__)
+    head = getattr(base, "get_output_embeddings", lambda: None)()
+    why = "it has no head of its own"
+    if head is not None:
+        device = next(base.parameters()).device
+        try:
+            states, last = _states(base, torch.ones(1, 2, dtype=torch.long, device=device))
+        except (IndexError, TypeError, ValueError, AttributeError, RuntimeError):
+            states, last = (), torch.empty(0)
+        why = "its hidden states cannot be read"
+        if states and all(state.shape == last.shape for state in states[1:]):
+            return len(states) - 1, last.shape[-1]
+        if states:
+            why = "its layers are not as wide as what its head reads"
+    raise UserError(f"kadapter cannot stand beside a model of type '{kind}': {why}; use --method lora")

@@ -16,6 +16,8 @@ from ckl_bench.storage.files import read_sealed, sha256_bytes, sha256_file
 from ckl_bench.storage.json import json_text, sealed
 from ckl_bench.storage.writing import write_files
 
+from ..lora.low_rank import low_rank
+
 SCHEMA = 1
 Scale = Literal["max", "plain"]
 
@@ -39,11 +41,11 @@ class TrainAttention(nn.Module):
     """
 
     def __init__(self, base: nn.Module, shape: Shape, seed: int) -> None:
-        from peft import LoraConfig, inject_adapter_in_model
+        from peft import inject_adapter_in_model
 
         super().__init__()
         self.shape = shape
-        config = LoraConfig(r=shape.r, lora_alpha=shape.alpha, target_modules="all-linear", bias="none")
+        config = low_rank(base, r=shape.r, alpha=shape.alpha)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model: Any = inject_adapter_in_model(config, base)

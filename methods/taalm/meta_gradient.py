@@ -79,7 +79,7 @@ def task_loss(model: nn.Module, theta: Parameters, task: Task) -> Tensor:
     ids = task.ids[: task.objects[-1]]  # nothing after the object is computed
     options = {"logits_to_keep": at} if takes_logits_to_keep(model) else {}
     logits = functional_call(model, dict(theta), (), {"input_ids": ids[None], "use_cache": False, **options}).logits[0]
-    logits = logits if options else logits[at]
+    logits = logits[at] if len(logits) == len(ids) else logits  # a model may take the option and not heed it
     return F.cross_entropy(logits.float() if logits.dtype.itemsize < 4 else logits, task.ids[list(task.objects)])
 
 
@@ -94,7 +94,12 @@ def fresh_moments(theta: Parameters) -> Moments:
 def _weighted_gradient(model: nn.Module, theta: Parameters, ids: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
     leaves = {n: p.detach().requires_grad_() for n, p in theta.items()}
     loss = (weights * document_nll(model, leaves, ids)).sum() / weights.sum()
-    return torch.autograd.grad(loss, list(leaves.values()))
+    return _gradients(loss, leaves)
+
+
+def _gradients(loss: Tensor, leaves: Parameters) -> tuple[Tensor, ...]:
+    """Gradients of all leaves; 0 for one that the model holds and does not use."""
+    return torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
 
 
 def plain_step(
@@ -201,7 +206,7 @@ def meta_gradient(
     del moments
     leaves = {n: p.requires_grad_() for n, p in after.items()}
     loss = task_loss(model, leaves, task)
-    u = torch.autograd.grad(loss, list(leaves.values()))
+    u = _gradients(loss, leaves)
     direction = {n: slope[n].mul_(g) for n, g in zip(leaves, u, strict=True)}  # c, in the slope's memory
     del after, leaves, u
     with torch.no_grad():

@@ -17,6 +17,7 @@ from ckl_bench.benchmarks.format import AttentionDocument, Probe
 from ckl_bench.encode import EncodedDocument, Tokenizer, collate, encode_documents, object_tokens
 from ckl_bench.scoring.engine import encode_probe
 
+from ..lora.low_rank import low_rank
 from .attention import Scale, TrainAttention
 from .meta_gradient import Adam, Form, Parameters, Task, learn, meta_gradient, task_loss
 
@@ -68,12 +69,11 @@ def make_examples(
 
 def make_learner(base: nn.Module, r: int, alpha: float, seed: int) -> tuple[nn.Module, dict[str, Tensor]]:
     """The base model with fresh LoRA, and the starting values θ of the parameters that learn."""
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = LoraConfig(r=r, lora_alpha=alpha, target_modules="all-linear", bias="none")
-        learner: nn.Module = get_peft_model(base, config)
+        learner: nn.Module = get_peft_model(base, low_rank(base, r=r, alpha=alpha))
     theta = {n: p.detach().clone() for n, p in learner.named_parameters() if p.requires_grad}
     return learner.requires_grad_(False).eval(), theta
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ckl_bench.benchmarks.format import AttentionDocument, Benchmark
 from ckl_bench.errors import CklError, UserError
+from ckl_bench.learning.fits import require_fit, texts_of_attention
 from ckl_bench.models.find import BaseModel, share_trunk
 from ckl_bench.progress import Line, line, log
 from ckl_bench.storage.checkpoint import Keeper, Store, undertaking
@@ -49,6 +50,7 @@ def train_attention(
             f"benchmark '{benchmark.name}' has {len(rows)} attention documents; more than {settings.held_out} "
             "(held_out) are needed; build it from a source with more facts, or --set held_out=N"
         )
+    require_fit(texts_of_attention(rows, settings.max_tokens), base)
     random.Random(seed).shuffle(rows)
     about = {
         "model": base.name,

@@ -52,7 +52,7 @@ def test_out_of_memory_before_training_is_one_line_too(
     monkeypatch.setattr("ckl_bench.learning.run.load_benchmark", raising)
     result = command(*RUN, "--benchmark", small, "--method", "lora")
     assert (result.code, result.err.count("\n")) == (1, 1)
-    assert "--batch-size" in result.err
+    assert "--micro-batch" in result.err
 
 
 def test_what_a_library_makes_of_a_signal_is_an_interruption(
@@ -71,10 +71,32 @@ def test_what_a_library_makes_of_a_signal_is_an_interruption(
     assert result.err.startswith("error: interrupted; run the same command again to go on: ckl-bench leaderboard")
 
 
+def test_python_m_is_the_same_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "ckl_bench", "fly"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "error: No such command 'fly'.\n")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="a system without hangups")
+@pytest.mark.parametrize(
+    ("number", "before", "code"),
+    [("SIGUSR1", "SIG_DFL", 130), ("SIGHUP", "SIG_DFL", 130), ("SIGHUP", "SIG_IGN", 0)],
+)
+def test_notices_of_preemption_interrupt_and_nohup_is_kept(number: str, before: str, code: int) -> None:
+    program = (
+        f"import os, signal, sys\nsignal.signal(signal.SIGHUP, signal.{before})\n"
+        "from ckl_bench.cli.ending import to_the_end\n"
+        f"to_the_end(lambda: os.kill(os.getpid(), signal.{number}), ['run'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    said = "error: interrupted; run the same command again to go on: ckl-bench run\n" if code else ""
+    assert (done.returncode, done.stderr) == (code, said)
+
+
 def test_a_signal_behind_the_end_of_a_command_changes_nothing() -> None:
     code = (
         "import atexit, os, signal, sys\nfrom ckl_bench.cli.app import main\n"
-        "for number in (signal.SIGTERM, signal.SIGINT):\n    atexit.register(os.kill, os.getpid(), number)\n"
+        "from ckl_bench.storage.stops import STOPS\nfor number in STOPS:\n"
+        "    atexit.register(os.kill, os.getpid(), number)\n"
         "main(sys.argv[1:])"
     )
     for arguments, expected in ((["--help"], (0, "")), (["fly"], (2, "error: No such command 'fly'.\n"))):

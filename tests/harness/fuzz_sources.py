@@ -176,7 +176,7 @@ def make_gguf(folder: Path) -> None:
     vocabulary = tiny_tokenizer().get_vocab()
     tokens = [*sorted(vocabulary, key=vocabulary.__getitem__), "ab"]
     file = GGUFWriter(folder / "model.gguf", "llama")
-    numbers = {"block_count": 1, "context_length": 64, "embedding_length": 32, "feed_forward_length": 32}
+    numbers = {"block_count": 1, "context_length": 1024, "embedding_length": 32, "feed_forward_length": 32}
     numbers |= {"head_count": 2, "head_count_kv": 2, "vocab_size": len(tokens), "rope_dimension_count": 16}
     for name, value in (numbers | {"layer_norm_rms_eps": 1e-5, "eos_token_id": 0}).items():
         getattr(file, f"add_{name}")(value)

@@ -30,7 +30,7 @@ from ckl_bench.storage.files import data_dir
 from helpers.children import Child, start
 from helpers.runs import TINY_RECORD
 
-STOPS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+STOPS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 ROUND = 6  # kills at most before a command is let to end, so that one that never gets further ends too
 PATIENCE = 60.0  # seconds until a command that neither ends nor stops counts as hanging
 LINGER = 5.0  # seconds that the workers of a killed command may take to end

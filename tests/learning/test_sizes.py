@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from ckl_bench.errors import UserError
+from ckl_bench.events import Watcher
 from ckl_bench.learning.environment import pick_dtype
 from ckl_bench.learning.run import RunRequest, execute, plan_run
 from ckl_bench.learning.sizes import micro_batch
 from ckl_bench.learning.stages import _Run
 from ckl_bench.models.find import find_model
-from ckl_bench.progress import Line
 from ckl_bench.records import Record
 from ckl_bench.storage.checkpoint import Keeper
 
@@ -59,7 +59,7 @@ def test_a_run_in_16_bits_is_another_run_that_learns_nearly_the_same(method: str
 
 @pytest.mark.parametrize("method", ["lora", "finetune"])
 def test_frozen_weights_are_held_in_the_dtype_and_what_trains_in_float32(method: str) -> None:
-    run = _Run(plan_run(RunRequest(method=method, model="tiny", dtype="bfloat16")), Keeper(None), Line(""))
+    run = _Run(plan_run(RunRequest(method=method, model="tiny", dtype="bfloat16")), Keeper(None), Watcher())
     kinds = {p.requires_grad: p.dtype for p in run.model.parameters()}
     assert kinds.get(False, torch.bfloat16) == torch.bfloat16
     assert kinds[True] == torch.float32

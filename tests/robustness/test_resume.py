@@ -22,6 +22,7 @@ from ckl_bench.stacks.plugins import origins
 from ckl_bench.storage.checkpoint import Keeper, Store
 from ckl_bench.storage.files import read_sealed
 from ckl_bench.storage.locks import locked
+from ckl_bench.storage.stops import STOPS
 from conftest import Command
 
 LEARNING = sorted(origins().keys() - {"none"})  # which takes no step, and so cannot be stopped behind one
@@ -159,7 +160,7 @@ def test_a_state_survives_as_it_is(tmp_path: Path) -> None:
     assert len(list((tmp_path / "s").glob("*.safetensors"))) == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOPS)
 def test_a_signal_lets_the_step_finish_and_be_saved_a_second_one_does_not(number: int, tmp_path: Path) -> None:
     store = Store(tmp_path / "s", "run")
     keeper, before = Keeper(store), signal.getsignal(number)
@@ -242,7 +243,7 @@ def test_runs_killed_for_real_end_as_undisturbed_ones(benchmark: str, small: Pat
     expected, errors = plain.communicate()
     assert plain.returncode == 0, errors
     went_on = 0
-    for stop in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT, None):
+    for stop in (signal.SIGKILL, signal.SIGUSR1, signal.SIGHUP, signal.SIGTERM, signal.SIGINT, None):
         child = start("killed")
         begun = time.time()
         while stop and child.poll() is None:

@@ -13,7 +13,7 @@ from ckl_bench.benchmarks.format import Probe
 from ckl_bench.encode import Tokenizer
 from ckl_bench.errors import UserError
 from ckl_bench.models.find import find_model, tiny_tokenizer
-from ckl_bench.scoring.engine import score_probes, takes_logits_to_keep
+from ckl_bench.scoring.engine import score_probes
 from helpers.architectures import BUILDERS, make
 
 PROBES = [
@@ -42,7 +42,7 @@ def plain(model: nn.Module, tokenizer: Tokenizer, probe: Probe) -> tuple[float, 
 
 
 class NoKeep(nn.Module):
-    """A model whose forward cannot apply its head at chosen positions."""
+    """A model that says of no layer that it is its head."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -56,7 +56,6 @@ class NoKeep(nn.Module):
 @pytest.mark.parametrize("batch_tokens", [1, 64, 100_000])
 def test_scores_equal_the_plain_computation(shape: str, batch_tokens: int) -> None:
     model, tokenizer = make(shape), tiny_tokenizer()
-    assert takes_logits_to_keep(model)
     for score, probe in zip(score_probes(model, tokenizer, PROBES, max_batch_tokens=batch_tokens), PROBES, strict=True):
         accuracy, nll = plain(model, tokenizer, probe)
         assert score.id == probe.id
@@ -66,9 +65,8 @@ def test_scores_equal_the_plain_computation(shape: str, batch_tokens: int) -> No
 
 
 @pytest.mark.parametrize("shape", BUILDERS)
-def test_the_fallback_without_logits_to_keep_gives_the_same(shape: str) -> None:
+def test_a_model_that_shows_no_head_gives_the_same(shape: str) -> None:
     model, tokenizer = make(shape), tiny_tokenizer()
-    assert not takes_logits_to_keep(NoKeep(model))
     kept, full = (score_probes(m, tokenizer, PROBES) for m in (model, NoKeep(model)))
     for a, b in zip(kept, full, strict=True):
         assert (a.accuracy, a.guess) == (b.accuracy, b.guess)
@@ -85,7 +83,6 @@ def test_nothing_after_the_object_is_computed(monkeypatch: pytest.MonkeyPatch) -
         return forward(**inputs)
 
     monkeypatch.setattr(model, "forward", recording)
-    monkeypatch.setattr("ckl_bench.scoring.engine.takes_logits_to_keep", lambda m: True)
     score_probes(model, tokenizer, [Probe(id="a", prompt="The city is Paris" + " and more" * 50, object="Paris")])
     assert seen == [len("The city is Pari")]
 
@@ -142,10 +139,10 @@ def test_the_real_model_knows_paris_and_batches_do_not_matter() -> None:
     assert together[0].accuracy == 1.0
     assert together[0].guess.strip() == "Paris"
     for a, b, probe in zip(together, alone, probes, strict=True):
-        assert a.nll == pytest.approx(b.nll, abs=1e-5)
+        assert a.nll == pytest.approx(b.nll, abs=3e-5)  # 30 layers in float32, in another order of summing
         ids = base.tokenizer(probe.prompt[: -len(" .")], return_tensors="pt")["input_ids"]
         prefix = base.tokenizer(probe.prompt[: -len(f" {probe.object} .")])["input_ids"]
         with torch.no_grad():
             rows = model(input_ids=ids).logits[0].log_softmax(-1)
         picked = [rows[i - 1, ids[0, i]].item() for i in range(len(prefix), ids.shape[1])]
-        assert a.nll == pytest.approx(-math.fsum(picked) / len(picked), abs=1e-5)
+        assert a.nll == pytest.approx(-math.fsum(picked) / len(picked), abs=3e-5)

@@ -8,6 +8,8 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import connection, get_context, parent_process
 
+from ckl_bench.storage.stops import STOPS
+
 
 def workers() -> ProcessPoolExecutor:
     """One process a core."""
@@ -15,7 +17,9 @@ def workers() -> ProcessPoolExecutor:
 
 
 def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    for number in STOPS:
+        if number != signal.SIGTERM:  # which is how the pool itself ends them
+            signal.signal(number, signal.SIG_IGN)  # Ctrl-C and a hangup reach the whole group; the parent decides
     threading.Thread(target=_follow, daemon=True).start()
 
 

@@ -19,6 +19,7 @@ from . import figures
 from .claim import claim
 from .drawing import DASHES, Drawing, save, svg
 from .facts import STATES, facts, probes_of
+from .retained import retained
 from .standings import BRIGHT, COLOURS, League, Series, standings
 from .table import table
 from .trade_off import trade_off
@@ -112,7 +113,7 @@ def _league(number: int, league: League) -> str:
     passage = opening(league)
     wide = "" if passage and "trade-off" in have else " wide"
     top = f"<div class='top{wide}'><div>{first}{_legend(drawn) if have else ''}</div>{passage}</div>"
-    body = [head, top, then, table(league, number), documents(league)]
+    body = [head, top, then, table(league, number), retained(league), documents(league)]
     return f'<section id="league-{number}">{"".join(body)}</section>'
 
 

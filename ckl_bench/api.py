@@ -1,0 +1,195 @@
+"""The Python interface: the commands' work as functions, with objects and tables in place of lines.
+
+Its names are those of `ckl_bench` itself (`from ckl_bench import run`), where each is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ckl_bench.errors import CklError, UserError
+from ckl_bench.events import EpochDone, RunDone, Watcher
+from ckl_bench.learning.environment import pick_device
+from ckl_bench.learning.keep import save_model
+from ckl_bench.learning.retain import Retain
+from ckl_bench.learning.run import RunRequest, execute, plan_run
+from ckl_bench.learning.stages import Plan
+from ckl_bench.records import Record, read_records
+from ckl_bench.results.output import run_once
+from ckl_bench.results.tables import BOARDS, tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+OnEpoch = Callable[[EpochDone], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """A finished run: its record, and the model that has learned where it was learned in this process."""
+
+    record: Record
+    _done: RunDone | None = None
+    _plan: Plan | None = None
+
+    @property
+    def model(self) -> nn.Module:
+        """The model as the run left it; UserError where the record was there already, and no model is."""
+        if self._done is None:
+            raise UserError(
+                f"run {self.record.run_id} was finished before, and its model is not in memory; run(..., fresh=True)"
+            )
+        model: nn.Module = self._done.model
+        return model
+
+    @property
+    def tokenizer(self) -> Any:
+        """The base model's tokenizer; UserError as for `model`."""
+        assert self.model is not None
+        assert self._done is not None
+        return self._done.tokenizer
+
+    def save(self, folder: str | Path) -> Path:
+        """Keep the model in `folder/RUN-ID`, as `ckl-bench run --save-model` does; returns that folder.
+
+        UserError as for `model`, where nothing was learned, and where it cannot be written.
+        """
+        model = self.model
+        assert self._done is not None
+        assert self._plan is not None
+        with self._done.as_scored():
+            return save_model(model, self._plan.stack, self._plan.base, self.record, Path(folder))
+
+
+class _Kept(Watcher):
+    """Keeps what a run has learned, and tells a callback of every epoch."""
+
+    vital = True
+
+    def __init__(self, on_epoch: OnEpoch | None) -> None:
+        self.on_epoch = on_epoch
+        self.done: RunDone | None = None
+
+    def epoch_done(self, event: EpochDone) -> None:
+        if self.on_epoch is not None:
+            self.on_epoch(event)
+
+    def run_done(self, event: RunDone) -> None:
+        self.done = event
+
+
+def run(
+    method: str,
+    *,
+    benchmark: str | Path = "lama-ckl-mini",
+    model: str | Path = "smollm2-135m",
+    seed: int = 0,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    max_tokens: int = 512,
+    limit: int | None = None,
+    settings: Mapping[str, object] | Sequence[str] = (),
+    methods_dir: Path | None = None,
+    device: str = "auto",
+    output: str | Path | None = None,
+    fresh: bool = False,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    retain: Retain | None = None,
+    on_epoch: OnEpoch | None = None,
+    watchers: Sequence[Watcher] = (),
+) -> RunResult:
+    """Run a method on a benchmark, as `ckl-bench run` does, and return the record with the model that has learned.
+
+    `settings` are `{"lora.r": 64}` or `["lora.r=64"]`. With `output` the record and tables go there, and a run that is
+    there already is not repeated (`fresh=True` does); without it nothing is written. `on_epoch` is called with every
+    `EpochDone`, epoch 0 among them; an error that it raises fails the run.
+
+    Raises UserError for what cannot be run, CklError where the run fails.
+    """
+    given = [f"{name}={value}" for name, value in settings.items()] if isinstance(settings, Mapping) else settings
+    plan = plan_run(
+        RunRequest(
+            method=method,
+            benchmark=str(benchmark),
+            model=str(model),
+            seed=seed,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=lr,
+            max_tokens=max_tokens,
+            limit=limit,
+            settings=list(given),
+            methods_dir=methods_dir,
+            device=pick_device(device),
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+            retain=retain,
+        )
+    )
+    kept = _Kept(on_epoch)
+    if output is None:
+        record = execute(plan, watchers=[kept, *watchers])
+    else:
+        record, _ = run_once(Path(output), plan, fresh=fresh, watchers=[kept, *watchers])
+    if record.status == "failed":
+        raise CklError(f"run {record.run_id} failed: {record.error}")
+    done = kept.done
+    return RunResult(record=record, _done=done, _plan=plan)
+
+
+def load_records(folder: str | Path = "runs") -> pd.DataFrame:
+    """The records of a folder of runs as a table: a row a run, stage, epoch, probe set and probe.
+
+    Columns: run_id, method, benchmark, model, seed, stage, epoch, set, probe, accuracy (of the answer's tokens), nll
+    (nats), guess. Epoch 0 is the model before it learns. UserError for a folder without records or a damaged one.
+    """
+    import pandas as pd
+
+    found = _records(folder)
+    rows = [
+        (
+            *(record.run_id, record.spec.method, record.spec.benchmark, record.spec.model, record.spec.seed),
+            *(stage.name, epoch.epoch, name, probe, accuracy, nll, guess),
+        )
+        for record in found
+        for stage in record.stages
+        for epoch in stage.epochs
+        for name, scores in epoch.sets.items()
+        for probe, accuracy, nll, guess in zip(
+            stage.probe_ids[name], scores.probe_accuracy, scores.probe_nll, scores.probe_guess, strict=True
+        )
+    ]
+    columns = ["run_id", "method", "benchmark", "model", "seed", "stage", "epoch", "set", "probe", "accuracy", "nll"]
+    return pd.DataFrame(rows, columns=[*columns, "guess"])
+
+
+def leaderboard(records: str | Path | Iterable[Record] = "runs", kind: str = "lama-ckl") -> pd.DataFrame:
+    """The leaderboard of a kind of benchmark: a row for runs that differ in their seed alone, the best first.
+
+    `records` are Record objects or a folder of runs; the columns are those of the kind's CSV file. Raises UserError for
+    an unknown kind, and where there is no finished run of that kind.
+    """
+    import io
+
+    import pandas as pd
+
+    if kind not in BOARDS:
+        raise UserError(f"kind '{kind}': expected one of {', '.join(BOARDS)}")
+    found = _records(records) if isinstance(records, str | Path) else list(records)
+    text = tables(found).get(BOARDS[kind].file)
+    if text is None:
+        raise UserError(f"there is no finished run of kind {kind}; run a method on such a benchmark first")
+    return pd.read_csv(io.StringIO(text))
+
+
+def _records(folder: str | Path) -> list[Record]:
+    found = list(read_records(Path(folder)))
+    if not found:
+        raise UserError(f"{folder} holds no records; expected a folder of runs, with records/ in it")
+    return found
