@@ -9,6 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from ckl_bench.records import read_record, write_record
+from ckl_bench.results.leagues import labels
+from ckl_bench.results.rows import Row
 from ckl_bench.spec import SCHEMA, Spec
 from ckl_bench.storage.files import leaderboards_dir
 from ckl_bench.storage.json import sha256_json
@@ -87,3 +89,12 @@ def test_the_committed_records_are_read() -> None:
     every = [read_record(path) for path in sorted((leaderboards_dir() / "records").glob("*.json"))]
     assert every
     assert all(made.spec.run_id == made.run_id for made in every)
+
+
+def test_an_old_row_says_so_only_where_a_new_one_has_its_name() -> None:
+    def row(method: str, schema: int) -> Row:
+        return {"method": method, "schema_version": schema, "learning_rate": 1e-3, "tokenizer_hash": schema > 1 or None}
+
+    made = [row("lora", 1), row("ewc", 1), row("rho1", 1), row("lora", 2)]
+    assert labels(made) == ["lora@schema=1", "ewc", "rho1", "lora"]
+    assert labels(made[:3]) == ["lora", "ewc", "rho1"]

@@ -49,17 +49,27 @@ def untrained(records: Iterable[Record]) -> Mapping[tuple[str, str, int | None],
 def labels(rows: Sequence[Row]) -> list[str]:
     """A name for every row of one table: its method, with each setting in which it differs from most of the others.
 
-    `finetune@lr=5e-05` is also what `compare` takes.
+    `finetune@lr=5e-05` is also what `compare` takes. A row of an older schema says so where another one would have the
+    same name.
     """
-    usual = {name: Counter(row.get(name) for row in rows).most_common(1)[0][0] for name in SETTINGS}
-    usual["limit"] = None  # a try always says so
-    usual["schema_version"] = max((row["schema_version"] for row in rows), default=None)  # an old one says so too
-    made = []
-    for row in rows:
-        telling = {name: row.get(name) for name in SETTINGS if row.get(name) != usual[name]}
-        shown = [f"{_TYPED.get(name, name)}={_short(value)}" for name, value in telling.items() if value is not None]
-        made.append(str(row["method"]) + ("@" + ",".join(shown) if shown else ""))
+    usual: dict[str, object] = {"limit": None}  # a try always says so
+    for name in SETTINGS:
+        counted = Counter(row[name] for row in rows if row.get(name) is not None)
+        if name not in ("limit", "schema_version") and counted:
+            usual[name] = counted.most_common(1)[0][0]
+    # What a record does not say (those of an older schema) tells nothing.
+    telling = [{k: row[k] for k, v in usual.items() if row.get(k) not in (None, v)} for row in rows]
+    made = [_label(row, own) for row, own in zip(rows, telling, strict=True)]
+    times, newest = Counter(made), max((row["schema_version"] for row in rows), default=None)
+    for i, row in enumerate(rows):
+        if times[made[i]] > 1 and row["schema_version"] != newest:
+            made[i] = _label(row, {**telling[i], "schema_version": row["schema_version"]})
     return made
+
+
+def _label(row: Row, telling: Mapping[str, object]) -> str:
+    shown = [f"{_TYPED.get(name, name)}={_short(value)}" for name, value in telling.items()]
+    return str(row["method"]) + ("@" + ",".join(shown) if shown else "")
 
 
 def _short(value: object) -> str:
