@@ -169,3 +169,12 @@ def test_the_committed_records_say_that_taalm_beats_lora(command: Command) -> No
     lines = result.out.splitlines()
     assert "seeds 0, 1, 2" in lines[0]
     assert all(line.endswith("more than chance, taalm+lora is better.") for line in lines[1:])
+
+
+def test_of_a_rebuilt_benchmark_what_it_is_now_is_compared(command: Command) -> None:
+    """The committed leaderboard has rows of the benchmark as it was before, too."""
+    found = command("compare", "taalm", "lora", "--benchmark", "temporalwiki-mini")
+    assert found.code == 0, found.err
+    older = command("compare", "taalm@schema=1", "lora@schema=1", "--benchmark", "temporalwiki-mini")
+    assert older.code == 0, older.err
+    assert found.out != older.out

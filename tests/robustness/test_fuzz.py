@@ -87,7 +87,8 @@ FATAL = {"takes memory", "dies", "hangs", "computes for ever"}  # shown by every
 def test_a_reader_without_its_protection_is_found_out(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.fuzz_bench.WALL_SECONDS", 2)
+    # A second of computing may take several where other tests run beside it.
+    monkeypatch.setattr("harness.fuzz_bench.WALL_SECONDS", 2 if fault == "hangs" else 20)
     monkeypatch.setattr("harness.fuzz_bench.CPU_SECONDS", 1)
     monkeypatch.setattr("harness.fuzz.SHRINK_SECONDS", 1)
     read, words = BROKEN[fault]
