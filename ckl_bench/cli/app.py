@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperCommand
 
 from ckl_bench import __version__
 from ckl_bench.cli.build import build
@@ -34,6 +35,7 @@ from ckl_bench.cli.options import (
     valid_seeds,
 )
 from ckl_bench.cli.results import register
+from ckl_bench.cli.sweep import Swept, sweep
 from ckl_bench.errors import CklError, UserError, printable
 
 if TYPE_CHECKING:
@@ -337,8 +339,9 @@ def _list(columns: list[str], lines: list[list[str]]) -> None:
 
 
 register(app)  # leaderboard, compare, reproduce, submit, report, show
+app.command("sweep", cls=Swept)(sweep)
 for command in (*app.registered_commands, *build.registered_commands):
-    command.cls = command.cls if command.cls is Configured else Once
+    command.cls = command.cls if issubclass(command.cls or TyperCommand, Once) else Once
 
 
 def main(arguments: list[str] | None = None) -> None:
