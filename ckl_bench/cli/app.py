@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from ckl_bench import __version__
+from ckl_bench.cli import sharing
 from ckl_bench.cli.build import build
 from ckl_bench.cli.config import ConfigOption, Configured, PresetOption, preset_settings
 from ckl_bench.cli.ending import to_the_end
@@ -340,6 +341,7 @@ def _list(columns: list[str], lines: list[list[str]]) -> None:
 
 register(app)  # leaderboard, compare, reproduce, submit, report, show
 app.command("sweep", cls=Swept)(sweep)
+sharing.register(app)  # card
 for command in (*app.registered_commands, *build.registered_commands):
     command.cls = command.cls if issubclass(command.cls or TyperCommand, Once) else Once
 
