@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckl_bench import __version__
-from ckl_bench.cli import authors, lists, results, score
+from ckl_bench.cli import authors, lists, results, score, sharing
 from ckl_bench.cli.build import build
 from ckl_bench.cli.config import ConfigOption, Configured, PresetOption, preset_settings
 from ckl_bench.cli.ending import to_the_end
@@ -256,7 +256,7 @@ def train_attention(
     return go
 
 
-for room in (score, lists, authors, results):
+for room in (score, lists, authors, results, sharing):
     room.register(app)
 for command in (*app.registered_commands, *build.registered_commands):
     command.cls = command.cls if command.cls is Configured else Once
