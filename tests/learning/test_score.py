@@ -10,6 +10,7 @@ import pytest
 
 from ckl_bench.models.find import find_model
 from ckl_bench.records import Record, read_record, read_records
+from ckl_bench.scoring.engine import score_probes
 from ckl_bench.spec import Spec
 from conftest import Command
 
@@ -148,7 +149,7 @@ def test_a_stopped_scoring_goes_on_behind_its_last_slice(
     whole = scored(command, small, "--model", "tiny")
     monkeypatch.setattr(module, "SLICE", 3)
     asked: list[int] = []
-    plain = module.score_probes
+    plain = score_probes
 
     def stops(model: Any, tokenizer: Any, probes: Any) -> Any:
         asked.append(len(probes))
