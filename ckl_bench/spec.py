@@ -93,7 +93,7 @@ class Spec(BaseModel):
     @property
     def scored_only(self) -> bool:
         """Whether a model was scored as it stands, and nothing is known here of how it learned."""
-        return self.epochs == 0
+        return self.epochs == 0 and list(self.hyperparameters) == ["score"]
 
     @property
     def run_id(self) -> str:
