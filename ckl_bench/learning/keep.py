@@ -76,7 +76,7 @@ def load_model(folder: Path, stack: Stack, base: BaseModel) -> nn.Module:
 
 def kept_spec(folder: Path) -> Spec | None:
     """What was run where a folder is one of `save_model`'s; None where it is not. UserError for a damaged one."""
-    path = folder / SPEC
+    path = folder / KEPT
     if not path.is_file():
         return None
     about: Any = read_json(path)
