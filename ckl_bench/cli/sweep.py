@@ -266,3 +266,8 @@ def _show(runs: Sequence[Run], output: Path) -> None:
     for record in apart.values():
         Console().print(table_beside_committed(output, record))
     say(f"{len(found)} of {len(runs)} runs are done; records: {output}/records")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("sweep", cls=Swept)(sweep)
