@@ -106,31 +106,36 @@ def sweep(
     allow_pickle: PickleOption = False,
     config: ConfigOption = None,
     preset: PresetOption = None,
-    executor: Annotated[str, typer.Option(help="local (processes), ray or slurm.", rich_help_panel=_HERE)] = "local",
+    executor: Annotated[str, typer.Option(help="local: processes on this machine.", rich_help_panel=_HERE)] = "local",
     jobs: Annotated[
         int | None,
-        typer.Option(
-            help="Runs at once.", show_default="local: one a GPU, or one; else as many as fit", rich_help_panel=_HERE
-        ),
+        typer.Option(help="Runs at once.", show_default="one a GPU, or one", rich_help_panel=_HERE),
     ] = None,
     cpus: Annotated[
         int | None,
-        typer.Option(help="Cores a run.", show_default="local: all, shared out; else 1", rich_help_panel=_HERE),
+        typer.Option(help="Cores a run.", show_default="all, shared out", rich_help_panel=_HERE),
     ] = None,
     gpus: Annotated[
         float | None,
-        typer.Option(help="GPUs a run; with Ray also parts of one, as 0.25.", show_default="0", rich_help_panel=_HERE),
+        typer.Option(
+            help="GPUs a run; with Ray also parts of one, as 0.25.",
+            show_default="0",
+            hidden=True,
+            rich_help_panel=_HERE,
+        ),
     ] = None,
     memory: Annotated[
-        str | None, typer.Option(help="Memory a run, as 8GB.", metavar="SIZE", rich_help_panel=_HERE)
+        str | None, typer.Option(help="Memory a run, as 8GB.", metavar="SIZE", hidden=True, rich_help_panel=_HERE)
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(help="A Ray cluster's address.", show_default="this machine", rich_help_panel=_HERE),
+        typer.Option(help="A Ray cluster's address.", show_default="this machine", hidden=True, rich_help_panel=_HERE),
     ] = None,
     slurm: Annotated[
         list[str] | None,
-        typer.Option(help="KEY=VALUE for submitit, as partition=gpu or timeout_min=600.", rich_help_panel=_HERE),
+        typer.Option(
+            help="KEY=VALUE for submitit, as partition=gpu or timeout_min=600.", hidden=True, rich_help_panel=_HERE
+        ),
     ] = None,
     retries: Annotated[int, typer.Option(help="How often a run that fails is run again.", rich_help_panel=_HERE)] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, and run none.")] = False,
