@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
+from typing_extensions import TypeIs
 
 from ckl_bench.encode import Batch, EncodedDocument, collate
 from ckl_bench.errors import CklError
-from ckl_bench.method import Penalty, Step, Weigh
+from ckl_bench.method import OfStep, Penalty, Step, Weigh
 from ckl_bench.models.head import Hidden, forward, logits_of, nll_of, weighted_nll
 from ckl_bench.progress import Advance
 from ckl_bench.records import TokenWeights
@@ -141,7 +142,9 @@ def train_epoch(
                 for p in group["params"]:
                     if p.grad is not None:
                         p.grad.div_(loss_scale)
-        for penalty in (penalty for penalty in penalties if penalty not in of_step):
+        for penalty in penalties:
+            if takes_step(penalty):
+                continue
             term = penalty()
             if term.requires_grad:
                 term.backward()  # type: ignore[no-untyped-call]
@@ -165,7 +168,7 @@ def train_epoch(
     return done
 
 
-def takes_step(penalty: Penalty) -> bool:
+def takes_step(penalty: Penalty) -> TypeIs[OfStep]:
     """Whether a penalty wants to see the step, rather than the weights alone."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = inspect.signature(penalty).parameters.values()
@@ -176,7 +179,7 @@ def _learn_part(
     model: nn.Module,
     part: Batch,
     weigh: Weigh,
-    penalties: Sequence[Penalty],
+    penalties: Sequence[OfStep],
     reads_nll: bool,
     sequences: int,
     scale: float,
@@ -195,7 +198,7 @@ def _learn_part(
     if penalties:
         step = _step(hidden, part, weights)
         share = scale * len(part.ids) / sequences
-        term = term + share * sum(penalty(step) for penalty in penalties)  # type: ignore[call-arg]
+        term = term + share * torch.stack([penalty(step) for penalty in penalties]).sum()
     if term.requires_grad:
         term.backward()  # type: ignore[no-untyped-call]
     return term.detach()
