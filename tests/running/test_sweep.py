@@ -159,14 +159,16 @@ def test_a_stop_saves_all_runs_and_the_same_command_goes_on(small: Path, tmp_pat
     words = ("--method", "slow+lora", "--seed", 0, "--seed", 1, "--set", "slow.pause=0.5", "--jobs", 2, "--epochs", 4)
     both = ("--model", "tiny", "--benchmark", small)
     sweep = Sweep(*words, *both, cwd=tmp_path)
-    last = {}
+    last, asked = {}, False
     for line in sweep.lines():
         last[line["run"]] = line["state"]
-        if line["state"] == "running" and line["epoch"] >= 1:
+        if not asked and line["state"] == "running" and line["epoch"] >= 1:
             sweep.process.send_signal(signal.SIGINT)
+            asked = True
     code, said = sweep.end()
     assert code == 130, said
-    assert said.startswith("error: interrupted; run the same command again to go on: ckl-bench sweep --json")
+    again_by = "error: interrupted; run the same command again to go on: ckl-bench sweep --json"
+    assert said.splitlines()[-1].startswith(again_by)
     assert list(last.values()) == ["stopped", "stopped"]
     assert any((tmp_path / "runs" / "checkpoints").rglob("state.json"))
     again = Sweep(*words, *both, cwd=tmp_path)
