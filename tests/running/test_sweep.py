@@ -70,7 +70,7 @@ def test_sizes() -> None:
         ("--method lora --set lora.rr=1,2", "unknown setting of lora 'rr'"),
         ("--method lora --set ewc.strength=1", "unknown method in --set 'ewc'"),
         ("--method lora --set lora.r=8,", "expected values between commas"),
-        ("--method lora --set lora.r=8,x", "--set lora.r=x: expected int"),
+        ("--method lora --set lora.r=8,x", "--set lora.r=x: expected"),
         ("--method lora --model tiny --benchmark nowhere", "nowhere"),
         ("--method lora --model tiny --model nothing-like-it", "nothing-like-it"),
         ("--method lora --lr 1e-3 --lr -1", "--lr -1.0: expected a number that is not negative"),
