@@ -34,6 +34,7 @@ from ckl_bench.cli.options import (
     spread,
     valid_seeds,
 )
+from ckl_bench.cli.plan import plan
 from ckl_bench.cli.results import register
 from ckl_bench.errors import CklError, UserError, printable
 
@@ -157,8 +158,8 @@ def run(
     with line(f"reading {benchmark} and {model}"):
         plans = plan_seeds(request, seed or [0])
     if save_model is not None:
-        for plan in plans:
-            require_keepable(save_model, plan.stack, plan.spec.run_id)
+        for each in plans:
+            require_keepable(save_model, each.stack, each.spec.run_id)
         require_writable(save_model)
     return partial(_carry_out, plans, output, fresh, json, save_model, log_to or [])
 
@@ -177,18 +178,18 @@ def _carry_out(
     for warning in plans[0].warnings:
         _say(f"note: {warning}")
     records, problems = [], []
-    for plan in plans:
+    for each in plans:
         try:
             told = [tracker(name, output) for name in log_to]
-            found, was_there = run_once(output, plan, fresh=fresh, save_to=save_to, watchers=told)
+            found, was_there = run_once(output, each, fresh=fresh, save_to=save_to, watchers=told)
         except CklError as error:
             if len(plans) == 1:
                 raise
-            _say(f"seed {plan.spec.seed}: {error}")
-            problems.append(f"seed {plan.spec.seed}: {error}")
+            _say(f"seed {each.spec.seed}: {error}")
+            problems.append(f"seed {each.spec.seed}: {error}")
             continue
         if was_there:
-            _say(f"seed {plan.spec.seed} is done already ({output}/records/{found.run_id}.json); --fresh runs it again")
+            _say(f"seed {each.spec.seed} is done already ({output}/records/{found.run_id}.json); --fresh runs it again")
         records.append(found)
     failed = [record for record in records if record.status == "failed"]
     problems += [f"seed {record.spec.seed}: {record.error}" for record in failed]
@@ -337,6 +338,7 @@ def _list(columns: list[str], lines: list[list[str]]) -> None:
     Console().print(table)
 
 
+app.command()(plan)
 register(app)  # leaderboard, compare, reproduce, submit, report, show
 sharing.register(app)  # card
 for command in (*app.registered_commands, *build.registered_commands):

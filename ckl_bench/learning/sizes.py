@@ -13,7 +13,9 @@ from ckl_bench.errors import UserError, first_line
 from ckl_bench.learning.train import MicroBatch
 
 CPU_TOKENS = 512  # enough for the products of matrices to run at full speed; what is more costs memory alone
-_KEPT = 34  # numbers that a layer keeps for its gradient, a token and unit of width (Korthikanti et al. 2022, table 2)
+# Bytes that a layer keeps for its gradient, a token and unit of width: 34 numbers (Korthikanti et al. 2022, table 2).
+GPU_TOKEN = 34 * 4
+GPU_SHARE = 2 / 3  # of the memory beside the weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,4 +71,4 @@ def micro_batch(model: nn.Module, device: str, documents: int | None) -> MicroBa
     # Of the card's whole memory, not of what happens to be free: a run that goes on splits as it did.
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     room = torch.cuda.get_device_properties(device).total_memory - weights
-    return MicroBatch(tokens=max(1, int(room * 2 / 3 / (layers * width * _KEPT * 4))))
+    return MicroBatch(tokens=max(1, int(room * GPU_SHARE / (layers * width * GPU_TOKEN))))
