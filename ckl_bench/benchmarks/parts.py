@@ -33,26 +33,35 @@ def parts(folder: Path, manifest: Mapping[str, Any], kinds: Mapping[str, type]) 
     several, `train` where there is one file; what `datasets` allows in no split's name becomes `_`. A file without rows
     is left out: `datasets` reads none.
     """
-    found: list[Part] = []
-    for config, wanted, file in _files(manifest):
+    found = []
+    for config, split, file in _files(manifest):
         rows, columns = _seen(folder / file, [field.name for field in fields(kinds[config])])
         if rows:
-            split = _free(wanted, {part.split for part in found if part.config == config})
             found.append(Part(config=config, split=split, file=file, rows=rows, columns=columns))
     return sorted(found, key=lambda part: CONFIGS.index(part.config))
 
 
 def _files(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Config, split and path of every table that a manifest names."""
-    several = len(manifest["stages"]) > 1
-    for stage in manifest["stages"]:
-        name = _plain(stage["name"])
-        yield "documents", name, f"{stage['folder']}/documents.jsonl"
-        for probes in stage["probe_sets"]:
-            split = f"{name}.{_plain(probes)}" if several else _plain(probes)
-            yield "probes", split, f"{stage['folder']}/probes-{probes}.jsonl"
+    stages = manifest["stages"]
+    splits = probe_splits([(stage["name"], stage["probe_sets"]) for stage in stages])
+    taken: set[str] = set()
+    for stage in stages:
+        yield "documents", _free(_plain(stage["name"]), taken), f"{stage['folder']}/documents.jsonl"
+        for name in stage["probe_sets"]:
+            yield "probes", splits[stage["name"], name], f"{stage['folder']}/probes-{name}.jsonl"
     yield "attention", "train", "attention/train.jsonl"
     yield "rehearsal", "train", "rehearsal.jsonl"
+
+
+def probe_splits(stages: Sequence[tuple[str, Sequence[str]]]) -> dict[tuple[str, str], str]:
+    """The split of every probe set, by stage and set: the set's name, behind its stage's where there are several."""
+    taken: set[str] = set()
+    return {
+        (stage, name): _free(f"{_plain(stage)}.{_plain(name)}" if len(stages) > 1 else _plain(name), taken)
+        for stage, names in stages
+        for name in names
+    }
 
 
 def _plain(name: str) -> str:
@@ -61,11 +70,12 @@ def _plain(name: str) -> str:
 
 
 def _free(wanted: str, taken: set[str]) -> str:
-    """The name, or the first numbered one that is not taken: two stages may differ in a sign alone."""
+    """The name, or the first numbered one that is not taken yet, and is now: two may differ in a sign alone."""
     number, name = 1, wanted
     while name in taken:
         number += 1
         name = f"{wanted}_{number}"
+    taken.add(name)
     return name
 
 
