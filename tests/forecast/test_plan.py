@@ -75,7 +75,8 @@ def test_what_is_kept_for_the_gradient_is_what_autograd_keeps(shape: str, method
 
 
 def test_what_a_model_of_which_there_is_only_the_configuration_needs(tmp_path: Path, command: Command) -> None:
-    make("llama").config.save_pretrained(tmp_path)
+    model: Any = make("llama")
+    model.config.save_pretrained(tmp_path)
     result = command("plan", "--method", "finetune", "--model", str(tmp_path), "--memory", "24GB", "--json")
     assert result.code == 0, result.err
     found = json.loads(result.out)
