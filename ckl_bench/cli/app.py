@@ -29,9 +29,11 @@ from ckl_bench.cli.options import (
     Once,
     PickleOption,
     RemoteOption,
+    ScoreTokensOption,
     at_least_one,
     say,
     spread,
+    tokens_or_auto,
     valid_seeds,
 )
 from ckl_bench.cli.plan import plan
@@ -88,6 +90,7 @@ def run(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     micro_batch: MicroBatchOption = None,
+    score_batch_tokens: ScoreTokensOption = "auto",
     checkpoint_activations: CheckpointOption = False,
     attention: AttentionOption = None,
     output: Annotated[Path, typer.Option(help="Where records and tables go.")] = Path("runs"),
@@ -151,6 +154,7 @@ def run(
         checkpoint_activations=checkpoint_activations,
         attention=attention,
         micro_batch=micro_batch,
+        score_batch_tokens=tokens_or_auto("--score-batch-tokens", score_batch_tokens),
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
         retain=wanted(retain, retain_limit, include_path),

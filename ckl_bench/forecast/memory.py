@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 from ckl_bench.forecast.shape import BYTES, Shape
 from ckl_bench.learning.divergence import TOKENS as DIVERGENCE_TOKENS
+from ckl_bench.learning.sizes import SCORED
 from ckl_bench.method import Needs
 from ckl_bench.models.head import CHUNK
 
 LIBRARIES = 450 * 2**20  # what Python with torch, transformers and peft takes of a process's memory, without a model
-SCORED = 1024  # tokens of a batch of prompts
+# Of float32 numbers, a row a token: both models' log-probabilities, what their divergence is summed from, and those of
+# the batch before.
+DIVERGENCE_TABLES = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,7 @@ def memory_of(shape: Shape, needs: Needs, setting: Setting) -> Memory:
     AdamW's two moments. Phases: *loading* (weights, and as much again of the file that they are read from); *learning*
     (all of the above, activations of one part of a batch, a chunk of the logits, 2^24 numbers, and its gradient; where
     the head trains, two more gradients of it); *scoring* (1,024 tokens of prompts, two chunks of logits); *divergence*
-    (five float32 tables of 512 tokens by the vocabulary, and a second base model where the weights train, while its
+    (six float32 tables of 512 tokens by the vocabulary, and a second base model where the weights train, while its
     file is read). On a CPU the libraries count too; a GPU's own context (about half a gigabyte) does not.
     """
     size = BYTES[setting.dtype]
@@ -87,13 +90,13 @@ def memory_of(shape: Shape, needs: Needs, setting: Setting) -> Memory:
     tables = 4 * max(DIVERGENCE_TOKENS, setting.longest) * shape.vocabulary
     copy = shape.base * size if setting.trains and not shape.shared else 0
     parts["base model beside it"] = copy
-    parts["divergence: logits of both models"] = 5 * tables
+    parts["divergence: logits of both models"] = DIVERGENCE_TABLES * tables
     read = 0 if setting.on_gpu else size * shape.base  # the file's pages count until the weights are there
     libraries = parts["libraries"]
     phases = {
         "loading": libraries + of_base + read,
         "scoring": held + scored + 2 * 4 * min(CHUNK, SCORED * shape.vocabulary),
-        "divergence": held + copy + max(5 * tables, read if copy else 0),
+        "divergence": held + copy + max(DIVERGENCE_TABLES * tables, read if copy else 0),
     }
     if setting.trains:
         phases["learning"] = held + parts["activations"] + parts["loss: a chunk of logits"]

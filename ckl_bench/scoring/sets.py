@@ -15,10 +15,10 @@ ProbeSets = Mapping[str, Sequence[Probe]]
 Scores = dict[str, SetScores]
 
 
-def score_sets(model: nn.Module, tokenizer: Tokenizer, probes: ProbeSets) -> Scores:
-    """All probe sets in one pass, so that batches are full; then apart again."""
+def score_sets(model: nn.Module, tokenizer: Tokenizer, probes: ProbeSets, *, max_batch_tokens: int = 1024) -> Scores:
+    """All probe sets in one pass, so that batches are full; then apart again. See `score_probes`."""
     flat = [probe for rows in probes.values() for probe in rows]
-    scored = iter(score_probes(model, tokenizer, flat))
+    scored = iter(score_probes(model, tokenizer, flat, max_batch_tokens=max_batch_tokens))
     sets = {}
     for name, rows in probes.items():
         own = [next(scored) for _ in rows]
