@@ -228,6 +228,7 @@ def train_attention(
         list[str] | None, typer.Option("--set", help="field=value, as steps=60; a wrong field lists all.")
     ] = None,
     device: DeviceOption = "auto",
+    attention: AttentionOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew although a checkpoint is there.")] = False,
     methods_dir: MethodsOption = None,
     trust_remote_code: RemoteOption = False,
@@ -251,7 +252,13 @@ def train_attention(
     place = pick_device(device)
     with line(f"reading {benchmark} and {model}"):
         data = load_benchmark(benchmark)
-        base = find_model(model, device=place, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
+        base = find_model(
+            model,
+            device=place,
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+            attention=attention,
+        )
 
     def go() -> None:
         method.prepare(
