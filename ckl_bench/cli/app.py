@@ -241,7 +241,7 @@ def train_attention(
 
     with line(LOADING):
         from ckl_bench.benchmarks.format import load_benchmark
-        from ckl_bench.learning.environment import pick_device
+        from ckl_bench.learning.environment import pick_device, settle
         from ckl_bench.models.find import find_model
         from ckl_bench.stacks.plugins import load_method
         from ckl_bench.storage.writing import require_writable
@@ -261,6 +261,7 @@ def train_attention(
         )
 
     def go() -> None:
+        settle(place)
         method.prepare(
             benchmark=data, base=base, out=out, device=place, seed=seed, settings=settings or [], fresh=fresh
         )

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from ckl_bench.benchmarks.format import AttentionDocument, Benchmark
 from ckl_bench.errors import CklError, UserError
-from ckl_bench.learning.environment import settle
 from ckl_bench.learning.fits import require_fit, texts_of_attention
 from ckl_bench.models.find import BaseModel, share_trunk
 from ckl_bench.progress import Line, line, log
@@ -69,7 +68,6 @@ def train_attention(
             log(f"{out} is trained already; --fresh trains it again")
             return
         keeper = Keeper(store)
-        settle(device)
         with keeper.listening(), line("meta-training φ") as shown:
             shown.status = f"loading {base.name}"
             training = _Training(base, rows, settings, device, seed)
