@@ -46,8 +46,8 @@ def shape_of(stack: Stack, sketch: Sketch, dtype: str) -> Shape:
 
     What is kept for the gradient, a token, in numbers: what each linear layer puts out (queries, keys, values, gate and
     up are read again by what follows; the others by the norms behind the sums that they join), and in each layer the
-    outputs of two norms, attention's, keys and values once for every head, and twice the inner width (what the
-    activation makes, and its product with the gate). Where the base model trains, its norms keep what they have
+    outputs of two norms, attention's, keys and values once for every head, and of the inner width what the activation
+    makes and its product with the gate (`_of_activation` where there is no gate). Where the base model trains, its norms keep what they have
     normalised; an adapter keeps what stands between its factors. Fused attention keeps no scores.
     """
     asked: dict[str, Any] = {}
@@ -166,7 +166,24 @@ def _kept(model: Any, text: Any) -> float:
     groups = _number(text, "num_key_value_heads") or heads
     inner = _number(text, "intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size") or 4 * width
     expanded = 2 * (heads - groups) * of_head
-    return outputs + layers * (2 * width + heads * of_head + expanded + 2 * inner)
+    ups = [name for module, name in _linear(model) if inner in module.weight.shape and _grows(module, width)]
+    gated = len(ups) >= 2 * layers or any(2 * inner in module.weight.shape for module, _ in _linear(model))
+    of_activation = 2 if gated or next(_fused(model), None) is not None else _of_activation(text)
+    return outputs + layers * (2 * width + heads * of_head + expanded + of_activation * inner)
+
+
+def _grows(module: Any, width: int) -> bool:
+    """Whether a layer reads the hidden state and puts out something else."""
+    from transformers.pytorch_utils import Conv1D
+
+    return bool((module.weight.shape[0] if isinstance(module, Conv1D) else module.weight.shape[1]) == width)
+
+
+def _of_activation(text: Any) -> int:
+    """Numbers that an activation keeps beside its input, for each that it makes: one, its output, but for some."""
+    names = ("activation_function", "hidden_act", "hidden_activation", "activation")
+    name = next((getattr(text, n) for n in names if getattr(text, n, None)), "")
+    return {"gelu_new": 4, "gelu_fast": 4, "relu": 0}.get(str(name), 1)  # the first two are sums in Python
 
 
 def _packed(asked: dict[str, Any], config: Any) -> float | None:
