@@ -47,8 +47,9 @@ def shape_of(stack: Stack, sketch: Sketch, dtype: str) -> Shape:
     What is kept for the gradient, a token, in numbers: what each linear layer puts out (queries, keys, values, gate and
     up are read again by what follows; the others by the norms behind the sums that they join), and in each layer the
     outputs of two norms, attention's, keys and values once for every head, and of the inner width what the activation
-    makes and its product with the gate (`_of_activation` where there is no gate). Where the base model trains, its norms keep what they have
-    normalised; an adapter keeps what stands between its factors. Fused attention keeps no scores.
+    makes and its product with the gate (`_of_activation` where there is no gate). Where the base model trains, its
+    norms keep what they have normalised; an adapter keeps what stands between its factors. Fused attention keeps no
+    scores.
     """
     asked: dict[str, Any] = {}
     plain = sketch.outline()
