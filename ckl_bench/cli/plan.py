@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(plan)
+
+
 def plan(
     method: Annotated[str, typer.Option("--method", help="A method, or several joined by +, as in taalm+lora.")],
     benchmark: BenchmarkOption = "lama-ckl-mini",
