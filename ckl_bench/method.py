@@ -38,7 +38,7 @@ class RunTarget:
     attention_sha256: str  # of the benchmark's attention set, on which a φ for it is trained
     model: str
     model_revision: str
-    tokenizer_hash: str
+    tokenizer_hash: str  # empty where a plan is made without the tokenizer
     outline: Callable[[], nn.Module] | None = None  # the model without its weights, on torch's meta device
 
 

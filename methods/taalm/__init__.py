@@ -36,7 +36,7 @@ class Taalm(Method):
         if path is None or not path.is_file():
             path = shipped(target, path)
         about = read_about(path)
-        if about["tokenizer_hash"] != target.tokenizer_hash:
+        if target.tokenizer_hash and about["tokenizer_hash"] != target.tokenizer_hash:
             raise UserError(
                 f"{path} was made for the tokenizer of '{about.get('model')}', not for that of '{target.model}'; "
                 f"train one with ckl-bench train-attention --model {target.model}"

@@ -93,7 +93,7 @@ def test_less_is_needed_in_parts_with_checkpoints_packed_or_in_16_bits() -> None
     assert a_forecast(model=model, checkpoint_activations=True).memory.peak < plain.memory.peak
     assert a_forecast(model=model, dtype="bfloat16").memory.parts["weights"] * 2 == plain.memory.parts["weights"]
     assert a_forecast(model=model, limit=2).operations < plain.operations
-    small = a_forecast(model=model, on_gpu=True, memory=10**9, batch_size=64)
+    small = a_forecast(model=model, on_gpu=True, memory=2 * 10**9, batch_size=64)
     large = a_forecast(model=model, on_gpu=True, memory=24 * 10**9, batch_size=64)
     assert 0 <= small.micro_batch < large.micro_batch <= 64
     assert small.micro_batch < small.with_checkpoints
