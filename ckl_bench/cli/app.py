@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 
 from ckl_bench import __version__
 from ckl_bench.cli import authors, lists, results, score, sharing, sweep
+from ckl_bench.cli import plan as planning
 from ckl_bench.cli.build import build
 from ckl_bench.cli.config import ConfigOption, Configured, PresetOption, preset_settings
 from ckl_bench.cli.ending import to_the_end
@@ -30,9 +31,11 @@ from ckl_bench.cli.options import (
     Once,
     PickleOption,
     RemoteOption,
+    ScoreTokensOption,
     at_least_one,
     say,
     spread,
+    tokens_or_auto,
     valid_seeds,
 )
 from ckl_bench.errors import CklError, UserError
@@ -87,6 +90,7 @@ def run(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     micro_batch: MicroBatchOption = None,
+    score_batch_tokens: ScoreTokensOption = "auto",
     checkpoint_activations: CheckpointOption = False,
     attention: AttentionOption = None,
     output: Annotated[Path, typer.Option(help="Where records and tables go.")] = Path("runs"),
@@ -150,6 +154,7 @@ def run(
         checkpoint_activations=checkpoint_activations,
         attention=attention,
         micro_batch=micro_batch,
+        score_batch_tokens=tokens_or_auto("--score-batch-tokens", score_batch_tokens),
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
         retain=wanted(retain, retain_limit, include_path),
@@ -157,8 +162,8 @@ def run(
     with line(f"reading {benchmark} and {model}"):
         plans = plan_seeds(request, seed or [0])
     if save_model is not None:
-        for plan in plans:
-            require_keepable(save_model, plan.stack, plan.spec.run_id)
+        for each in plans:
+            require_keepable(save_model, each.stack, each.spec.run_id)
         require_writable(save_model)
     return partial(_carry_out, plans, output, fresh, json, save_model, log_to or [])
 
@@ -177,18 +182,18 @@ def _carry_out(
     for warning in plans[0].warnings:
         _say(f"note: {warning}")
     records, problems = [], []
-    for plan in plans:
+    for each in plans:
         try:
             told = [tracker(name, output) for name in log_to]
-            found, was_there = run_once(output, plan, fresh=fresh, save_to=save_to, watchers=told)
+            found, was_there = run_once(output, each, fresh=fresh, save_to=save_to, watchers=told)
         except CklError as error:
             if len(plans) == 1:
                 raise
-            _say(f"seed {plan.spec.seed}: {error}")
-            problems.append(f"seed {plan.spec.seed}: {error}")
+            _say(f"seed {each.spec.seed}: {error}")
+            problems.append(f"seed {each.spec.seed}: {error}")
             continue
         if was_there:
-            _say(f"seed {plan.spec.seed} is done already ({output}/records/{found.run_id}.json); --fresh runs it again")
+            _say(f"seed {each.spec.seed} is done already ({output}/records/{found.run_id}.json); --fresh runs it again")
         records.append(found)
     failed = [record for record in records if record.status == "failed"]
     problems += [f"seed {record.spec.seed}: {record.error}" for record in failed]
@@ -223,6 +228,7 @@ def train_attention(
         list[str] | None, typer.Option("--set", help="field=value, as steps=60; a wrong field lists all.")
     ] = None,
     device: DeviceOption = "auto",
+    attention: AttentionOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew although a checkpoint is there.")] = False,
     methods_dir: MethodsOption = None,
     trust_remote_code: RemoteOption = False,
@@ -235,7 +241,7 @@ def train_attention(
 
     with line(LOADING):
         from ckl_bench.benchmarks.format import load_benchmark
-        from ckl_bench.learning.environment import pick_device
+        from ckl_bench.learning.environment import pick_device, settle
         from ckl_bench.models.find import find_model
         from ckl_bench.stacks.plugins import load_method
         from ckl_bench.storage.writing import require_writable
@@ -246,9 +252,16 @@ def train_attention(
     place = pick_device(device)
     with line(f"reading {benchmark} and {model}"):
         data = load_benchmark(benchmark)
-        base = find_model(model, device=place, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
+        base = find_model(
+            model,
+            device=place,
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+            attention=attention,
+        )
 
     def go() -> None:
+        settle(place)
         method.prepare(
             benchmark=data, base=base, out=out, device=place, seed=seed, settings=settings or [], fresh=fresh
         )
@@ -257,7 +270,7 @@ def train_attention(
     return go
 
 
-for room in (score, sweep, lists, authors, results, sharing):
+for room in (planning, score, sweep, lists, authors, results, sharing):
     room.register(app)
 for command in (*app.registered_commands, *build.registered_commands):
     command.cls = command.cls if issubclass(command.cls or TyperCommand, Once) else Once

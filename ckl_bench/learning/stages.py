@@ -25,7 +25,14 @@ from ckl_bench.learning.environment import peak_memory
 from ckl_bench.learning.line import Shown
 from ckl_bench.learning.retain import Retain, beside, measured, measured_before
 from ckl_bench.learning.retain import Scores as GeneralScores
-from ckl_bench.learning.sizes import Sizes, checkpoint_activations, loss_scale, micro_batch, precision
+from ckl_bench.learning.sizes import (
+    Sizes,
+    checkpoint_activations,
+    loss_scale,
+    micro_batch,
+    precision,
+    score_tokens,
+)
 from ckl_bench.learning.standing import Standing
 from ckl_bench.learning.train import token_weights, train_epoch
 from ckl_bench.learning.tripwire import Tripwire
@@ -115,6 +122,7 @@ class _Run:
         if plan.sizes.checkpoint_activations:
             checkpoint_activations(self.model, plan.base.name)
         self.micro_batch = micro_batch(self.model, plan.device, plan.sizes.micro_batch)
+        self.score_tokens = score_tokens(self.model, plan.device, plan.sizes.score_batch_tokens)
         self.scoring: Scoring | None = self.stack.owner("scoring").scoring(self.model)
 
     def learn(self) -> Learned:
@@ -318,7 +326,7 @@ class _Run:
 
     def score_in(self, view: AbstractContextManager[object], probes: ProbeSets) -> Scores:
         with self.now.clock.phase("score"), view:
-            return score_sets(self.model, self.tokenizer, probes)
+            return score_sets(self.model, self.tokenizer, probes, max_batch_tokens=self.score_tokens)
 
     def timed(self, weigh: Weigh) -> Weigh:
         """Token weights whose seconds are counted apart from the rest of training."""

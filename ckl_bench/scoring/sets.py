@@ -16,9 +16,10 @@ ProbeSets = Mapping[str, Sequence[Probe]]
 Scores = dict[str, SetScores]
 
 
-def score_sets(model: nn.Module, tokenizer: Tokenizer, probes: ProbeSets) -> Scores:
-    """All probe sets in one pass, so that batches are full; then apart again."""
-    return in_sets(score_probes(model, tokenizer, list(chain(*probes.values()))), probes)
+def score_sets(model: nn.Module, tokenizer: Tokenizer, probes: ProbeSets, *, max_batch_tokens: int = 1024) -> Scores:
+    """All probe sets in one pass, so that batches are full; then apart again. See `score_probes`."""
+    flat = list(chain(*probes.values()))
+    return in_sets(score_probes(model, tokenizer, flat, max_batch_tokens=max_batch_tokens), probes)
 
 
 def in_sets(scores: Sequence[ProbeScore], probes: ProbeSets) -> Scores:
