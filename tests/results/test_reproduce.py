@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -174,9 +175,8 @@ def test_eight_writers_of_which_some_are_killed_end_in_a_correct_table(tmp_path:
 def test_a_digit_changed_in_a_committed_record_fails_the_check(tmp_path: Path, command: Command) -> None:
     shutil.copytree(leaderboards_dir(), tmp_path / "board", ignore=shutil.ignore_patterns("__pycache__"))
     assert command("leaderboard", "--output", tmp_path / "board", "--check").code == 0
-    path = sorted((tmp_path / "board" / "records").glob("*.json"))[0]
-    text = path.read_text()
-    path.write_text(text.replace('"train": ', '"train": 1', 1))
+    path, text = sorted((path, path.read_text()) for path in (tmp_path / "board" / "records").glob("*.json"))[0]
+    path.write_text(re.sub(r'("nll": )', r"\g<1>1", text, count=1))
     result = command("leaderboard", "--output", tmp_path / "board", "--check")
     assert (result.code, result.err.count("\n")) == (1, 1)
     assert "is not as it was written" in result.err
