@@ -112,7 +112,9 @@ def test_the_interface_is_typed(tmp_path: Path) -> None:
     words = ["--no-error-summary", "--ignore-missing-imports", "--follow-imports=silent", "use.py"]
     # An editable installation is one that no type checker finds by itself.
     found = {**os.environ, "MYPYPATH": str(Path(ckl_bench.__file__).parent.parent)}
-    done = subprocess.run([sys.executable, "-m", "mypy", *words], cwd=tmp_path, env=found, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *words], cwd=tmp_path, env=found, capture_output=True, text=True
+    )
     lines = done.stdout.splitlines()
     assert [line.split('"')[1] for line in lines if "Revealed" in line] == ["ckl_bench.api.RunResult", "str", "str"]
     (wrong,) = (line for line in lines if "error" in line)

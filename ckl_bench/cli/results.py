@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -86,11 +85,12 @@ def compare(
     from ckl_bench.records import read_records
     from ckl_bench.results.compare import compare as compared
     from ckl_bench.results.compare import headline, sentence
+    from ckl_bench.results.select_runs import find_current
     from ckl_bench.storage.files import leaderboards_dir
 
     every = {record.run_id: record for folder in (output, leaderboards_dir()) for record in read_records(folder)}
     named = [r for r in every.values() if (r.spec.benchmark, r.spec.model) == (Path(benchmark).name, Path(model).name)]
-    sides = [_found(named, wanted, benchmark, methods_dir) for wanted in (first, second)]
+    sides = [find_current(named, wanted, benchmark, methods_dir) for wanted in (first, second)]
     found, seeds = compared(*sides)
     line, names = headline(sides[0][0], sides[1][0], benchmark, seeds, len(found))
     say(line)
@@ -224,26 +224,6 @@ def show(
     if found[1:]:
         others = ", ".join(f"{record.spec.seed} ({record.run_id[:8]})" for record in found[1:])
         say(f"this is seed {found[0].spec.seed}; there are others, to be shown by their ids: seed {others}")
-
-
-def _found(records: Sequence[Record], wanted: str, benchmark: str, methods_dir: Path | None) -> list[Record]:
-    """As `find_runs`; where several are meant, those on the benchmark as it is now, if there are any."""
-    from ckl_bench.benchmarks.format import find_benchmark
-    from ckl_bench.results.select_runs import find_runs
-    from ckl_bench.storage.files import read_sealed
-    from ckl_bench.storage.json import sha256_json
-
-    try:
-        return find_runs(records, wanted, methods_dir)
-    except UserError:
-        try:
-            now = sha256_json(read_sealed(find_benchmark(benchmark) / "manifest.json"))
-        except UserError:
-            now = ""
-        current = [record for record in records if record.spec.benchmark_hash == now]
-        if not current:
-            raise
-        return find_runs(current, wanted, methods_dir)
 
 
 def _runs_of(stack: str, on: tuple[str, str], output: Path, methods_dir: Path | None) -> list[Record]:

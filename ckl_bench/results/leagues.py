@@ -11,6 +11,7 @@ from ckl_bench.results.differences import SETTINGS, SHORT
 from ckl_bench.results.rows import Row
 
 UNTRAINED = "none"  # the method that does nothing: its row is what the others have to beat
+_OF_TRAINING = ("learning_rate", "batch_size")  # tell nothing of a row that learns nothing
 _TYPED = {long: short for short, long in SHORT.items()}
 
 
@@ -58,13 +59,20 @@ def labels(rows: Sequence[Row]) -> list[str]:
         if name not in ("limit", "schema_version") and counted:
             usual[name] = counted.most_common(1)[0][0]
     # What a record does not say (those of an older schema) tells nothing.
-    telling = [{k: row[k] for k, v in usual.items() if row.get(k) not in (None, v)} for row in rows]
+    telling = [
+        {k: row[k] for k, v in usual.items() if row.get(k) not in (None, v) and not (k in _OF_TRAINING and _idle(row))}
+        for row in rows
+    ]
     made = [_label(row, own) for row, own in zip(rows, telling, strict=True)]
     times, newest = Counter(made), max((row["schema_version"] for row in rows), default=None)
     for i, row in enumerate(rows):
         if times[made[i]] > 1 and row["schema_version"] != newest:
             made[i] = _label(row, {**telling[i], "schema_version": row["schema_version"]})
     return made
+
+
+def _idle(row: Row) -> bool:
+    return bool(row["method"] == UNTRAINED)
 
 
 def _label(row: Row, telling: Mapping[str, object]) -> str:

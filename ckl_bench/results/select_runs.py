@@ -6,11 +6,14 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ckl_bench.benchmarks.format import find_benchmark
 from ckl_bench.errors import UserError, unknown
 from ckl_bench.records import Record
 from ckl_bench.results.differences import SHORT, differences, is_hash, settings_of, shown
 from ckl_bench.spec import Spec
 from ckl_bench.stacks.stack import make_stack
+from ckl_bench.storage.files import read_sealed
+from ckl_bench.storage.json import sha256_json
 
 _LISTED = 5  # candidates that an error names one by one
 
@@ -42,6 +45,23 @@ def find_runs(records: Sequence[Record], wanted: str, methods_dir: Path | None =
     for setting, text in given:
         chosen = _with_setting(chosen, name, setting, text)
     return _of_one_kind(chosen, wanted)
+
+
+def find_current(
+    records: Sequence[Record], wanted: str, benchmark: str, methods_dir: Path | None = None
+) -> list[Record]:
+    """As `find_runs`; where several are meant, those on the benchmark as it is now, if there are any."""
+    try:
+        return find_runs(records, wanted, methods_dir)
+    except UserError:
+        try:
+            now = sha256_json(read_sealed(find_benchmark(benchmark) / "manifest.json"))
+        except UserError:
+            now = ""
+        current = [record for record in records if record.spec.benchmark_hash == now]
+        if not current:
+            raise
+        return find_runs(current, wanted, methods_dir)
 
 
 def names_of(specs: Sequence[Spec]) -> list[str]:

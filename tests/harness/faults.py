@@ -240,15 +240,12 @@ def save_always() -> None:
     checkpoint.SHARE = float("inf")
 
 
-def _threads(workers: int | None, *, mp_context: Any) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(2)
-
-
 def without_processes() -> None:
     """The builder's workers, which write nothing, as threads: processes take seconds to start."""
-    from ckl_bench.benchmarks.temporalwiki import build
+    from ckl_bench.benchmarks.temporalwiki import engines
 
-    vars(build)["ProcessPoolExecutor"] = _threads
+    assert "workers" in vars(engines)
+    vars(engines)["workers"] = partial(ThreadPoolExecutor, 2)
 
 
 def main() -> None:

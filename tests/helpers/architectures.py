@@ -19,7 +19,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-_SHAPE: dict[str, Any] = {
+SHAPE: dict[str, Any] = {
     "vocab_size": 257,
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -32,7 +32,7 @@ _SHAPE: dict[str, Any] = {
     "eos_token_id": 0,
     "pad_token_id": 0,
 }
-_OPT = {k: v for k, v in _SHAPE.items() if k not in ("intermediate_size", "num_key_value_heads", "head_dim")} | {
+_OPT = {k: v for k, v in SHAPE.items() if k not in ("intermediate_size", "num_key_value_heads", "head_dim")} | {
     "ffn_dim": 64,
     "word_embed_proj_dim": 32,
     "dropout": 0.0,
@@ -43,10 +43,10 @@ _GPT2 = {"vocab_size": 257, "n_embd": 32, "n_layer": 2, "n_head": 4, "bos_token_
     "attn_pdrop": 0.0,
 }
 BUILDERS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-    "llama": (LlamaForCausalLM, LlamaConfig, _SHAPE),
+    "llama": (LlamaForCausalLM, LlamaConfig, SHAPE),
     "gpt2": (GPT2LMHeadModel, GPT2Config, _GPT2),
-    "qwen3": (Qwen3ForCausalLM, Qwen3Config, _SHAPE),
-    "gemma3": (Gemma3ForCausalLM, Gemma3TextConfig, _SHAPE | {"final_logit_softcapping": 5.0, "sliding_window": 16}),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config, SHAPE),
+    "gemma3": (Gemma3ForCausalLM, Gemma3TextConfig, SHAPE | {"final_logit_softcapping": 5.0, "sliding_window": 16}),
     "opt": (OPTForCausalLM, OPTConfig, _OPT),
 }
 

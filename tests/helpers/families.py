@@ -8,19 +8,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-_SMALL: dict[str, Any] = {
-    "vocab_size": 257,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 512,
-    "bos_token_id": None,
-    "eos_token_id": 0,
-    "pad_token_id": 0,
-}
+from helpers.architectures import SHAPE
+
 _EXPERTS = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 _GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, "n_inner": 64}
 _MAMBA = {"state_size": 8, "num_heads": 8, "head_dim": 8, "n_groups": 1, "expand": 2, "time_step_rank": 4}
@@ -89,14 +78,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "zamba2": {"num_hidden_layers": 4, "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"], "mamba_d_state": 8,
                "mamba_headdim": 8, "n_mamba_heads": 8, "use_mem_rope": False, "attention_hidden_size": 64,
                "attention_head_dim": 16, "adapter_rank": 4, "hybrid_layer_ids": [1, 3], "num_mem_blocks": 1},
-    "gemma3": {"text_config": _SMALL | {"sliding_window": 16}, **_GEMMA},
+    "gemma3": {"text_config": SHAPE | {"sliding_window": 16}, **_GEMMA},
 }  # fmt: skip
 
 
 def small_config(family: str) -> Any:
     """The configuration of a tiny model of a family."""
     own = FAMILIES.get(family, {})
-    shape = {} if "text_config" in own else _SMALL | own
+    shape = {} if "text_config" in own else SHAPE | own
     if family == "falcon":  # which works it out, and lets nobody set it
         del shape["head_dim"]
     return AutoConfig.for_model(family, **shape | own)

@@ -19,7 +19,7 @@ from transformers import (
 
 from ckl_bench.models import head
 from ckl_bench.models.head import forward, read, weighted_nll
-from helpers.architectures import _SHAPE, BUILDERS, make
+from helpers.architectures import BUILDERS, SHAPE, make
 
 SCALED: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "gemma2": (Gemma2ForCausalLM, Gemma2Config, {"final_logit_softcapping": 0.5}),
@@ -48,7 +48,7 @@ def a_model(name: str) -> nn.Module:
     if name in SCALED:
         model_class, config_class, more = SCALED[name]
         torch.manual_seed(0)
-        model: nn.Module = model_class._from_config(config_class(**_SHAPE | more)).eval()
+        model: nn.Module = model_class._from_config(config_class(**SHAPE | more)).eval()
     else:
         model = Tripled(make("llama")) if name == "tripled" else make(name)
     with torch.no_grad():  # logits as large as a trained model's, where a cap shows
