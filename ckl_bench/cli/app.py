@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckl_bench import __version__
+from ckl_bench.cli import sharing
 from ckl_bench.cli.build import build
 from ckl_bench.cli.config import ConfigOption, Configured, PresetOption, preset_settings
 from ckl_bench.cli.ending import to_the_end
@@ -337,6 +338,7 @@ def _list(columns: list[str], lines: list[list[str]]) -> None:
 
 
 register(app)  # leaderboard, compare, reproduce, submit, report, show
+sharing.register(app)  # card
 for command in (*app.registered_commands, *build.registered_commands):
     command.cls = command.cls if command.cls is Configured else Once
 
