@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckl_bench import __version__
-from ckl_bench.cli import sharing
+from ckl_bench.cli import authors, lists, results, score, sharing
 from ckl_bench.cli.build import build
 from ckl_bench.cli.config import ConfigOption, Configured, PresetOption, preset_settings
 from ckl_bench.cli.ending import to_the_end
@@ -34,8 +34,7 @@ from ckl_bench.cli.options import (
     spread,
     valid_seeds,
 )
-from ckl_bench.cli.results import register
-from ckl_bench.errors import CklError, UserError, printable
+from ckl_bench.errors import CklError, UserError
 
 if TYPE_CHECKING:
     from ckl_bench.learning.stages import Plan
@@ -257,88 +256,8 @@ def train_attention(
     return go
 
 
-@app.command()
-def methods(methods_dir: MethodsOption = None) -> None:
-    """List the methods: name, the hooks it owns, what it is. None is imported."""
-    from ckl_bench.stacks.plugins import describe, origins
-
-    found = {name: describe(origin) for name, origin in sorted(origins(methods_dir).items())}
-    _list(["method", "owns", "what it is"], [[name, hooks, text] for name, (text, hooks) in found.items()])
-
-
-@app.command("check-method")
-def check_method(
-    what: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A method's name, or its file or package.")],
-    methods_dir: MethodsOption = None,
-) -> None:
-    """Check one method against the contract that all methods keep: a list to act on, in under two minutes."""
-    from rich.console import Console
-    from rich.text import Text
-
-    from ckl_bench.progress import line, while_waiting
-
-    with line(LOADING):
-        from ckl_bench.testing import check_method as checks
-
-    console, failed = Console(highlight=False), 0
-    for check in while_waiting(f"checking {what}", checks(what, methods_dir)):
-        mark, style = {True: ("ok  ", "green"), False: ("FAIL", "bold red"), None: ("-   ", "dim")}[check.passed]
-        detail = f": {check.detail}" if check.detail else ""
-        console.print(Text.assemble((mark, style), f"  {check.name}", (printable(detail), "dim")), soft_wrap=True)
-        failed += check.passed is False
-    if failed:
-        raise CklError(f"{what} fails {failed} check{'s' * (failed > 1)}; correct it and run the same command again")
-
-
-@app.command("new-method")
-def new_method(
-    name: Annotated[str, typer.Argument(help="Small letters, digits and _, such as my_method.")],
-    hook: Annotated[
-        str, typer.Option(help="What it decides: build, stream, penalty, optimizer, scoring or weigh.")
-    ] = "weigh",
-    folder: Annotated[Path, typer.Option(help="Where the two files go.")] = Path("methods"),
-) -> None:
-    """Write a commented starting file for a method of your own, with a test."""
-    from ckl_bench.testing.template import write_method
-
-    method, test = write_method(name, folder, hook)
-    elsewhere = "" if folder == Path("methods") else f" --methods-dir {folder}"
-    say(f"{method}\n{test}")
-    say(f"next: edit {method}, then ckl-bench check-method {method}")
-    say(f"      and ckl-bench run --method {method.stem}{elsewhere}")
-
-
-@app.command()
-def models() -> None:
-    """List the models that have a name; any local folder or hub id works too."""
-    from ckl_bench.models.catalogue import MODELS
-
-    _list(["model", "what it is"], [[name, text] for name, text in MODELS.items()])
-
-
-@app.command()
-def benchmarks() -> None:
-    """List the benchmarks that come with ckl-bench; any benchmark directory works too."""
-    from ckl_bench.benchmarks.catalogue import BENCHMARKS
-
-    _list(["benchmark", "what it is"], [[name, text] for name, text in BENCHMARKS.items()])
-
-
-def _list(columns: list[str], lines: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for line in lines:
-        table.add_row(*(Text(printable(cell)) for cell in line))
-    Console().print(table)
-
-
-register(app)  # leaderboard, compare, reproduce, submit, report, show
-sharing.register(app)  # card
+for room in (score, lists, authors, results, sharing):
+    room.register(app)
 for command in (*app.registered_commands, *build.registered_commands):
     command.cls = command.cls if command.cls is Configured else Once
 

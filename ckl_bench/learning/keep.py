@@ -11,11 +11,14 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import nn
 
-from ckl_bench.errors import UserError
+from ckl_bench.errors import UserError, first_line
+from ckl_bench.method import hooks_of
 from ckl_bench.models.catalogue import MODELS
 from ckl_bench.models.find import BaseModel, tokenizer_hash
 from ckl_bench.records import Record, StageScores
-from ckl_bench.stacks.stack import Stack
+from ckl_bench.spec import Spec
+from ckl_bench.stacks.plugins import load_method
+from ckl_bench.stacks.stack import Stack, make_stack
 from ckl_bench.storage.files import read_json
 from ckl_bench.storage.json import json_text
 from ckl_bench.storage.weights import ADAPTER, KEPT, TRAINED
@@ -69,6 +72,39 @@ def load_model(folder: Path, stack: Stack, base: BaseModel) -> nn.Module:
     Raises UserError where the weights in the folder are not those of such a model.
     """
     return stack.owner("build").load(base.load, folder).eval()
+
+
+def kept_spec(folder: Path) -> Spec | None:
+    """What was run where a folder is one of `save_model`'s; None where it is not. UserError for a damaged one."""
+    path = folder / KEPT
+    if not path.is_file():
+        return None
+    about: Any = read_json(path)
+    try:
+        return Spec.model_validate(about["spec"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} does not say what was run ({first_line(error)}); restore the folder") from error
+
+
+def stack_of(spec: Spec, methods_dir: Path | None = None) -> Stack:
+    """A stack that builds the model of such a spec's run: the owner of its `build` with its hyperparameters.
+
+    UserError where that method is not here, or is not what it was.
+    """
+    absent = []
+    for name, values in spec.hyperparameters.items():
+        try:
+            builds = "build" in hooks_of(load_method(name, methods_dir))
+        except UserError:  # what else was in the stack need not be here
+            absent.append(name)
+            continue
+        if builds:
+            settings = [f"{name}.{field}={value}" for field, value in values.items() if value is not None]
+            stack = make_stack(name, settings, methods_dir)
+            if stack.plugins.get(f"method:{name}") != spec.inputs.get(f"method:{name}"):
+                raise UserError(f"the method '{name}' is not the one that built this model; restore it as it was")
+            return stack
+    raise UserError(f"the method that builds this model is not here ({', '.join(absent)}); give --methods-dir")
 
 
 def _as_found(base: BaseModel) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from torch import nn
 
 from ckl_bench.benchmarks.format import Probe
 from ckl_bench.encode import Tokenizer
 from ckl_bench.records import SetScores
-from ckl_bench.scoring.engine import score_probes
+from ckl_bench.scoring.engine import ProbeScore, score_probes
 
 ProbeSets = Mapping[str, Sequence[Probe]]
 Scores = dict[str, SetScores]
@@ -17,8 +18,12 @@ Scores = dict[str, SetScores]
 
 def score_sets(model: nn.Module, tokenizer: Tokenizer, probes: ProbeSets) -> Scores:
     """All probe sets in one pass, so that batches are full; then apart again."""
-    flat = [probe for rows in probes.values() for probe in rows]
-    scored = iter(score_probes(model, tokenizer, flat))
+    return in_sets(score_probes(model, tokenizer, list(chain(*probes.values()))), probes)
+
+
+def in_sets(scores: Sequence[ProbeScore], probes: ProbeSets) -> Scores:
+    """Scores of all probes, set after set, as the scores of each set."""
+    scored = iter(scores)
     sets = {}
     for name, rows in probes.items():
         own = [next(scored) for _ in rows]
