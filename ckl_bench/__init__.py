@@ -1,6 +1,6 @@
 """ckl-bench: benchmark and evaluation harness for continual knowledge learning.
 
-    from ckl_bench import run, load_benchmark, load_records, leaderboard, Method
+    from ckl_bench import run, sweep, load_benchmark, load_records, leaderboard, Method
 
 Each of these names is imported when it is first used: `import ckl_bench` alone loads neither torch nor pandas.
 """
@@ -11,11 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ckl_bench.api import Place as Place
     from ckl_bench.api import RunResult as RunResult
     from ckl_bench.api import leaderboard as leaderboard
     from ckl_bench.api import load_records as load_records
     from ckl_bench.api import run as run
     from ckl_bench.api import score as score
+    from ckl_bench.api import sweep as sweep
     from ckl_bench.benchmarks.format import Benchmark as Benchmark
     from ckl_bench.benchmarks.format import load_benchmark as load_benchmark
     from ckl_bench.errors import CklError as CklError
@@ -30,6 +32,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "run": "api",
     "score": "api",
+    "sweep": "api",
     "load_records": "api",
     "leaderboard": "api",
     "RunResult": "api",
@@ -37,6 +40,7 @@ _WHERE = {
     "Benchmark": "benchmarks.format",
     "Method": "method",
     "Record": "records",
+    "Place": "api",
     "Watcher": "events",
     "EpochDone": "events",
     "UserError": "errors",

@@ -18,9 +18,13 @@ from ckl_bench.learning.retain import Retain
 from ckl_bench.learning.run import RunRequest, execute, plan_run
 from ckl_bench.learning.score import ScoreRequest, plan_score, score_model
 from ckl_bench.learning.stages import Plan
-from ckl_bench.records import Record, read_records
+from ckl_bench.records import Record, read_record, read_records
 from ckl_bench.results.output import run_once, score_once
 from ckl_bench.results.tables import BOARDS, tables
+from ckl_bench.running.grid import grid, planned
+from ckl_bench.running.place import Place as Place
+from ckl_bench.running.sweep import Board
+from ckl_bench.running.sweep import sweep as carry_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,6 +185,70 @@ def score(
         )
     )
     return score_model(plan) if output is None else score_once(Path(output), plan, fresh=fresh)[0]
+
+
+def sweep(
+    method: str | Sequence[str],
+    *,
+    benchmark: str | Path | Sequence[str | Path] = "lama-ckl-mini",
+    model: str | Path | Sequence[str | Path] = "smollm2-135m",
+    seed: int | Sequence[int] = 0,
+    epochs: int | Sequence[int] | None = None,
+    batch_size: int | Sequence[int] | None = None,
+    lr: float | Sequence[float] | None = None,
+    settings: Mapping[str, object] | None = None,
+    max_tokens: int = 512,
+    limit: int | None = None,
+    methods_dir: Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    output: str | Path = "runs",
+    save_to: str | Path | None = None,
+    place: Place | None = None,
+    retries: int = 0,
+) -> list[Record]:
+    """Run every choice of the values given, each run in a process of its own, as `ckl-bench sweep` does; their records.
+
+    Where several values of an argument are given, each is a run with each of the others'; `settings` are
+    `{"lora.r": [8, 16]}`, for the methods that have this part. Records and tables go to `output`, and runs that are
+    finished there are not repeated. `place` says where they run (by default here, one after the other); `retries` how
+    often one that fails is run again.
+
+    Raises UserError for what cannot be run, before anything is; CklError where a run fails in the end.
+    """
+    where = place or Place()
+    found = where.device(device)
+    values = {
+        "benchmark": [str(each) for each in _several(benchmark)],
+        "model": [str(each) for each in _several(model)],
+        "epochs": _several(epochs),
+        "learning_rate": _several(lr),
+        "batch_size": _several(batch_size),
+        "seed": _several(seed),
+    }
+    choices = {key: [str(each) for each in _several(value)] for key, value in (settings or {}).items()}
+    requests = grid(
+        [str(each) for each in _several(method)],
+        choices,
+        values,
+        methods_dir=methods_dir,
+        max_tokens=max_tokens,
+        limit=limit,
+        device=found,
+        dtype=where.dtype(dtype, found),
+    )
+    to = Path(output)
+    tasks = planned(requests, to, None if save_to is None else Path(save_to))
+    runs = carry_out(tasks, to, lambda folder: where.make(folder, found), Board(), retries)
+    failed = next((run for run in runs if run.state == "failed"), None)
+    if failed is not None:
+        raise CklError(f"{failed.task.name}: {failed.error}")
+    return [read_record(to / "records" / f"{task.run_id}.json") for task in tasks]
+
+
+def _several(value: Any) -> list[Any]:
+    """The values of a list, or the one that is given."""
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
 
 
 def load_records(folder: str | Path = "runs") -> pd.DataFrame:

@@ -31,6 +31,10 @@ class Unknown(UserError):
     """A name that there is none of."""
 
 
+class Busy(UserError):
+    """Another process is at it, and may be done later."""
+
+
 OUT_OF_MEMORY = (
     "out of memory; the same experiment needs less with --micro-batch 1 and --checkpoint-activations; another one does "
     "with a smaller --max-tokens (in train-attention --set max_tokens=N or batch_size=N), qlora in place of lora "

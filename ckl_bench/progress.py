@@ -70,9 +70,7 @@ class Line:
             return ""
         pace = (self._last - self._start) / (self.done - self._first)
         seconds = pace * max(self.total - self.done, 0.0) - (time.monotonic() - self._last)
-        minutes, rest = divmod(round(max(seconds, 0.0)), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours}h{minutes:02d} left" if hours else f"{minutes}:{rest:02d} left"
+        return f"{duration(seconds)} left"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The line, never wider than the terminal: the bar gives way first, then the label."""
@@ -89,6 +87,13 @@ class Line:
         whole = Text.assemble(turning if isinstance(turning, Text) else "", " ", Text(GAP).join(parts), no_wrap=True)
         whole.truncate(options.max_width - ECHO)
         yield whole
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `1:05`, or `2h05` from an hour on."""
+    minutes, rest = divmod(round(max(seconds, 0.0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def shortened(text: str, width: int) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperCommand
 
 from ckl_bench import __version__
-from ckl_bench.cli import authors, lists, results, score, sharing
+from ckl_bench.cli import authors, lists, results, score, sharing, sweep
 from ckl_bench.cli import plan as planning
 from ckl_bench.cli.build import build
 from ckl_bench.cli.config import ConfigOption, Configured, PresetOption, preset_settings
@@ -269,10 +270,10 @@ def train_attention(
     return go
 
 
-for room in (planning, score, lists, authors, results, sharing):
+for room in (planning, score, sweep, lists, authors, results, sharing):
     room.register(app)
 for command in (*app.registered_commands, *build.registered_commands):
-    command.cls = command.cls if command.cls is Configured else Once
+    command.cls = command.cls if issubclass(command.cls or TyperCommand, Once) else Once
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -17,11 +17,11 @@ from ckl_bench.stacks.settings import split_setting
 
 Words = dict[str, list[str]]  # an option's name, such as batch-size -> its values as typed; a flag that is set: none
 
-# The paper's values, by command. What stands under `set` for `run` goes to every part of the stack that has all of it.
+# The paper's values, by command. What stands under `set` for runs goes to every part of the stack that has all of it.
+_RUN = {"paper": {"epochs": 30, "batch-size": 64, "lr": 1e-4, "set": {"r": 64, "alpha": 16, "dropout": 0.1}}}
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "run": {
-        "paper": {"epochs": 30, "batch-size": 64, "lr": 1e-4, "set": {"r": 64, "alpha": 16, "dropout": 0.1}},
-    },
+    "run": _RUN,
+    "sweep": _RUN,
     "train-attention": {
         "paper": {"set": {"batch_size": 16, "lr": 2e-4, "inner_lr": 2e-4, "inner_r": 64, "nf4": True}},
     },
@@ -143,12 +143,12 @@ def preset_settings(name: str | None, hyperparameters: Mapping[str, Mapping[str,
 
 
 def _preset_options(command: str, name: str | None) -> Words:
-    """A preset as options; the settings of `run`'s wait for the stack (`preset_settings`)."""
+    """A preset as options; the settings of runs wait for the stack (`preset_settings`)."""
     options: Words = {}
     for option, value in preset_values(command, name).items():
         if option != "set":
             options[option] = [str(value)]
-        elif command != "run":
+        elif PRESETS[command] is not _RUN:
             options[option] = [f"{key}={str(each).lower()}" for key, each in value.items()]
     return options
 
@@ -200,18 +200,25 @@ class Configured(Once):
             complete.append([*_words_under(now, _preset_options(self.name or "", now.get("preset"))), *words])
         return complete
 
-    def invoke(self, ctx: Any) -> Any:
-        """Check every run, then do each. CklError where some fail; the only one's error is raised as it is."""
+    def checked(self, ctx: Any) -> list[Any]:
+        """What the callback returns for every run that is meant."""
         each = ctx.meta[__name__]
         if len(each) == 1:
-            return super().invoke(ctx)()
-        jobs: list[Callable[[], object]] = []
+            return [super().invoke(ctx)]
+        found: list[Any] = []
         outs: set[str] = set()
         for args in each:
             inner = self.make_context(ctx.info_name, list(args), parent=ctx.parent)
             if self.name == "train-attention":
                 _distinct(outs, str(inner.params["out"]))
-            jobs.append(super().invoke(inner))
+            found.append(super().invoke(inner))
+        return found
+
+    def invoke(self, ctx: Any) -> Any:
+        """Check every run, then do each. CklError where some fail; the only one's error is raised as it is."""
+        jobs: list[Callable[[], object]] = self.checked(ctx)
+        if len(jobs) == 1:
+            return jobs[0]()
         problems = []
         for number, job in enumerate(jobs, 1):
             try:

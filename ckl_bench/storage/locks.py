@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ckl_bench.errors import UserError
+from ckl_bench.errors import Busy, UserError
 from ckl_bench.progress import log
 from ckl_bench.storage.files import elsewhere
 
@@ -35,8 +35,8 @@ _WITHOUT: set[Path] = set()  # folders on a disk without flock, as this process 
 def locked(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock `path`, a file that is there only as long as it is held.
 
-    Raises UserError with the holder where another process has it, unless `wait` says to wait for its turn, and where
-    the lock cannot be made.
+    Raises Busy with the holder where another process has it, unless `wait` says to wait for its turn, and UserError
+    where the lock cannot be made.
     """
     holder = _beside(path, "holder")
     with _held(path, what, wait):
@@ -90,7 +90,7 @@ def _acquired(path: Path, what: str, wait: bool) -> tuple[BaseFileLock, Path]:
         except Timeout:
             if file.exists():
                 if not wait:
-                    raise UserError(f"{_running(path, file, what)}; wait for it, or stop it first") from None
+                    raise Busy(f"{_running(path, file, what)}; wait for it, or stop it first") from None
                 if time.monotonic() > patient:
                     log(f"note: {_running(path, file, what)}; this command waits for it")
                     patient = float("inf")

@@ -1,0 +1,1 @@
+"""Where runs run: one list of tasks, and executors that carry them out."""

@@ -1,0 +1,66 @@
+"""One run of a sweep as it travels to where it runs, and what is heard of it from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from ckl_bench.learning.run import RunRequest
+
+# lost: whatever ran it is gone without a word (killed, a node that went away). busy: another process is at this run.
+# stopped: saved and ended since something asked it to.
+State = Literal["running", "done", "failed", "busy", "stopped", "lost"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is to run, which id that has where it was planned, and where its record goes."""
+
+    run_id: str
+    name: str  # what the run is called in tables: its method, its seed, and what else tells it apart
+    request: RunRequest
+    folder: Path  # from which the request's relative paths are read
+    output: Path
+    save_to: Path | None = None
+    log_to: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """How a run stands: what it told last, or how it ended."""
+
+    state: State
+    stage: str = ""
+    epoch: int = 0
+    epochs: int = 0
+    measured: str = ""  # the newest scores in words, as on the progress line
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)  # probe set -> accuracy, nll (nats)
+    left: float | None = None  # seconds, at the pace since it began or went on
+    error: str = ""
+
+
+Tell = Callable[[Heard], None]
+
+
+class Executor(Protocol):
+    """A place where tasks run, each in a process of its own, so that its record is that of a single run."""
+
+    def room(self) -> int:
+        """How many more tasks may be started now."""
+
+    def start(self, task: Task) -> None:
+        """Begin a task, or let it wait in this place's own queue; its run goes on where it was stopped."""
+
+    def poll(self) -> Collection[tuple[str, Heard]]:
+        """What was heard since the last call, by run id; behind a state other than `running` a task is over."""
+
+    def stop(self) -> None:
+        """Ask all tasks to save and to end; those that have not begun never will."""
+
+    def kill(self) -> None:
+        """End all tasks now."""
+
+    def close(self) -> None:
+        """Leave the place as it was found; no task is under way."""
