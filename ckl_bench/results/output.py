@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from rich.table import Table
 
+from ckl_bench import ranks
 from ckl_bench.events import Watcher
 from ckl_bench.learning.keep import require_kept
+from ckl_bench.learning.planned import Plan
 from ckl_bench.learning.run import execute
-from ckl_bench.learning.stages import Plan
 from ckl_bench.records import Record, read_record, read_records, write_record
 from ckl_bench.results.tables import BOARDS, rows, tables_locked, write_tables
 from ckl_bench.results.terminal import leaderboard_table
@@ -61,17 +62,24 @@ def run_once(
     folder = output / "checkpoints"
     own = Store(folder / plan.spec.run_id, plan.spec.run_id)
     lock = folder / f"{plan.spec.run_id}.lock"
-    with undertaking(own, lock, f"run {plan.spec.run_id} in {output}", fresh=fresh):
-        found = None if fresh else finished(output, plan.spec.run_id)
-        if found is not None:
-            if save_to is not None:
-                require_kept(save_to, found)
-            update_tables(output)  # it may have been killed before it could
-        else:
+    with ExitStack() as held:
+
+        def begin() -> Record | None:
+            held.enter_context(undertaking(own, lock, f"run {plan.spec.run_id} in {output}", fresh=fresh))
+            found = None if fresh else finished(output, plan.spec.run_id)
+            if found is not None:
+                if save_to is not None:
+                    require_kept(save_to, found)
+                update_tables(output)  # it may have been killed before it could
+            return found
+
+        found = ranks.from_first(begin)  # of several processes one holds the lock and writes
+        if found is None:
             record = execute(plan, own, save_to, watchers)
-            store(output, record)
-    with suppress(OSError):
-        folder.rmdir()  # where no other run is under way
+            ranks.from_first(lambda: store(output, record))
+    if ranks.first():
+        with suppress(OSError):
+            folder.rmdir()  # where no other run is under way
     return (found, True) if found is not None else (record, False)
 
 

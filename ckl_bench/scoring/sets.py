@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
+from ckl_bench import ranks
 from ckl_bench.benchmarks.format import Probe
 from ckl_bench.encode import Tokenizer
 from ckl_bench.records import SetScores
@@ -16,9 +17,10 @@ Scores = dict[str, SetScores]
 
 
 def score_sets(model: nn.Module, tokenizer: Tokenizer, probes: ProbeSets) -> Scores:
-    """All probe sets in one pass, so that batches are full; then apart again."""
+    """All probe sets in one pass, so that batches are full; then apart again. Processes share them, all get all."""
     flat = [probe for rows in probes.values() for probe in rows]
-    scored = iter(score_probes(model, tokenizer, flat))
+    lengths = [len(probe.prompt) for probe in flat]
+    scored = iter(ranks.shared(lengths, lambda own: score_probes(model, tokenizer, [flat[i] for i in own])))
     sets = {}
     for name, rows in probes.items():
         own = [next(scored) for _ in rows]
