@@ -25,6 +25,7 @@ T = TypeVar("T")
 PATIENCE = timedelta(days=1)  # the first may score other tasks or write a large model while the others wait
 SUMMED_AT_ONCE = 1 << 24  # numbers: 64 MiB in float32
 _TOLD = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_lost: list[bool] = []  # whether one is gone
 _joined: list[Any] = []  # torch.distributed, once this process has joined the others
 
 
@@ -96,9 +97,10 @@ def first() -> bool:
 
 
 def said_first(what: str) -> bool:
-    """Whether no process said this before; True where nobody keeps count any more.
+    """Whether no process said this before.
 
-    Before they have met, all have been given the same, and the first one says it.
+    Before they have met, all have been given the same, and the first one says it. Where the one that kept count is gone,
+    it has said it or was killed, and then the second one does.
     """
     if not _joined:
         return started()[0] == 0
@@ -108,8 +110,8 @@ def said_first(what: str) -> bool:
         store = _get_default_store()
         store.set_timeout(timedelta(seconds=5))
         return int(store.add(f"ckl-bench: {what}", 1)) == 1
-    except Exception:  # who kept count is gone
-        return True
+    except Exception:
+        return rank() == 1 and bool(_lost)
 
 
 @contextmanager
@@ -118,6 +120,7 @@ def _talking() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        _lost.append(True)
         raise Lost(
             f"another of the {started()[1]} processes of this run is gone ({first_line(error)[:120]}); run the same "
             "command again to go on"
@@ -256,7 +259,7 @@ def _sum(tensors: Sequence[Tensor]) -> None:
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     with _talking():
         _joined[0].all_reduce(flat)
-    for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+    for tensor, part in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
         tensor.copy_(part.view_as(tensor))
 
 

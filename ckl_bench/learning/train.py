@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -149,8 +150,7 @@ def train_epoch(
     """
     model.train()
     done = progress or Progress()
-    for batch in batches:
-        _require_one_stream(batch, done)
+    for batch in _alike(batches, done):
         optimizer.zero_grad(set_to_none=True)
         trained = [p for group in optimizer.param_groups for p in group["params"]]
         loss = torch.zeros((), device=batch.ids.device)
@@ -190,14 +190,20 @@ def train_epoch(
     return done
 
 
-def _require_one_stream(batch: Batch, done: Progress) -> None:
-    """CklError where a method's stream gives processes other documents: they would not learn one batch together."""
-    each = ranks.gather([document.id for document in batch.documents] if ranks.world() > 1 else None)
-    if any(found != each[0] for found in each):
-        raise CklError(
-            f"the stream gave the processes other documents at step {done.steps + 1}; it must depend on stage, seed "
-            "and epoch alone"
-        )
+def _alike(batches: Iterable[Batch], done: Progress) -> Iterator[Batch]:
+    """The batches; CklError where a method's stream gives processes other documents: they learn each batch together."""
+    if ranks.world() == 1:
+        yield from batches
+        return
+    for batch in chain(batches, [None]):
+        each = ranks.gather(batch and [document.id for document in batch.documents])
+        if any(found != each[0] for found in each):
+            raise CklError(
+                f"the stream gave the processes other documents at step {done.steps + 1}; it must depend on stage, seed "
+                "and epoch alone"
+            )
+        if batch is not None:
+            yield batch
 
 
 def _learn_part(model: nn.Module, part: Batch, weigh: Weigh, reads_nll: bool, sequences: int, scale: float) -> Tensor:

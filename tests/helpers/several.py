@@ -11,9 +11,8 @@ from pathlib import Path
 
 from helpers.children import Child, start
 
-WITNESS = '''"""Writes down what every process has after every step; `act` makes process 1 misbehave at step 3."""
+WITNESS = '''"""Writes down what every process has after every step; `act` makes process 1 misbehave, once."""
 import hashlib, os, signal
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +59,9 @@ class Witnessed(torch.optim.AdamW):
                     sums.update(t.detach().numpy().tobytes())
         with open(f"seen-{rank}.txt", "a") as file:
             file.write(sums.hexdigest() + "\\n")
-        if rank == "1" and self.count == 3 and self.act in ("SIGTERM", "SIGKILL"):
+        once = Path("acted")
+        if rank == "1" and self.count == 3 and self.act in ("SIGTERM", "SIGKILL") and not once.exists():
+            once.touch()
             os.kill(os.getpid(), getattr(signal, self.act))
 '''
 

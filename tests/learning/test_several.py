@@ -49,7 +49,12 @@ def lines(ended: Ended) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("world", "method"), [(2, "rho1+lora+mixreview+ewc+wiseft"), (3, "oracle+finetune+recadam"), (2, "kadapter")]
+    ("world", "method"),
+    [
+        (2, "rho1+lora+mixreview+ewc+wiseft"),
+        pytest.param(3, "oracle+finetune+recadam", marks=pytest.mark.slow),
+        pytest.param(2, "kadapter", marks=pytest.mark.slow),
+    ],
 )
 def test_several_processes_learn_what_one_does(world: int, method: str, tmp_path: Path) -> None:
     one = run_several(1, (*RUN, "--method", method), tmp_path / "one")
@@ -62,6 +67,7 @@ def test_several_processes_learn_what_one_does(world: int, method: str, tmp_path
     assert the_record(tmp_path / "several").environment.processes == world
 
 
+@pytest.mark.slow
 def test_after_every_step_all_have_the_same_weights_gradients_and_optimizer_state(tmp_path: Path) -> None:
     ended = run_several(3, watched(tmp_path, "witness+lora"), tmp_path / "several")
     assert ended.codes == [0, 0, 0], ended.err
@@ -70,23 +76,23 @@ def test_after_every_step_all_have_the_same_weights_gradients_and_optimizer_stat
     assert len(set(seen[0])) == 6
 
 
-def test_stopped_with_two_processes_it_goes_on_with_one_or_three(tmp_path: Path) -> None:
+@pytest.mark.parametrize("world", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_stopped_with_two_processes_it_goes_on_with_another_number(world: int, tmp_path: Path) -> None:
     arguments = watched(tmp_path, "witness+lora", "--set", "witness.act=SIGTERM")
     plain = run_several(1, arguments, tmp_path / "plain")
     assert plain.codes == [0], plain.err
-    for world in (1, 3):
-        folder = tmp_path / f"with-{world}"
-        stopped = run_several(2, arguments, folder)
-        assert stopped.codes == [130, 130], stopped.err
-        assert [line.startswith("error: interrupted; run the same") for line in lines(stopped)] == [True]
-        assert not list(folder.glob("runs/records/*"))
-        again = run_several(world, (*arguments[:-1], "witness.act=SIGTERM"), folder)
-        assert again.codes == [0] * world, again.err
-        assert again.err.count("going on behind step 3 of epoch 1") == 1
-        assert_same(the_record(tmp_path / "plain"), the_record(folder))
+    folder = tmp_path / "several"
+    stopped = run_several(2, arguments, folder)
+    assert stopped.codes == [130, 130], stopped.err
+    assert [line.startswith("error: interrupted; run the same") for line in lines(stopped)] == [True]
+    assert not list(folder.glob("runs/records/*"))
+    again = run_several(world, arguments, folder)
+    assert again.codes == [0] * world, again.err
+    assert again.err.count("going on behind step 3 of epoch 1") == 1
+    assert_same(the_record(tmp_path / "plain"), the_record(folder))
 
 
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_where_one_is_killed_all_end_with_one_line(world: int, tmp_path: Path) -> None:
     arguments = watched(tmp_path, "witness+lora", "--set", "witness.act=SIGKILL")
     ended = run_several(world, arguments, tmp_path / "several")
@@ -98,7 +104,11 @@ def test_where_one_is_killed_all_end_with_one_line(world: int, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("act", "said"), [("raise", "ValueError: no weight today"), ("stray", "the stream gave the processes other")]
+    ("act", "said"),
+    [
+        ("raise", "ValueError: no weight today"),
+        pytest.param("stray", "the stream gave the processes other", marks=pytest.mark.slow),
+    ],
 )
 def test_what_fails_in_one_process_fails_the_run_with_its_reason(act: str, said: str, tmp_path: Path) -> None:
     arguments = watched(tmp_path, "witness+lora", "--set", f"witness.act={act}")
@@ -129,8 +139,9 @@ def test_a_users_mistake_is_told_once(arguments: tuple[object, ...], said: str, 
     assert said in ended.err
 
 
+@pytest.mark.slow
 def test_a_second_command_finds_it_running_or_done(tmp_path: Path) -> None:
-    arguments = (*RUN, "--method", "lora", "--epochs", 1)
+    arguments = (*RUN, "--method", "lora")
     assert run_several(2, arguments, tmp_path / "several").codes == [0, 0]
     again = run_several(2, arguments, tmp_path / "several")
     assert again.codes == [0, 0], again.err
