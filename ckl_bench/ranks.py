@@ -99,8 +99,8 @@ def first() -> bool:
 def said_first(what: str) -> bool:
     """Whether no process said this before.
 
-    Before they have met, all have been given the same, and the first one says it. Where the one that kept count is gone,
-    it has said it or was killed, and then the second one does.
+    Before they have met, all have been given the same, and the first one says it. Where the one that kept count is
+    gone, it has said it or was killed, and then the second one does.
     """
     if not _joined:
         return started()[0] == 0

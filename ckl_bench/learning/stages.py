@@ -237,8 +237,8 @@ class _Run:
                 reads_nll=self.stack.weighs_by_nll,
                 loss_scale=loss_scale(self.spec.dtype),
             )
-        except UserError:
-            raise  # the state could not be saved: no fault of the run's, which can go on
+        except (UserError, ranks.Lost):
+            raise  # the state could not be saved, or a process is gone: no fault of the run's, which can go on
         except CklError as error:
             raise CklError(f"stage {stage.name}, epoch {epoch}: {error}") from error
         except Exception as error:

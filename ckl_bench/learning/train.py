@@ -199,8 +199,8 @@ def _alike(batches: Iterable[Batch], done: Progress) -> Iterator[Batch]:
         each = ranks.gather(batch and [document.id for document in batch.documents])
         if any(found != each[0] for found in each):
             raise CklError(
-                f"the stream gave the processes other documents at step {done.steps + 1}; it must depend on stage, seed "
-                "and epoch alone"
+                f"the stream gave the processes other documents at step {done.steps + 1}; it must depend on stage, "
+                "seed and epoch alone"
             )
         if batch is not None:
             yield batch
