@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ckl_bench.api import leaderboard as leaderboard
     from ckl_bench.api import load_records as load_records
     from ckl_bench.api import run as run
+    from ckl_bench.api import score as score
     from ckl_bench.benchmarks.format import Benchmark as Benchmark
     from ckl_bench.benchmarks.format import load_benchmark as load_benchmark
     from ckl_bench.errors import CklError as CklError
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "run": "api",
+    "score": "api",
     "load_records": "api",
     "leaderboard": "api",
     "RunResult": "api",

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.events import EpochDone, RunDone, Watcher
-from ckl_bench.learning.environment import pick_device
+from ckl_bench.learning.environment import pick_device, pick_dtype
 from ckl_bench.learning.keep import save_model
 from ckl_bench.learning.planned import Plan
 from ckl_bench.learning.retain import Retain
 from ckl_bench.learning.run import RunRequest, execute, plan_run
+from ckl_bench.learning.score import ScoreRequest, plan_score, score_model
 from ckl_bench.records import Record, read_records
-from ckl_bench.results.output import run_once
+from ckl_bench.results.output import run_once, score_once
 from ckl_bench.results.tables import BOARDS, tables
 
 if TYPE_CHECKING:
@@ -141,6 +142,45 @@ def run(
         raise CklError(f"run {record.run_id} failed: {record.error}")
     done = kept.done
     return RunResult(record=record, _done=done, _plan=plan)
+
+
+def score(
+    model: str | Path,
+    *,
+    adapter: str | Path | None = None,
+    benchmark: str | Path = "lama-ckl-mini",
+    limit: int | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    output: str | Path | None = None,
+    fresh: bool = False,
+    methods_dir: Path | None = None,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    retain: Retain | None = None,
+) -> Record:
+    """Score a model as it stands, as `ckl-bench score` does: its record has one entry of scores a stage.
+
+    `model` is a name, a folder (a PEFT adapter or of `run --save-model` too), a GGUF file or a hub id; `adapter` a
+    folder with what is put over it. With `output` the record and tables go there, and one that is there already is not
+    made again (`fresh=True` does). Raises UserError for what cannot be scored.
+    """
+    place = pick_device(device)
+    plan = plan_score(
+        ScoreRequest(
+            model=str(model),
+            adapter=None if adapter is None else Path(adapter),
+            benchmark=str(benchmark),
+            limit=limit,
+            device=place,
+            dtype=pick_dtype(dtype, place),
+            methods_dir=methods_dir,
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+            retain=retain,
+        )
+    )
+    return score_model(plan) if output is None else score_once(Path(output), plan, fresh=fresh)[0]
 
 
 def load_records(folder: str | Path = "runs") -> pd.DataFrame:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ckl_bench.benchmarks.format import AttentionDocument
 from ckl_bench.encode import Batch, EncodedDocument, Tokenizer
 from ckl_bench.records import Preparation
 from ckl_bench.storage.weights import load_weights, save_weights
@@ -24,7 +25,9 @@ if TYPE_CHECKING:  # listing methods, and making tables of them, needs no torch
     from torch import Tensor, nn
 
 Weigh = Callable[[Batch, "Tensor"], "Tensor"]
-Penalty = Callable[[], "Tensor"]
+OfWeights = Callable[[], "Tensor"]
+OfStep = Callable[["Step"], "Tensor"]
+Penalty = OfWeights | OfStep
 HOOKS = ("weigh", "build", "stream", "penalty", "optimizer", "scoring")
 SUMMED = frozenset({"penalty"})
 
@@ -38,8 +41,42 @@ class RunTarget:
     attention_sha256: str  # of the benchmark's attention set, on which a φ for it is trained
     model: str
     model_revision: str
-    tokenizer_hash: str
+    tokenizer_hash: str  # empty where a plan is made without the tokenizer
     outline: Callable[[], nn.Module] | None = None  # the model without its weights, on torch's meta device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extent:
+    """How large a run is, for a method to say before it what its hooks will need (`Method.needs`)."""
+
+    trained: int  # parameters that train
+    base_bytes: int  # what a second base model takes; 0 where the frozen weights are shared
+    width: int  # of the hidden states
+    inputs_and_outputs: int  # summed over the linear layers: an adapter of rank r on all has r times as many parameters
+    stage_tokens: int  # of the stage with most of them
+    epochs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """A preparation that is a training of its own (`Method.prepare`)."""
+
+    documents: float  # that are worked on, validation among them
+    passes: float  # what is computed for each, in forward passes of the base model
+    trained: int  # parameters that train
+    bytes: int  # held beside one base model, those parameters, their gradients and moments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a method's hooks need beside the model that `build` makes, its gradients and AdamW's two moments."""
+
+    memory: Mapping[str, int] = field(default_factory=dict)  # bytes held through a stage, by what they are
+    passes: float = 0.0  # forward passes of the base model over every document, once a stage
+    documents: float = 1.0  # that are read in training for each of the stage's
+    whole_logits: int = 0  # copies of one document's full logits that stand in memory at once
+    trunk_once: bool = False  # the base model reads every document once a stage, without gradients
+    training: Training | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +90,22 @@ class StageContext:
     rehearsal: Callable[[], Sequence[EncodedDocument]]  # tokenised when first asked for
     base: Callable[[], nn.Module]  # the untrained base model; shares memory with the model where its trunk is frozen
     inputs: Mapping[str, Path]  # what `inputs` returned
+    tokenizer: Tokenizer = None  # of the run's model
+    # The benchmark's attention set: documents, each with a prompt that asks for its fact; no probe asks for these.
+    solved: Callable[[], Sequence[AttentionDocument]] = tuple
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What a penalty that takes an argument sees: documents that go through the model together, and how they weigh.
+
+    That is the batch of an optimizer's step, or a part of it where it is split; T tokens of the longest of B documents.
+    """
+
+    batch: Batch
+    weights: Tensor  # (B, T-1), as `weigh` gave them
+    nll: Callable[[], Tensor]  # (B, T-1) nats, without gradient
+    logits: Callable[[Tensor], Tensor]  # where (B, T-1) bool -> (N, V) float32 that predict the N tokens, with gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +175,12 @@ class Method:
         return batches
 
     def penalty(self, model: nn.Module, stage: StageContext) -> Penalty | None:
-        """A term added to the loss at every step of the stage: returns f() -> scalar, or None.
+        """A term added to the loss at every step of the stage: returns f() or f(step) -> scalar in nats, or None.
 
-        It is given the stage too, since some penalties are measured on documents (EWC's Fisher information).
+        `f()` is called once a step, for what depends on the weights alone. `f(step)` is called with each part of the
+        batch that goes through the model at once (`Step`) and returns a mean over the part's documents; the core adds
+        the parts up to the batch's mean. The stage is given since some penalties are measured on documents (EWC's
+        Fisher information).
         """
         return None
 
@@ -136,6 +192,13 @@ class Method:
 
     def scoring(self, model: nn.Module) -> Scoring | None:
         """How the model is scored, asked once a run before anything is learned; None scores it as it stands."""
+        return None
+
+    def needs(self, extent: Extent) -> Needs | None:
+        """What `ckl-bench plan` cannot see of the method without running it; None says that it is not known.
+
+        It sees what `build` makes, which parameters train, and AdamW.
+        """
         return None
 
     @classmethod

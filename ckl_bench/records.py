@@ -49,6 +49,8 @@ class Environment(_Model):
     """UTC time of the start, ISO 8601."""
     micro_batch: Count | None = None
     """Documents that went through the model at once, where the user said so; it changes memory, not the loss."""
+    score_batch_tokens: Count | None = None
+    """Tokens of prompts that went through the model at once, where the user said so; no score depends on it."""
     checkpoint_activations: bool = False
     """Whether activations were computed again for the gradient rather than kept."""
     attention: str = ""

@@ -47,7 +47,7 @@ class Spec(BaseModel):
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)]
     """Seeds adapters, dropout and the order of documents."""
     epochs: Count
-    """Passes over a stage's documents."""
+    """Passes over a stage's documents; 0 where a model was scored as it stands (`ckl-bench score`)."""
     batch_size: Count
     """Documents per optimizer step."""
     learning_rate: float
@@ -89,6 +89,11 @@ class Spec(BaseModel):
         if "dtype" in late and self.dtype != late["dtype"]:
             raise ValueError(f"schema {schema} knows no dtype but {late['dtype']}")
         return self.model_copy(update={**late, "schema_version": schema})
+
+    @property
+    def scored_only(self) -> bool:
+        """Whether a model was scored as it stands, and nothing is known here of how it learned."""
+        return self.epochs == 0 and list(self.hyperparameters) == ["score"]
 
     @property
     def run_id(self) -> str:

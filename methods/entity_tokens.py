@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ckl_bench.encode import Batch, Tokenizer, tokens_in
-from ckl_bench.method import Method, StageContext, Weigh
+from ckl_bench.method import Extent, Method, Needs, StageContext, Weigh
 
 _WORD = re.compile(r"\w+")
 
@@ -33,3 +33,6 @@ class EntityTokens(Method):
             return marks
 
         return weights
+
+    def needs(self, extent: Extent) -> Needs:
+        return Needs()

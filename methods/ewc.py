@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ckl_bench.encode import EncodedDocument, collate
 from ckl_bench.errors import UserError
 from ckl_bench.learning.train import token_nll, weighted_loss
-from ckl_bench.method import Method, Penalty, StageContext
+from ckl_bench.method import Extent, Method, Needs, Penalty, StageContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,10 @@ class Ewc(Method):
             return self.strength / 2 * torch.stack(terms).sum()
 
         return pull
+
+    def needs(self, extent: Extent) -> Needs:
+        held = {"Fisher information": 4 * extent.trained, "weights to be pulled to": 4 * extent.trained}
+        return Needs(memory=held, whole_logits=4)
 
 
 def diagonal_fisher(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ckl_bench.encode import Batch, collate
 from ckl_bench.errors import UserError
-from ckl_bench.method import Method, StageContext
+from ckl_bench.method import Extent, Method, Needs, StageContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,3 +33,7 @@ class MixReview(Method):
             review = [documents[(place + i) % len(documents)] for i in range(count)]
             place += count
             yield collate([*batch.documents, *review], batch.ids.device) if review else batch
+
+    def needs(self, extent: Extent) -> Needs:
+        ratios = [self.ratio * self.decay**epoch for epoch in range(extent.epochs)]
+        return Needs(documents=1.0 + sum(ratios) / len(ratios))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ckl_bench.encode import Batch, Tokenizer, object_tokens
 from ckl_bench.errors import UserError
-from ckl_bench.method import Method, StageContext, Weigh
+from ckl_bench.method import Extent, Method, Needs, StageContext, Weigh
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,3 +35,6 @@ class Oracle(Method):
             return marks
 
         return weights
+
+    def needs(self, extent: Extent) -> Needs:
+        return Needs()

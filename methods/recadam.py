@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ckl_bench.method import Method
+from ckl_bench.method import Extent, Method, Needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,9 @@ class RecAdam(Method):
 
     def optimizer(self, params: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         return RecallAdamW(params, lr=lr, strength=self.strength, k=self.k, t0=self.t0)
+
+    def needs(self, extent: Extent) -> Needs:
+        return Needs(memory={"weights to be pulled to": 4 * extent.trained})
 
 
 class RecallAdamW(torch.optim.AdamW):

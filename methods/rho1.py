@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ckl_bench.encode import Batch, Tokenizer, collate
 from ckl_bench.learning.train import token_nll
-from ckl_bench.method import Method, StageContext, Weigh
+from ckl_bench.method import Extent, Method, Needs, StageContext, Weigh
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,3 +41,6 @@ class Rho1(Method):
             return marks
 
         return weights
+
+    def needs(self, extent: Extent) -> Needs:
+        return Needs(memory={"reference model": extent.base_bytes}, passes=1.0)

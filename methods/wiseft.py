@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import nn
 
-from ckl_bench.method import Method, Scoring
+from ckl_bench.method import Extent, Method, Needs, Scoring
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,9 @@ class WiseFt(Method):
 
         grid = {self.alpha, *((i + 1) / self.points for i in range(self.points))}
         return Scoring(main=_name(self.alpha), views={_name(alpha): view(alpha) for alpha in sorted(grid)})
+
+    def needs(self, extent: Extent) -> Needs:
+        return Needs(memory={"weights of the start": 4 * extent.trained, "weights learned": 4 * extent.trained})
 
 
 def _name(alpha: float) -> str:

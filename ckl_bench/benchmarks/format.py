@@ -5,6 +5,7 @@ stages/<nn>-<name>/documents.jsonl      {"id", "text", "fact"}
 stages/<nn>-<name>/probes-<set>.jsonl   {"id", "prompt", "object", "subject", "relation", ...}
 attention/train.jsonl                   {"id", "text", "fact", "prompt"}: documents with a task, to meta-train φ
 rehearsal.jsonl                         {"id", "text", "fact"}: documents that a rehearsal method may replay
+README.md, croissant.json               made from the rest for others' tools, and no part of the hash
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ckl_bench.benchmarks.arrow import ArrowRows
+from ckl_bench.benchmarks.card import MARK, dataset_card
 from ckl_bench.benchmarks.catalogue import BENCHMARKS
+from ckl_bench.benchmarks.croissant import croissant
 from ckl_bench.benchmarks.manifest import check_manifest
+from ckl_bench.benchmarks.parts import parts
 from ckl_bench.errors import UserError, unknown
 from ckl_bench.progress import log
 from ckl_bench.storage.files import cache_dir, data_dir, read_sealed, sha256_file
-from ckl_bench.storage.json import jsonl, sealed, sha256_json
-from ckl_bench.storage.writing import new_folder, write_json
+from ckl_bench.storage.json import json_text, jsonl, sealed, sha256_json
+from ckl_bench.storage.writing import new_folder, write_files, write_json
 
 T = TypeVar("T")
 SCHEMA = 1
+CARD, CROISSANT = "README.md", "croissant.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,12 +194,36 @@ def write_benchmark(
         put("rehearsal.jsonl", rehearsal)
         manifest = {"schema": SCHEMA, "name": name, "kind": kind, **about, "stages": names, "files": sums}
         write_json(folder / "manifest.json", sealed(manifest))
+        _describe(folder, manifest)
     if first:
         log(
             f"note: the prompt begins with the object in {len(first)} probes, such as '{first[0]}': a model whose "
             "tokenizer puts nothing before a text predicts no first token, and is not asked for that one"
         )
     return sha256_json(manifest)
+
+
+def _describe(folder: Path, manifest: Mapping[str, Any]) -> list[Path]:
+    kinds = {"documents": Document, "probes": Probe, "attention": AttentionDocument, "rehearsal": Document}
+    tables = parts(folder, manifest, kinds)
+    texts = {
+        folder / CARD: dataset_card(manifest, tables, kinds),
+        folder / CROISSANT: json_text(croissant(manifest, tables)),
+    }
+    write_files({path: text.encode() for path, text in texts.items()})
+    return list(texts)
+
+
+def describe(name: str) -> list[Path]:
+    """Write the dataset card and the Croissant file of a benchmark that is there; returns their paths.
+
+    Its hash stays what it was. Raises UserError as `load_benchmark` does, and where README.md is another's.
+    """
+    benchmark, folder = load_benchmark(name), find_benchmark(name)
+    card = folder / CARD
+    if card.exists() and not (card.is_file() and MARK in card.read_text(encoding="utf-8", errors="replace")):
+        raise UserError(f"{card} was not written by ckl-bench; move it, for the dataset card has that name")
+    return _describe(folder, benchmark.manifest)
 
 
 def find_benchmark(name: str) -> Path:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckl_bench import __version__, ranks
+from ckl_bench.cli import authors, lists, results, score, sharing
+from ckl_bench.cli import plan as planning
 from ckl_bench.cli.build import build
 from ckl_bench.cli.config import ConfigOption, Configured, PresetOption, preset_settings
 from ckl_bench.cli.ending import quiet_others, to_the_end
@@ -28,13 +30,14 @@ from ckl_bench.cli.options import (
     Once,
     PickleOption,
     RemoteOption,
+    ScoreTokensOption,
     at_least_one,
     say,
     spread,
+    tokens_or_auto,
     valid_seeds,
 )
-from ckl_bench.cli.results import register
-from ckl_bench.errors import CklError, UserError, printable
+from ckl_bench.errors import CklError, UserError
 
 if TYPE_CHECKING:
     from ckl_bench.learning.planned import Plan
@@ -95,6 +98,7 @@ def run(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     micro_batch: MicroBatchOption = None,
+    score_batch_tokens: ScoreTokensOption = "auto",
     checkpoint_activations: CheckpointOption = False,
     attention: AttentionOption = None,
     output: Annotated[Path, typer.Option(help="Where records and tables go.")] = Path("runs"),
@@ -159,6 +163,7 @@ def run(
         checkpoint_activations=checkpoint_activations,
         attention=attention,
         micro_batch=micro_batch,
+        score_batch_tokens=tokens_or_auto("--score-batch-tokens", score_batch_tokens),
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
         retain=wanted(retain, retain_limit, include_path),
@@ -166,8 +171,8 @@ def run(
     with line(f"reading {benchmark} and {model}"), ranks.together():
         plans = plan_seeds(request, seed or [0])
     if save_model is not None:
-        for plan in plans:
-            ranks.from_first(partial(require_keepable, save_model, plan.stack, plan.spec.run_id))
+        for each in plans:
+            ranks.from_first(partial(require_keepable, save_model, each.stack, each.spec.run_id))
         ranks.from_first(partial(require_writable, save_model))
     return partial(_carry_out, plans, output, fresh, json, save_model, log_to or [])
 
@@ -186,18 +191,18 @@ def _carry_out(
     for warning in plans[0].warnings:
         _say(f"note: {warning}")
     records, problems = [], []
-    for plan in plans:
+    for each in plans:
         try:
             told = [tracker(name, output) for name in log_to if ranks.first()]
-            found, was_there = run_once(output, plan, fresh=fresh, save_to=save_to, watchers=told)
+            found, was_there = run_once(output, each, fresh=fresh, save_to=save_to, watchers=told)
         except CklError as error:
             if len(plans) == 1 or isinstance(error, ranks.Lost):
                 raise
-            _say(f"seed {plan.spec.seed}: {error}")
-            problems.append(f"seed {plan.spec.seed}: {error}")
+            _say(f"seed {each.spec.seed}: {error}")
+            problems.append(f"seed {each.spec.seed}: {error}")
             continue
         if was_there:
-            _say(f"seed {plan.spec.seed} is done already ({output}/records/{found.run_id}.json); --fresh runs it again")
+            _say(f"seed {each.spec.seed} is done already ({output}/records/{found.run_id}.json); --fresh runs it again")
         records.append(found)
     ranks.leave()
     failed = [record for record in records if record.status == "failed"]
@@ -233,6 +238,7 @@ def train_attention(
         list[str] | None, typer.Option("--set", help="field=value, as steps=60; a wrong field lists all.")
     ] = None,
     device: DeviceOption = "auto",
+    attention: AttentionOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew although a checkpoint is there.")] = False,
     methods_dir: MethodsOption = None,
     trust_remote_code: RemoteOption = False,
@@ -245,7 +251,7 @@ def train_attention(
 
     with line(LOADING):
         from ckl_bench.benchmarks.format import load_benchmark
-        from ckl_bench.learning.environment import pick_device
+        from ckl_bench.learning.environment import pick_device, settle
         from ckl_bench.models.find import find_model
         from ckl_bench.stacks.plugins import load_method
         from ckl_bench.storage.writing import require_writable
@@ -256,9 +262,16 @@ def train_attention(
     place = pick_device(device)
     with line(f"reading {benchmark} and {model}"):
         data = load_benchmark(benchmark)
-        base = find_model(model, device=place, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
+        base = find_model(
+            model,
+            device=place,
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+            attention=attention,
+        )
 
     def go() -> None:
+        settle(place)
         method.prepare(
             benchmark=data, base=base, out=out, device=place, seed=seed, settings=settings or [], fresh=fresh
         )
@@ -267,87 +280,8 @@ def train_attention(
     return go
 
 
-@app.command()
-def methods(methods_dir: MethodsOption = None) -> None:
-    """List the methods: name, the hooks it owns, what it is. None is imported."""
-    from ckl_bench.stacks.plugins import describe, origins
-
-    found = {name: describe(origin) for name, origin in sorted(origins(methods_dir).items())}
-    _list(["method", "owns", "what it is"], [[name, hooks, text] for name, (text, hooks) in found.items()])
-
-
-@app.command("check-method")
-def check_method(
-    what: Annotated[str, typer.Argument(metavar="NAME|PATH", help="A method's name, or its file or package.")],
-    methods_dir: MethodsOption = None,
-) -> None:
-    """Check one method against the contract that all methods keep: a list to act on, in under two minutes."""
-    from rich.console import Console
-    from rich.text import Text
-
-    from ckl_bench.progress import line, while_waiting
-
-    with line(LOADING):
-        from ckl_bench.testing import check_method as checks
-
-    console, failed = Console(highlight=False), 0
-    for check in while_waiting(f"checking {what}", checks(what, methods_dir)):
-        mark, style = {True: ("ok  ", "green"), False: ("FAIL", "bold red"), None: ("-   ", "dim")}[check.passed]
-        detail = f": {check.detail}" if check.detail else ""
-        console.print(Text.assemble((mark, style), f"  {check.name}", (printable(detail), "dim")), soft_wrap=True)
-        failed += check.passed is False
-    if failed:
-        raise CklError(f"{what} fails {failed} check{'s' * (failed > 1)}; correct it and run the same command again")
-
-
-@app.command("new-method")
-def new_method(
-    name: Annotated[str, typer.Argument(help="Small letters, digits and _, such as my_method.")],
-    hook: Annotated[
-        str, typer.Option(help="What it decides: build, stream, penalty, optimizer, scoring or weigh.")
-    ] = "weigh",
-    folder: Annotated[Path, typer.Option(help="Where the two files go.")] = Path("methods"),
-) -> None:
-    """Write a commented starting file for a method of your own, with a test."""
-    from ckl_bench.testing.template import write_method
-
-    method, test = write_method(name, folder, hook)
-    elsewhere = "" if folder == Path("methods") else f" --methods-dir {folder}"
-    say(f"{method}\n{test}")
-    say(f"next: edit {method}, then ckl-bench check-method {method}")
-    say(f"      and ckl-bench run --method {method.stem}{elsewhere}")
-
-
-@app.command()
-def models() -> None:
-    """List the models that have a name; any local folder or hub id works too."""
-    from ckl_bench.models.catalogue import MODELS
-
-    _list(["model", "what it is"], [[name, text] for name, text in MODELS.items()])
-
-
-@app.command()
-def benchmarks() -> None:
-    """List the benchmarks that come with ckl-bench; any benchmark directory works too."""
-    from ckl_bench.benchmarks.catalogue import BENCHMARKS
-
-    _list(["benchmark", "what it is"], [[name, text] for name, text in BENCHMARKS.items()])
-
-
-def _list(columns: list[str], lines: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for line in lines:
-        table.add_row(*(Text(printable(cell)) for cell in line))
-    Console().print(table)
-
-
-register(app)  # leaderboard, compare, reproduce, submit, report, show
+for room in (planning, score, lists, authors, results, sharing):
+    room.register(app)
 for command in (*app.registered_commands, *build.registered_commands):
     command.cls = command.cls if command.cls is Configured else Once
 

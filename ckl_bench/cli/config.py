@@ -127,7 +127,7 @@ def _flat(table: Mapping[str, Any], before: str = "") -> list[tuple[str, list[An
 
 def preset_values(command: str, name: str | None) -> dict[str, Any]:
     """What a preset stands for; UserError where the command has none of that name."""
-    presets = PRESETS[command]
+    presets = PRESETS.get(command, {})  # a command with a file need not have presets
     if name is None:
         return {}
     if name not in presets:

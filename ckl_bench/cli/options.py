@@ -26,6 +26,14 @@ MicroBatchOption = Annotated[
         show_default="as many as fit",
     ),
 ]
+ScoreTokensOption = Annotated[
+    str,
+    typer.Option(
+        "--score-batch-tokens",
+        metavar="auto|N",
+        help="Tokens of prompts that go through the model at once. auto: as many as fit.",
+    ),
+]
 DtypeOption = Annotated[
     str,
     typer.Option(
@@ -80,6 +88,15 @@ def at_least_one(**options: int | None) -> None:
     for name, value in options.items():
         if value is not None and not 1 <= value < 2**31:
             raise UserError(f"--{name.replace('_', '-')} {value}: expected a whole number of at least 1, below 2^31")
+
+
+def tokens_or_auto(option: str, text: str) -> int | None:
+    """A number of tokens, or None for auto; UserError for anything else."""
+    if text == "auto":
+        return None
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:12]) < 2**31:
+        raise UserError(f"{option} {text}: expected auto or a whole number of at least 1, below 2^31")
+    return int(text)
 
 
 def valid_seeds(seeds: Sequence[int]) -> None:

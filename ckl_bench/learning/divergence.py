@@ -14,7 +14,7 @@ from ckl_bench.encode import EncodedDocument, collate
 from ckl_bench.records import Perplexity
 
 DOCUMENTS = 64  # the first so many of a stage, or of the rehearsal set, are looked at
-_TOKENS = 512  # of a batch, with padding: full logits of both models are held at once
+TOKENS = 512  # of a batch, with padding: full logits of both models are held at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def _batches(documents: Sequence[EncodedDocument]) -> Iterator[list[EncodedDocum
     """Documents of similar length together."""
     group: list[EncodedDocument] = []
     for document in sorted(documents, key=lambda d: len(d.ids)):
-        if group and (len(group) + 1) * len(document.ids) > _TOKENS:
+        if group and (len(group) + 1) * len(document.ids) > TOKENS:
             yield group
             group = []
         group.append(document)

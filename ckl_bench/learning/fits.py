@@ -43,6 +43,12 @@ def texts_of_run(benchmark: Benchmark, max_tokens: int, limit: int | None) -> It
     for stage in benchmark.stages:
         for document in islice(stage.documents, limit):
             yield f"document '{document.id}'", document.text, max_tokens
+    yield from texts_of_probes(benchmark, limit)
+
+
+def texts_of_probes(benchmark: Benchmark, limit: int | None) -> Iterator[Text]:
+    """Everything that is asked on a benchmark's stages."""
+    for stage in benchmark.stages:
         for probes in stage.probes.values():
             for probe in islice(probes, limit):
                 yield f"prompt '{probe.id}'", probe.prompt, None

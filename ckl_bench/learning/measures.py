@@ -25,10 +25,14 @@ View = Callable[[], AbstractContextManager[object]]
 class Measures:
     """A model and the views in which it is scored; the seconds of scoring go to `clock`.
 
-    `scoring` is asked once, before anything is learned; None scores the model as it stands.
+    `scoring` is asked once, before anything is learned; None scores the model as it stands. So many tokens are scored
+    `at_once`, with padding.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Tokenizer, scoring: Scoring | None, clock: Clock) -> None:
+    def __init__(
+        self, model: nn.Module, tokenizer: Tokenizer, scoring: Scoring | None, clock: Clock, at_once: int
+    ) -> None:
+        self.at_once = at_once
         self.model, self.tokenizer, self.clock = model, tokenizer, clock
         self.views: dict[str, View] = dict(scoring.views) if scoring else {}
         self.main = scoring.main if scoring else ""
@@ -48,7 +52,7 @@ class Measures:
 
     def _score_in(self, enter: View, probes: ProbeSets) -> Scores:
         with self.clock.phase("score"), enter():
-            return score_sets(self.model, self.tokenizer, probes)
+            return score_sets(self.model, self.tokenizer, probes, max_batch_tokens=self.at_once)
 
     def moved(
         self,

@@ -48,6 +48,7 @@ class RunRequest:
     device: str = "cpu"
     dtype: Dtype = "float32"
     micro_batch: int | None = None
+    score_batch_tokens: int | None = None
     checkpoint_activations: bool = False
     attention: str | None = None
     trust_remote_code: bool = False
@@ -135,6 +136,7 @@ def plan_run(request: RunRequest) -> Plan:
         retain=request.retain,
         sizes=Sizes(
             micro_batch=request.micro_batch,
+            score_batch_tokens=request.score_batch_tokens,
             checkpoint_activations=request.checkpoint_activations,
             attention=request.attention or "",
         ),

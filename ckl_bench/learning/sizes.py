@@ -13,7 +13,10 @@ from ckl_bench.errors import UserError, first_line
 from ckl_bench.learning.train import MicroBatch
 
 CPU_TOKENS = 512  # enough for the products of matrices to run at full speed; what is more costs memory alone
-_KEPT = 34  # numbers that a layer keeps for its gradient, a token and unit of width (Korthikanti et al. 2022, table 2)
+SCORED = 1024  # tokens of a batch of prompts, unless it is a GPU that scores them
+# Bytes that a layer keeps for its gradient, a token and unit of width: 34 numbers (Korthikanti et al. 2022, table 2).
+GPU_TOKEN = 34 * 4
+GPU_SHARE = 2 / 3  # of the memory beside the weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +24,7 @@ class Sizes:
     """What a user may say of memory and kernels; no part of what the run computes, beyond rounding."""
 
     micro_batch: int | None = None  # documents that go through the model at once; None: as many as fit
+    score_batch_tokens: int | None = None  # of prompts that go through the model at once; None: as many as fit
     checkpoint_activations: bool = False
     attention: str = ""  # transformers' name of a kernel; empty: its own choice
 
@@ -61,12 +65,35 @@ def micro_batch(model: nn.Module, device: str, documents: int | None) -> MicroBa
         return MicroBatch(documents=documents)
     if not device.startswith("cuda"):
         return MicroBatch(tokens=CPU_TOKENS)
-    config: Any = getattr(model, "config", None)
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    layers, width = getattr(text, "num_hidden_layers", 0), getattr(text, "hidden_size", 0)
+    layers, width = _layers_and_width(model)
     if not layers or not width:
         return MicroBatch(documents=1)
+    return MicroBatch(tokens=max(1, int(_room(model, device) / (layers * width * GPU_TOKEN))))
+
+
+def score_tokens(model: nn.Module, device: str, tokens: int | None) -> int:
+    """As many tokens of prompts as the user says, else as many as fit.
+
+    On a CPU that is a number at which products of matrices run at full speed; more costs memory alone. On a GPU it is
+    what two thirds of the memory beside the weights hold, by what one layer makes: nothing is kept for a gradient, and
+    logits come in chunks. At most 65,536, by then a GPU has enough to do.
+    """
+    if tokens is not None:
+        return tokens
+    width = _layers_and_width(model)[1] if device.startswith("cuda") else 0
+    if not width:
+        return SCORED
+    return max(SCORED, min(1 << 16, int(_room(model, device) / (width * GPU_TOKEN))))
+
+
+def _layers_and_width(model: nn.Module) -> tuple[int, int]:
+    config: Any = getattr(model, "config", None)
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return getattr(text, "num_hidden_layers", 0), getattr(text, "hidden_size", 0)
+
+
+def _room(model: nn.Module, device: str) -> float:
+    """Bytes of the card beside the weights that may be filled."""
     # Of the card's whole memory, not of what happens to be free: a run that goes on splits as it did.
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    room = torch.cuda.get_device_properties(device).total_memory - weights
-    return MicroBatch(tokens=max(1, int(room * 2 / 3 / (layers * width * _KEPT * 4))))
+    return float(torch.cuda.get_device_properties(device).total_memory - weights) * GPU_SHARE

@@ -24,7 +24,7 @@ from ckl_bench.learning.measures import Measures
 from ckl_bench.learning.planned import Learned, Plan
 from ckl_bench.learning.retain import Scores as GeneralScores
 from ckl_bench.learning.retain import beside, measured_before
-from ckl_bench.learning.sizes import checkpoint_activations, loss_scale, micro_batch, precision
+from ckl_bench.learning.sizes import checkpoint_activations, loss_scale, micro_batch, precision, score_tokens
 from ckl_bench.learning.standing import Standing
 from ckl_bench.learning.train import token_weights, train_epoch
 from ckl_bench.learning.tripwire import Tripwire
@@ -84,7 +84,8 @@ class _Run:
             checkpoint_activations(self.model, plan.base.name)
         self.micro_batch = micro_batch(self.model, plan.device, plan.sizes.micro_batch)
         scoring = self.stack.owner("scoring").scoring(self.model)
-        self.measures = Measures(self.model, self.tokenizer, scoring, self.now.clock)
+        at_once = score_tokens(self.model, plan.device, plan.sizes.score_batch_tokens)
+        self.measures = Measures(self.model, self.tokenizer, scoring, self.now.clock, at_once)
 
     def learn(self) -> Learned:
         """`learn_all` in the arithmetic that the spec names."""
@@ -151,6 +152,8 @@ class _Run:
             rehearsal=cache(lambda: self.tripwire.hand_out(encode_documents(self.tokenizer, rows, limit))),
             base=lambda: _base_beside(self.model, self.plan.base),
             inputs=self.plan.inputs,
+            tokenizer=self.tokenizer,
+            solved=lambda: self.plan.benchmark.attention,
         )
 
     def learn_stage(self, stage: StageContext, probes: ProbeSets) -> list[TokenWeights]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
+from typing_extensions import TypeIs
 
 from ckl_bench import ranks
 from ckl_bench.encode import Batch, EncodedDocument, collate
 from ckl_bench.errors import CklError
-from ckl_bench.method import Penalty, Weigh
-from ckl_bench.models.head import Hidden, forward, nll_of, weighted_nll
+from ckl_bench.method import OfStep, Penalty, Step, Weigh
+from ckl_bench.models.head import Hidden, forward, logits_of, nll_of, weighted_nll
 from ckl_bench.progress import Advance
 from ckl_bench.records import TokenWeights
 
@@ -149,15 +151,16 @@ def train_epoch(
     documents.
     """
     model.train()
+    of_step = [penalty for penalty in penalties if takes_step(penalty)]
     done = progress or Progress()
     for batch in _alike(batches, done):
         optimizer.zero_grad(set_to_none=True)
         trained = [p for group in optimizer.param_groups for p in group["params"]]
-        loss = torch.zeros((), device=batch.ids.device)
+        loss, sequences = torch.zeros((), device=batch.ids.device), len(batch.ids)
         with ranks.together(), ranks.own_random(str(batch.ids.device)):
             own = share(batch)
             parts = split(own, micro_batch) if own is not None else []
-            terms = [_learn_part(model, part, weigh, reads_nll, len(batch.ids), loss_scale) for part in parts]
+            terms = [_learn_part(model, part, weigh, of_step, reads_nll, sequences, loss_scale) for part in parts]
             if terms:
                 loss = torch.stack(terms).sum() / loss_scale
             if loss_scale != 1.0:
@@ -165,6 +168,8 @@ def train_epoch(
                     if p.grad is not None:
                         p.grad.div_(loss_scale)
             for penalty in penalties if ranks.first() else ():
+                if takes_step(penalty):
+                    continue
                 term = penalty()
                 if term.requires_grad:
                     term.backward()  # type: ignore[no-untyped-call]
@@ -206,7 +211,22 @@ def _alike(batches: Iterable[Batch], done: Progress) -> Iterator[Batch]:
             yield batch
 
 
-def _learn_part(model: nn.Module, part: Batch, weigh: Weigh, reads_nll: bool, sequences: int, scale: float) -> Tensor:
+def takes_step(penalty: Penalty) -> TypeIs[OfStep]:
+    """Whether a penalty wants to see the step, rather than the weights alone."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(penalty).parameters.values()
+    return any(p.kind in kinds and p.default is inspect.Parameter.empty for p in parameters)
+
+
+def _learn_part(
+    model: nn.Module,
+    part: Batch,
+    weigh: Weigh,
+    penalties: Sequence[OfStep],
+    reads_nll: bool,
+    sequences: int,
+    scale: float,
+) -> Tensor:
     """`scale` times what a part adds to the loss of a batch of `sequences`; its gradient goes to the parameters'."""
     if reads_nll:
         hidden = forward(model, part.ids, part.mask)
@@ -218,9 +238,21 @@ def _learn_part(model: nn.Module, part: Batch, weigh: Weigh, reads_nll: bool, se
     row, place = (slopes != 0).nonzero(as_tuple=True)
     targets, slopes = part.ids[row, place + 1], slopes[row, place]
     term = weighted_nll(hidden, row * part.ids.shape[1] + place, targets, slopes)
+    if penalties:
+        step = _step(hidden, part, weights)
+        share = scale * len(part.ids) / sequences
+        term = term + share * torch.stack([penalty(step) for penalty in penalties]).sum()
     if term.requires_grad:
         term.backward()  # type: ignore[no-untyped-call]
     return term.detach()
+
+
+def _step(hidden: Hidden, part: Batch, weights: Tensor) -> Step:
+    def logits(where: Tensor) -> Tensor:
+        row, place = where.nonzero(as_tuple=True)
+        return logits_of(hidden, row * part.ids.shape[1] + place)
+
+    return Step(batch=part, weights=weights, nll=lambda: _nll(hidden, part.ids), logits=logits)
 
 
 @torch.no_grad()

@@ -43,6 +43,7 @@ class BaseModel:
     positions: int | None = None  # tokens that it can read, where it has such a bound
     embedded: int | None = None  # tokens that it has an embedding for
     note: str = ""  # what is to be said of it before a run
+    where: str = ""  # folder or hub id that transformers reads it from; empty where it is made (tiny)
 
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
@@ -82,7 +83,7 @@ def _tiny_model() -> nn.Module:
         return LlamaForCausalLM(config)  # type: ignore[no-any-return]
 
 
-def _folder_revision(folder: Path) -> str:
+def folder_revision(folder: Path) -> str:
     """What pins a local model: the names and hashes of its weights and of all that says how they and text are read.
 
     Configuration, adapters, tokenizer with its vocabulary, merges, added and special tokens, code of its own; not what
@@ -150,7 +151,7 @@ def find_model(
     elif Path(name).is_dir() and is_adapter(Path(name)):
         return _adapted(Path(name), device, trust_remote_code, allow_pickle, dtype, attention)
     elif Path(name).is_dir():
-        where, revision = Path(name), _folder_revision(Path(name))
+        where, revision = Path(name), folder_revision(Path(name))
         if not (where / "config.json").is_file():
             raise UserError(f"{name} holds no model: config.json is missing; give a folder written by save_pretrained")
     elif "/" in name:
@@ -164,7 +165,6 @@ def _adapted(
     folder: Path, device: str, trust_remote_code: bool, allow_pickle: bool, dtype: str, attention: str | None
 ) -> BaseModel:
     """An adapter's folder: the model below it, with the adapter merged, which is one base model like any other."""
-    require_safe(folder, allow_pickle)
     below = find_model(
         base_of(folder),
         device=device,
@@ -173,6 +173,20 @@ def _adapted(
         dtype=dtype,
         attention=attention,
     )
+    return adapted(below, folder, device, trust_remote_code, allow_pickle, dtype, attention)
+
+
+def adapted(
+    below: BaseModel,
+    folder: Path,
+    device: str,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    dtype: str = "float32",
+    attention: str | None = None,
+) -> BaseModel:
+    """A model with an adapter's folder merged into it; UserError where the adapter's weights cannot be read."""
+    require_safe(folder, allow_pickle)
     tokenizer = below.tokenizer
     if (folder / "tokenizer_config.json").is_file():
         from transformers import AutoTokenizer
@@ -192,7 +206,7 @@ def _adapted(
     return replace(
         below,
         name=folder.resolve().name,
-        revision=f"{_folder_revision(folder)} over {below.revision}",
+        revision=f"{folder_revision(folder)} over {below.revision}",
         tokenizer=tokenizer,
         tokenizer_hash=tokenizer_hash(tokenizer),
         vocabulary=max(len(tokenizer), below.vocabulary),
@@ -268,6 +282,7 @@ def _pretrained(
         positions=getattr(text, "max_position_embeddings", None),
         embedded=getattr(text, "vocab_size", None),
         note=stored_quantised(config),
+        where=where,
     )
 
 

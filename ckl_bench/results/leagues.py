@@ -11,7 +11,7 @@ from ckl_bench.results.differences import SETTINGS, SHORT
 from ckl_bench.results.rows import Row
 
 UNTRAINED = "none"  # the method that does nothing: its row is what the others have to beat
-_OF_TRAINING = ("learning_rate", "batch_size")  # tell nothing of a row that learns nothing
+_OF_TRAINING = ("learning_rate", "batch_size", "epochs")  # tell nothing of a row that learns nothing
 _TYPED = {long: short for short, long in SHORT.items()}
 
 
@@ -30,9 +30,10 @@ def leagues(rows: Iterable[Row]) -> list[list[Row]]:
 def ranks(rows: Sequence[Row], best_first: Callable[[Row], float]) -> list[int | None]:
     """The place of every row of one league; rows that agree to four decimals share the better one ("1, 2, 2, 4").
 
-    A row that was told the answers has none: the others are not to be measured against it.
+    A row that was told the answers has none: the others are not to be measured against it. Nor has a model that was
+    scored only, of which nobody knows what it has read.
     """
-    values = [None if row["told"] else round(best_first(row), 4) for row in rows]
+    values = [None if row["told"] or row.get("scored_only") else round(best_first(row), 4) for row in rows]
     ranked = [value for value in values if value is not None]
     return [None if value is None else 1 + sum(other < value for other in ranked) for value in values]
 
@@ -55,7 +56,7 @@ def labels(rows: Sequence[Row]) -> list[str]:
     """
     usual: dict[str, object] = {"limit": None}  # a try always says so
     for name in SETTINGS:
-        counted = Counter(row[name] for row in rows if row.get(name) is not None)
+        counted = Counter(row[name] for row in rows if row.get(name) is not None and not row.get("scored_only"))
         if name not in ("limit", "schema_version") and counted:
             usual[name] = counted.most_common(1)[0][0]
     # What a record does not say (those of an older schema) tells nothing.
@@ -72,7 +73,7 @@ def labels(rows: Sequence[Row]) -> list[str]:
 
 
 def _idle(row: Row) -> bool:
-    return bool(row["method"] == UNTRAINED)
+    return bool(row["method"] == UNTRAINED) or bool(row.get("scored_only"))
 
 
 def _label(row: Row, telling: Mapping[str, object]) -> str:

@@ -25,6 +25,8 @@ _NOTE = (
     "better is in italics. * was told the answers and is not ranked."
 )
 
+_SCORED = "† scored only, by `ckl-bench score`: what such a model has read is not known, and it is not ranked."
+
 
 def markdown_table(kind: str, measured: Sequence[Row], published: Sequence[Row]) -> str:
     """The Markdown twin of a CSV; `measured` rows come ranked, league by league."""
@@ -35,8 +37,9 @@ def markdown_table(kind: str, measured: Sequence[Row], published: Sequence[Row])
     for title, rows in zip(titles, made, strict=True):
         first = rows[0]
         limit = f", first {first['limit']} of every set: a try" if first["limit"] else ""
-        which = f", {first['epochs']} epochs, benchmark {first['benchmark_hash'][:8]}" if title in several else ""
-        text += [f"## {_safe(title)}{which}{limit}", "", *_table(kind, rows, True), ""]
+        which = f", {_epochs(first)}, benchmark {first['benchmark_hash'][:8]}" if title in several else ""
+        note = [_SCORED, ""] if first.get("scored_only") else []
+        text += [f"## {_safe(title)}{which}{limit}", "", *note, *_table(kind, rows, True), ""]
     if published:
         title = f"## Published: {_safe(published[0]['benchmark'])} · {_safe(published[0]['model'])}"
         text += [title, "", *_table(kind, published, False), ""]
@@ -68,14 +71,20 @@ def _table(kind: str, rows: Sequence[Row], measured: bool) -> list[str]:
     return [f"| {line} |" for line in lines]
 
 
+def _epochs(row: Row) -> str:
+    return "scored only" if row.get("scored_only") else f"{row['epochs']} epochs"
+
+
 def _interval(row: Row) -> str:
+    if row.get("gain") is None:
+        return "-"
     return f"{row['gain']:+.3f} ({row['gain_low']:+.3f} to {row['gain_high']:+.3f}) {verdict(row)}"
 
 
 def _emphasised(row: Row, name: str, measured: bool) -> str:
     if not measured:
         return name
-    shown = name + ("\\*" if row["told"] else "")
+    shown = name + ("\\*" if row["told"] else "") + ("†" if row.get("scored_only") else "")
     return shown if verdict(row) == BETTER else f"*{shown}*"
 
 

@@ -97,7 +97,7 @@ class TemporalWiki:
     """TemporalWiki's measures of one run over T months (paper, section 5.2; transfer and forgetting over the sequence).
 
     R(i, j): the score -NLL on `changed` of month j after month i has been learned; R(0, j) is the base model's. What
-    needs an earlier month is None where there is but one.
+    needs an earlier month is None where there is but one, and where the model was scored only.
     """
 
     months: tuple[MonthNll, ...]
@@ -117,6 +117,7 @@ def temporalwiki(record: Record) -> TemporalWiki:
     There `to_learn` is what is changed and `not_to_forget` what is unchanged.
     """
     stages, part = record.stages, part_sets(record)
+    alone = record.spec.scored_only  # one model, of which no earlier state is known
     last = len(stages) - 1
     months = []
     for stage in stages:
@@ -124,10 +125,10 @@ def temporalwiki(record: Record) -> TemporalWiki:
         months.append(MonthNll(name=stage.name, unchanged=unchanged, changed=changed, avg=(unchanged + changed) / 2))
 
     def before(j: int, name: str) -> float:
-        return (stages[0].epochs[0].sets if j == 0 else record.before[stages[j].name])[part[name]].nll
+        return (stages[j].epochs[0].sets if j == 0 or alone else record.before[stages[j].name])[part[name]].nll
 
     def after(i: int, j: int, name: str = "changed") -> float:
-        return (stages[i].epochs[-1].sets if i == j else stages[i].earlier[stages[j].name])[part[name]].nll
+        return (stages[j].epochs[-1].sets if i == j or alone else stages[i].earlier[stages[j].name])[part[name]].nll
 
     def at_start(j: int) -> float:
         return stages[j].epochs[0].sets[part["changed"]].nll
@@ -135,7 +136,7 @@ def temporalwiki(record: Record) -> TemporalWiki:
     every = range(len(stages))
     lost = sum(max(0.0, after(last, j, "unchanged") - before(j, "unchanged")) for j in every)
     gained = sum(max(0.0, before(j, "changed") - after(last, j)) for j in every)
-    early = range(last)
+    early = range(0 if alone else last)
     return TemporalWiki(
         months=tuple(months),
         avg_nll=_mean(month.avg for month in months),

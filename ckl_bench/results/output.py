@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 from rich.table import Table
@@ -13,6 +14,7 @@ from ckl_bench.events import Watcher
 from ckl_bench.learning.keep import require_kept
 from ckl_bench.learning.planned import Plan
 from ckl_bench.learning.run import execute
+from ckl_bench.learning.score import ScorePlan, score_model
 from ckl_bench.records import Record, read_record, read_records, write_record
 from ckl_bench.results.tables import BOARDS, rows, tables_locked, write_tables
 from ckl_bench.results.terminal import leaderboard_table
@@ -59,23 +61,36 @@ def run_once(
     `fresh` runs it anew; `save_to` keeps its model (`keep.save_model`); `watchers` are told what happens in it.
     UserError where another process is running it.
     """
+    record, was_there = once(output, plan.spec.run_id, lambda own: execute(plan, own, save_to, watchers), fresh=fresh)
+    if was_there and save_to is not None:
+        ranks.from_first(partial(require_kept, save_to, record))
+    return record, was_there
+
+
+def score_once(output: Path, plan: ScorePlan, *, fresh: bool = False) -> tuple[Record, bool]:
+    """The record of a model that is scored as it stands, and whether it was there already; as `run_once`."""
+    return once(output, plan.spec.run_id, lambda own: score_model(plan, own), fresh=fresh)
+
+
+def once(output: Path, run_id: str, make: Callable[[Store], Record], *, fresh: bool = False) -> tuple[Record, bool]:
+    """The record of that id, and whether it was there already; else `make` gives it, and saves in its store.
+
+    UserError where another process is making it.
+    """
     folder = output / "checkpoints"
-    own = Store(folder / plan.spec.run_id, plan.spec.run_id)
-    lock = folder / f"{plan.spec.run_id}.lock"
+    own, lock = Store(folder / run_id, run_id), folder / f"{run_id}.lock"
     with ExitStack() as held:
 
         def begin() -> Record | None:
-            held.enter_context(undertaking(own, lock, f"run {plan.spec.run_id} in {output}", fresh=fresh))
-            found = None if fresh else finished(output, plan.spec.run_id)
+            held.enter_context(undertaking(own, lock, f"run {run_id} in {output}", fresh=fresh))
+            found = None if fresh else finished(output, run_id)
             if found is not None:
-                if save_to is not None:
-                    require_kept(save_to, found)
                 update_tables(output)  # it may have been killed before it could
             return found
 
         found = ranks.from_first(begin)  # of several processes one holds the lock and writes
         if found is None:
-            record = execute(plan, own, save_to, watchers)
+            record = make(own)
             ranks.from_first(lambda: store(output, record))
     if ranks.first():
         with suppress(OSError):

@@ -10,6 +10,7 @@ from ckl_bench.results.metrics import in_sequence, lama_ckl
 from ckl_bench.results.rows import (
     LAMA_CKL_COLUMNS,
     Row,
+    before_training,
     in_months,
     lama_ckl_row,
     temporalwiki_columns,
@@ -37,13 +38,14 @@ def own_row(group: Sequence[Record], users: Mapping[str, int], untrained: Sequen
             pairs = [_before_and_after(record, index, name) for record in group]
             for measure in _MEASURES:
                 row[f"{column}_{measure}"] = mean(getattr(after, measure) for _, after in pairs)
-                row[f"{column}_{measure}_before"] = mean(getattr(before, measure) for before, _ in pairs)
+                if not group[0].spec.scored_only:
+                    row[f"{column}_{measure}_before"] = mean(getattr(before, measure) for before, _ in pairs)
     return row
 
 
 def _before_and_after(record: Record, index: int, name: str) -> tuple[SetScores, SetScores]:
     stage = record.stages[index]
-    first = stage.epochs[0].sets if index == 0 else record.before[stage.name]
+    first = before_training(record, index)
     if in_sequence(record):
         return first[name], stage.epochs[-1].sets[name]
     top = lama_ckl(record).epoch

@@ -49,7 +49,15 @@ def find_file(given: str, output: Path = Path("runs")) -> Path:
 
 
 def request_of(spec: Spec, settings: Sequence[str] = ()) -> RunRequest:
-    """The request that gives this spec: its parts, every hyperparameter, its benchmark and model by name."""
+    """The request that gives this spec: its parts, every hyperparameter, its benchmark and model by name.
+
+    UserError for a model that was scored only, since nothing was run.
+    """
+    if spec.scored_only:
+        raise UserError(
+            f"{spec.run_id} is of a model that was scored only: there is no run to repeat; ckl-bench score --fresh "
+            "with the options of the record's command scores it again"
+        )
     given = {setting.split("=", 1)[0] for setting in settings}
     own = [
         f"{part}.{name}={value}"

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from statistics import mean, stdev
 from typing import Any
 
-from ckl_bench.records import Record, StageScores
+from ckl_bench.records import Record, SetScores, StageScores
 from ckl_bench.results.intervals import bootstrap_interval
 from ckl_bench.results.metrics import lama_ckl, part_sets, temporalwiki, told
 from ckl_bench.spec import Spec
@@ -92,12 +92,14 @@ def lama_ckl_row(group: Sequence[Record], users: Mapping[str, int], untrained: S
     """The row of runs that share everything but the seed: means over seeds, and their standard deviations.
 
     `users` counts the table's runs by the hash of every prepared file that they read. `gain` is Total Knowledge minus
-    that of the `untrained` model's runs, or, where there are none, of the runs' own epoch 0.
+    that of the `untrained` model's runs, or, where there are none, of the runs' own epoch 0. A model that was
+    scored only has no epoch 0 to compare with: without such runs it has no gain.
     """
     measures = [lama_ckl(record) for record in group]
     columns = {key: [getattr(m, key) for m in measures] for key in asdict(measures[0])}
     epochs = columns["epoch"]
     row = {key: None if None in values else mean(values) for key, values in columns.items()}
+    alone = group[0].spec.scored_only
     before = untrained or group
     moved = []
     for short, name in (("top", "to_learn"), ("nf", "not_to_forget")):
@@ -105,13 +107,12 @@ def lama_ckl_row(group: Sequence[Record], users: Mapping[str, int], untrained: S
         moved.append(_less(after, start))
         for measure, values in ((f"{short}_acc", after), (f"{short}_exact", _at(group, name, epochs, exact=True))):
             row[f"{measure}_low"], row[f"{measure}_high"] = bootstrap_interval(values)
-    low, high = bootstrap_interval(*moved, total=True)
+    if alone:  # nothing is known of it before
+        row |= {"forgetting": None, "learned_at_1pct": None}
     return {
         **row,
         **{f"{key}_std": _spread(columns[key]) for key in ("top_acc", "nf_acc", "total_knowledge")},
-        "gain": sum(mean(values) for values in moved),
-        "gain_low": low,
-        "gain_high": high,
+        **({} if alone and not untrained else _gain(sum(map(mean, moved)), bootstrap_interval(*moved, total=True))),
         **_common(group, users),
     }
 
@@ -134,17 +135,24 @@ def temporalwiki_row(group: Sequence[Record], users: Mapping[str, int], untraine
     after, before = _probes_after_their_month(group), _probes_before(untrained or group)
     fallen = [_less(old, new) for old, new in zip(before, after, strict=True)]
     low, high = bootstrap_interval(*after)
-    gain_low, gain_high = bootstrap_interval(*fallen)
+    if group[0].spec.scored_only:  # nothing is known of it before
+        row["before_avg_nll"] = None
     return {
         **row,
         "avg_nll_std": _spread([m.avg_nll for m in measures]),
         "avg_nll_low": low,
         "avg_nll_high": high,
-        "gain": mean(mean(values) for values in fallen),
-        "gain_low": gain_low,
-        "gain_high": gain_high,
+        **(
+            {}
+            if group[0].spec.scored_only and not untrained
+            else _gain(mean(map(mean, fallen)), bootstrap_interval(*fallen))
+        ),
         **_common(group, users),
     }
+
+
+def _gain(worth: float, interval: tuple[float, float]) -> Row:
+    return {"gain": worth, "gain_low": interval[0], "gain_high": interval[1]}
 
 
 def _parts(record: Record, stage: StageScores) -> list[str]:
@@ -167,12 +175,15 @@ def _probes_before(group: Sequence[Record]) -> list[list[float]]:
     sets = []
     for index, stages in enumerate(zip(*(record.stages for record in group), strict=True)):
         for name in _parts(group[0], stages[0]):
-            runs = [
-                (record.before[stage.name] if index else stage.epochs[0].sets)[name].probe_nll
-                for record, stage in zip(group, stages, strict=True)
-            ]
+            runs = [before_training(record, index)[name].probe_nll for record in group]
             sets.append([mean(values) for values in zip(*runs, strict=True)])
     return sets
+
+
+def before_training(record: Record, index: int) -> Mapping[str, SetScores]:
+    """A stage's sets by the base model; of a model that was scored only, its only scores."""
+    stage = record.stages[index]
+    return stage.epochs[0].sets if index == 0 or record.spec.scored_only else record.before[stage.name]
 
 
 def prepared_files(record: Record) -> list[str]:
@@ -204,8 +215,10 @@ def _common(group: Sequence[Record], users: Mapping[str, int]) -> Row:
     """What every kind of row has: who ran on what, how, at what cost."""
     spec: Spec = group[0].spec
     costs = [record.cost for record in group if record.cost is not None]
+    learned = not spec.scored_only
     return {
         "method": spec.method,
+        "scored_only": spec.scored_only,
         "model": spec.model,
         "benchmark": spec.benchmark,
         "seeds": len(group),
@@ -215,14 +228,14 @@ def _common(group: Sequence[Record], users: Mapping[str, int]) -> Row:
         "train_tokens_per_second": round(mean(cost.train_tokens_per_second for cost in costs)),
         "peak_memory_mb": round(max(cost.peak_memory_bytes for cost in costs) / 1e6),
         "epochs": spec.epochs,
-        "batch_size": spec.batch_size,
-        "learning_rate": spec.learning_rate,
+        "batch_size": spec.batch_size if learned else None,
+        "learning_rate": spec.learning_rate if learned else None,
         "limit": spec.limit,
         "benchmark_hash": spec.benchmark_hash[:16],
         "model_revision": spec.model_revision[:32],
         "run_ids": " ".join(record.run_id for record in group),
         "told": any(map(told, group)),
-        "max_tokens": spec.max_tokens,
+        "max_tokens": spec.max_tokens if learned else None,
         "schema_version": spec.schema_version,
         "dtype": spec.dtype,
         "tokenizer_hash": spec.tokenizer_hash[:16] or None,

@@ -66,6 +66,8 @@ def submit(paths: Sequence[Path], folder: Path, methods_dir: Path | None = None)
 def objections(record: Record, methods_dir: Path | None = None, others: Iterable[Record] = ()) -> list[str]:
     """Why a record may not join the leaderboard of `others`, a sentence each; none where it may."""
     spec = record.spec
+    if spec.scored_only:
+        return ["it is of a model that was scored only: nobody can repeat how it learned; submit the record of a run"]
     found = []
     if record.status != "done":
         found.append(f"the run failed ({record.error})")

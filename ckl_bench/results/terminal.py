@@ -28,6 +28,8 @@ def gain(row: Row) -> str:
 
 def verdict(row: Row) -> str:
     """Better or worse than doing nothing, or neither."""
+    if row.get("gain") is None:
+        return NEITHER
     return BETTER if row["gain_low"] > 0 else WORSE if row["gain_high"] < 0 else NEITHER
 
 
@@ -126,6 +128,7 @@ def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) 
     lama = not in_months(every[0])
     parts = "exact: whole answers, to learn/not to forget" if lama else "stages: NLL changed/unchanged"
     told = " · * told the answers" if any(row["told"] for row in every) else ""
+    told += " · † scored only" if any(row.get("scored_only") for row in every) else ""
     table = Table(
         title=Text(printable(f"{every[0]['benchmark']} · {every[0]['model']}")),
         caption=Text(
@@ -156,7 +159,8 @@ def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) 
         if league(row) != before:
             table.add_section()
         before = league(row)
-        name = named[id(row)] + ("*" if row["told"] else "") + (" (a try)" if row["limit"] else "")
+        name = named[id(row)] + ("*" if row["told"] else "") + ("†" if row.get("scored_only") else "")
+        name += " (a try)" if row["limit"] else ""
         cells = [Text(cell(row)) for _, cell in columns]
         if verdict(row) != NEITHER:
             cells[0].stylize("green" if verdict(row) == BETTER else "red")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from torch import nn
 
@@ -10,17 +11,25 @@ from ckl_bench import ranks
 from ckl_bench.benchmarks.format import Probe
 from ckl_bench.encode import Tokenizer
 from ckl_bench.records import SetScores
-from ckl_bench.scoring.engine import score_probes
+from ckl_bench.scoring.engine import ProbeScore, score_probes
 
 ProbeSets = Mapping[str, Sequence[Probe]]
 Scores = dict[str, SetScores]
 
 
-def score_sets(model: nn.Module, tokenizer: Tokenizer, probes: ProbeSets) -> Scores:
+def score_sets(model: nn.Module, tokenizer: Tokenizer, probes: ProbeSets, *, max_batch_tokens: int = 1024) -> Scores:
     """All probe sets in one pass, so that batches are full; then apart again. Processes share them, all get all."""
-    flat = [probe for rows in probes.values() for probe in rows]
-    lengths = [len(probe.prompt) for probe in flat]
-    scored = iter(ranks.shared(lengths, lambda own: score_probes(model, tokenizer, [flat[i] for i in own])))
+    flat = list(chain(*probes.values()))
+
+    def work(own: list[int]) -> list[ProbeScore]:
+        return score_probes(model, tokenizer, [flat[i] for i in own], max_batch_tokens=max_batch_tokens)
+
+    return in_sets(ranks.shared([len(probe.prompt) for probe in flat], work), probes)
+
+
+def in_sets(scores: Sequence[ProbeScore], probes: ProbeSets) -> Scores:
+    """Scores of all probes, set after set, as the scores of each set."""
+    scored = iter(scores)
     sets = {}
     for name, rows in probes.items():
         own = [next(scored) for _ in rows]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import PositiveInt
 from torch import nn
 
-from ckl_bench.method import Method
+from ckl_bench.method import Extent, Method, Needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,3 +32,7 @@ class KAdapter(Method):
         from .model import AdaptedModel
 
         return AdaptedModel(load(), shrink=self.shrink, layers=self.layers, cache_bytes=self.cache_mb * 10**6)
+
+    def needs(self, extent: Extent) -> Needs:
+        states = 3 * 4 * extent.width * extent.stage_tokens
+        return Needs(memory={"hidden states kept": min(states, self.cache_mb * 10**6)}, trunk_once=True)

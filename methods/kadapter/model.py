@@ -147,6 +147,9 @@ def _shape_of(base: Any) -> tuple[int, int]:
     why = "it has no head of its own"
     if head is not None:
         device = next(base.parameters()).device
+        if device.type == "meta":  # an outline, which `ckl-bench plan` counts: nothing can be computed with it
+            text = base.config.get_text_config()
+            return text.num_hidden_layers, text.hidden_size
         try:
             states, last = _states(base, torch.ones(1, 2, dtype=torch.long, device=device))
         except (IndexError, TypeError, ValueError, AttributeError, RuntimeError):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ckl_bench.encode import Batch, Tokenizer, collate
 from ckl_bench.errors import UserError
-from ckl_bench.method import Method, RunTarget, StageContext, Weigh
+from ckl_bench.method import Extent, Method, Needs, RunTarget, StageContext, Weigh
 from ckl_bench.records import Preparation
 from ckl_bench.stacks.settings import split_setting, typed_settings
 from ckl_bench.storage.files import data_dir, read_sealed
@@ -36,7 +36,7 @@ class Taalm(Method):
         if path is None or not path.is_file():
             path = shipped(target, path)
         about = read_about(path)
-        if about["tokenizer_hash"] != target.tokenizer_hash:
+        if target.tokenizer_hash and about["tokenizer_hash"] != target.tokenizer_hash:
             raise UserError(
                 f"{path} was made for the tokenizer of '{about.get('model')}', not for that of '{target.model}'; "
                 f"train one with ckl-bench train-attention --model {target.model}"
@@ -68,6 +68,12 @@ class Taalm(Method):
             return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(nll)
 
         return weights
+
+    def needs(self, extent: Extent) -> Needs:
+        from .meta_train import expected
+
+        phi = 4 * 8 * extent.inputs_and_outputs  # of the rank that train-attention takes by itself
+        return Needs(memory={"train-attention φ": phi + extent.base_bytes}, passes=1.0, training=expected(extent))
 
     @classmethod
     def for_check(cls, *, benchmark: str, model: str, folder: Path) -> Mapping[str, object]:

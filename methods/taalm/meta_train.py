@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ckl_bench.benchmarks.format import AttentionDocument, Probe
 from ckl_bench.encode import EncodedDocument, Tokenizer, collate, encode_documents, object_tokens
+from ckl_bench.method import Extent, Training
 from ckl_bench.scoring.engine import encode_probe
 
 from ..lora.low_rank import low_rank
@@ -51,6 +52,25 @@ class Example:
     document: EncodedDocument
     task: Task
     on_object: Tensor  # (n-1,) bool: which predicted tokens are the fact's object
+
+
+def expected(extent: Extent) -> Training:
+    """What a training with the default settings needs.
+
+    For a document the learner's steps take a forward and a backward pass each, and two more forward passes find the
+    directional derivative; φ reads it twice and goes back once. A backward pass over frozen weights costs as much as a
+    forward pass. The learner has its adapters, their moments and a gradient twice over, and the step's slope.
+    """
+    default = MetaTraining()
+    steps = default.dummy_steps + 1
+    looks = 3 + default.steps // default.validate_every  # two baselines, φ as it starts, and then now and again
+    of_learner = 2.0 * steps
+    return Training(
+        documents=default.steps * default.batch_size + default.held_out * looks * (of_learner / (of_learner + 5)),
+        passes=of_learner + 5,
+        trained=default.r * extent.inputs_and_outputs,
+        bytes=4 * 8 * default.inner_r * extent.inputs_and_outputs,
+    )
 
 
 def make_examples(

@@ -16,6 +16,8 @@ from ckl_bench.records import read_records
 from ckl_bench.storage.files import data_dir, leaderboards_dir
 from conftest import Command
 
+TAALM_RATES = {"lora": 5e-4, "qlora": 5e-4, "kadapter": 1e-3, "finetune": 1e-4}
+
 
 def test_the_source_holds_what_the_readme_promises() -> None:
     candidates, refused = read_lama(data_dir() / "facts")
@@ -77,8 +79,9 @@ def test_the_builder_gives_the_committed_benchmark_to_the_hash(command: Command,
     out = tmp_path / "lama-ckl-mini"
     result = command(
         *("build", "lama-ckl", "--lama", data_dir() / "facts", "--pretest-model", "smollm2-135m", "--out", out),
-        *("--to-learn", 64, "--not-to-forget", 64, "--keep-stated", "--licence", "Apache-2.0"),
-        *("--epochs", 8, "--batch-size", 8, "--lr", 5e-4),
+        *("--to-learn", 64, "--not-to-forget", 64, "--ask-otherwise", "--licence", "Apache-2.0"),
+        *("--epochs", 9, "--batch-size", 8, "--lr", 2e-4, "--lr-of", "finetune=2e-5"),
+        *(word for builder, rate in TAALM_RATES.items() for word in ("--lr-of", f"taalm+{builder}={rate}")),
     )
     assert result.code == 0, result.err
     built, committed = load_benchmark(str(out)), load_benchmark("lama-ckl-mini")
@@ -114,7 +117,5 @@ def test_the_main_job_runs_on_the_real_model(command: Command) -> None:
 def test_the_committed_records_are_of_runs_that_the_command_would_plan_today() -> None:
     """A change that gives the same run another identity would orphan the committed rows."""
     committed = {record.run_id for record in read_records(leaderboards_dir())}
-    for method in ("taalm", "lora", "oracle"):
-        for seed in (0, 1, 2):
-            spec = plan_run(RunRequest(method=method, seed=seed)).spec
-            assert {spec.run_id, spec.as_of(1).run_id} & committed
+    for method in ("none", "taalm", "lora", "taalm+kadapter", "kadapter", "oracle", "finetune"):
+        assert plan_run(RunRequest(method=method)).spec.run_id in committed

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from ckl_bench.cli.options import tokens_or_auto
 from ckl_bench.errors import UserError
 from ckl_bench.events import Watcher
 from ckl_bench.learning.environment import pick_dtype
 from ckl_bench.learning.run import RunRequest, execute, plan_run
-from ckl_bench.learning.sizes import micro_batch
+from ckl_bench.learning.sizes import micro_batch, score_tokens
 from ckl_bench.learning.stages import _Run
 from ckl_bench.models.find import find_model
 from ckl_bench.records import Record
@@ -34,7 +35,9 @@ def plain() -> Record:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"micro_batch": 1}, {"checkpoint_activations": True}, {"attention": "eager"}], ids=str
+    "changes",
+    [{"micro_batch": 1}, {"score_batch_tokens": 7}, {"checkpoint_activations": True}, {"attention": "eager"}],
+    ids=str,
 )
 def test_what_only_makes_a_run_fit_is_in_the_environment_and_leaves_its_numbers(
     plain: Record, changes: dict[str, Any]
@@ -75,6 +78,15 @@ def test_without_a_word_a_cpu_takes_a_fixed_number_of_tokens_at_once() -> None:
     model = find_model("tiny").load()
     assert micro_batch(model, "cpu", None).tokens == 512
     assert micro_batch(model, "cpu", 3).documents == 3
+    assert score_tokens(model, "cpu", None) == 1024
+    assert score_tokens(model, "cpu", 7) == 7
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "many", "", "1e3", "99999999999"])
+def test_what_is_no_number_of_tokens_to_score_at_once_is_one_line(given: str) -> None:
+    with pytest.raises(UserError, match=r"--score-batch-tokens .*: expected auto or a whole number"):
+        tokens_or_auto("--score-batch-tokens", given)
+    assert tokens_or_auto("--score-batch-tokens", "auto") is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -51,6 +51,20 @@ def test_train_attention_writes_phi_and_says_how_it_went(command: Command, small
     assert not list(tmp_path.glob(".*"))  # the checkpoint is gone
 
 
+def test_the_kernel_leaves_phi_as_it_is(command: Command, small: Path, tmp_path: Path) -> None:
+    told = []
+    for i, options in enumerate(([], ["--attention", "eager"])):
+        out = tmp_path / f"{i}.safetensors"
+        settings = [x for setting in QUICK for x in ("--set", setting)]
+        given = ["--benchmark", small, "--model", "tiny", "--out", out, *settings, *options]
+        result = command("train-attention", *given)
+        assert result.code == 0, result.err
+        told.append(json.loads(out.with_suffix(".json").read_text()))
+    plain, eager = told
+    assert eager["gradient"] == "forward"  # which fused kernels lack
+    assert eager["best_task_nll"] == pytest.approx(plain["best_task_nll"], abs=1e-3)
+
+
 def test_a_trained_phi_is_left_alone_and_a_damaged_one_made_again(
     command: Command, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ckl_bench.errors import UserError
-from ckl_bench.models.find import _folder_revision, find_model, tiny_tokenizer
+from ckl_bench.models.find import find_model, folder_revision, tiny_tokenizer
 from conftest import Command
 from helpers.architectures import BUILDERS, make
 
@@ -79,11 +79,11 @@ def test_whatever_changes_results_makes_another_run(tmp_path: Path, small: Path,
         seen.add(find_model(str(folder)).revision)
     for name in made:
         (folder / name).write_text("{}")
-        seen.add(_folder_revision(folder))
+        seen.add(folder_revision(folder))
     assert len(seen) == 1 + len(edits) + len(made)
-    before = _folder_revision(folder)
+    before = folder_revision(folder)
     (folder / "vocab.txt").rename(folder / "notes.txt")
-    assert _folder_revision(folder) != before
+    assert folder_revision(folder) != before
 
 
 def test_unknown_names_and_folders_without_a_model(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_committed_run_of_the_tiny_model_repeats(command: Command) -> None:
     result = command("reproduce", TINY_RECORD)
     assert result.code == 0, result.out[-500:] + result.err
     numbers = [line for line in result.out.splitlines() if " epoch " in line]
-    assert len(numbers) == 2 * 2 * (read_record(TINY_RECORD).spec.epochs + 1)
+    assert len(numbers) == 3 * 2 * (read_record(TINY_RECORD).spec.epochs + 1)  # of every set accuracy and NLL
     assert "numbers agree" in result.out
     if "to the last bit" in result.out:  # the machine and versions it was recorded with
         assert all(line.endswith(": equal") for line in numbers)

@@ -49,9 +49,10 @@ class League:
 def standings(records: Iterable[Record]) -> list[League]:
     """The leagues of these records, the largest of a kind first.
 
-    A stack has one number, and so one colour, in all of them; those that are shown before anyone asks come first.
+    A stack has one number, and so one colour, in all of them; those that are shown before anyone asks come first. The
+    page is about learning: models that were scored only stand in the tables alone.
     """
-    every = list(records)
+    every = [record for record in records if not record.spec.scored_only]
     by_id = {group[0].run_id: group for group in groups(every)}
     found = []
     for kind in BOARDS:

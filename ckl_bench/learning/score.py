@@ -1,0 +1,182 @@
+"""A model scored as it stands: request -> plan (everything checked, no weight loaded) -> record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ckl_bench.benchmarks.format import Benchmark, Probe, load_benchmark
+from ckl_bench.errors import OUT_OF_MEMORY, CklError, out_of_memory
+from ckl_bench.learning.environment import environment, peak_memory, settle
+from ckl_bench.learning.fits import require_fit, texts_of_probes
+from ckl_bench.learning.retain import Retain, beside, check, measured, measured_before
+from ckl_bench.learning.sizes import Sizes, precision
+from ckl_bench.learning.subject import Loading, Subject, find_subject
+from ckl_bench.progress import Clock, line
+from ckl_bench.records import Cost, EpochScores, Record, Retained, StageScores
+from ckl_bench.scoring.engine import ProbeScore, score_probes
+from ckl_bench.scoring.sets import ProbeSets, in_sets
+from ckl_bench.spec import Dtype, Spec
+from ckl_bench.storage.checkpoint import Store
+
+SLICE = 2048  # probes scored between two savings
+
+METHOD = "score"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRequest:
+    """What the user asks for."""
+
+    model: str = "smollm2-135m"
+    adapter: Path | None = None
+    benchmark: str = "lama-ckl-mini"
+    limit: int | None = None
+    device: str = "cpu"
+    dtype: Dtype = "float32"
+    attention: str | None = None
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    methods_dir: Path | None = None
+    retain: Retain | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorePlan:
+    """A request with everything resolved and checked, no weight loaded yet."""
+
+    spec: Spec
+    subject: Subject
+    benchmark: Benchmark
+    device: str
+    attention: str = ""
+    retain: Retain | None = None
+
+
+def plan_score(request: ScoreRequest) -> ScorePlan:
+    """Resolve a request: every mistake that a user can make is found here. Raises UserError.
+
+    The spec says what was scored: the base model with its revision, and by their hashes the adapter or the folder of
+    a run. It has no epochs (`Spec.scored_only`), and so no setting of training means anything in it.
+    """
+    if request.retain is not None:
+        check(request.retain)
+    benchmark = load_benchmark(request.benchmark)
+    loading = Loading(
+        device=request.device,
+        dtype=request.dtype,
+        attention=request.attention,
+        trust_remote_code=request.trust_remote_code,
+        allow_pickle=request.allow_pickle,
+        methods_dir=request.methods_dir,
+    )
+    subject = find_subject(request.model, request.adapter, loading)
+    require_fit(texts_of_probes(benchmark, request.limit), subject.base)
+    given = dict(subject.given)
+    spec = Spec(
+        method=METHOD + (f"({','.join(f'{name}={value}' for name, value in given.items())})" if given else ""),
+        hyperparameters={METHOD: given},
+        benchmark=benchmark.name,
+        benchmark_kind=benchmark.kind,
+        benchmark_hash=benchmark.hash,
+        model=subject.name,
+        model_revision=subject.revision,
+        seed=0,
+        epochs=0,
+        batch_size=0,
+        learning_rate=0.0,
+        max_tokens=0,
+        limit=request.limit,
+        inputs=dict(subject.inputs),
+        tokenizer_hash=subject.base.tokenizer_hash,
+        dtype=request.dtype,
+    )
+    return ScorePlan(
+        spec=spec,
+        subject=subject,
+        benchmark=benchmark,
+        device=request.device,
+        attention=request.attention or "",
+        retain=request.retain,
+    )
+
+
+def score_model(plan: ScorePlan, store: Store | None = None) -> Record:
+    """Score a plan's model on the probe sets of every stage; with a `store` what is scored is kept as it goes on.
+
+    Raises CklError where there is not enough memory, UserError where the weights cannot be read.
+    """
+    settle(plan.device)
+    surroundings = environment(plan.device, **asdict(Sizes(attention=plan.attention)))
+    clock = Clock()
+    sets = [
+        {name: list(islice(rows, plan.spec.limit)) for name, rows in stage.probes.items()}
+        for stage in plan.benchmark.stages
+    ]
+    try:
+        with precision(plan.device, plan.spec.dtype), line(f"score {plan.spec.model}") as shown:
+            with clock.phase("load"):
+                model = plan.subject.load()
+            with clock.phase("score"):
+                scores = _in_slices(plan, model, list(chain(*(chain(*own.values()) for own in sets))), store, shown)
+            retained = _retained(plan, model) if plan.retain is not None else {}
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        raise CklError(OUT_OF_MEMORY) from error
+    return Record(
+        run_id=plan.spec.run_id,
+        status="done",
+        spec=plan.spec,
+        environment=surroundings,
+        cost=Cost(
+            seconds={name: round(value, 3) for name, value in clock.seconds.items()},
+            train_tokens=0,
+            train_tokens_per_second=0.0,
+            peak_memory_bytes=peak_memory(plan.device),
+            trainable_parameters=0,
+            total_parameters=sum(p.numel() for p in model.parameters()),
+        ),
+        stages=list(_stages(plan, sets, iter(scores))),
+        retained=retained,
+    )
+
+
+def _in_slices(
+    plan: ScorePlan, model: nn.Module, probes: Sequence[Probe], store: Store | None, shown: Any
+) -> list[ProbeScore]:
+    """The scores of all probes, in their order; those of finished slices are not made again after a stop."""
+    saved = store.load() if store is not None else None
+    done = [ProbeScore(**one) for one in saved["scores"]] if saved is not None else []
+    shown.begin(len(probes), len(done))
+    for start in range(len(done), len(probes), SLICE):
+        rows = probes[start : start + SLICE]
+        done += score_probes(model, plan.subject.base.tokenizer, rows)
+        shown.advance(len(rows))
+        if store is not None and len(done) < len(probes):
+            store.save({"scores": [asdict(one) for one in done]})
+    return done
+
+
+def _stages(plan: ScorePlan, sets: Sequence[ProbeSets], scores: Iterator[ProbeScore]) -> Iterator[StageScores]:
+    for stage, own in zip(plan.benchmark.stages, sets, strict=True):
+        found = [next(scores) for rows in own.values() for _ in rows]
+        yield StageScores(
+            name=stage.name,
+            documents=0,
+            probe_ids={name: [probe.id for probe in rows] for name, rows in own.items()},
+            epochs=[EpochScores(epoch=0, train_loss=None, sets=in_sets(found, own))],
+        )
+
+
+def _retained(plan: ScorePlan, model: nn.Module) -> dict[str, dict[str, Retained]]:
+    """Scores on other tasks, beside those of the base model where it is another one that is here."""
+    assert plan.retain is not None
+    after = measured(model, plan.subject.base.tokenizer, plan.retain)
+    below = plan.subject.below
+    return beside(measured_before(below, plan.retain, plan.spec.dtype) if below is not None else after, after)

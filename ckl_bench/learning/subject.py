@@ -1,0 +1,156 @@
+"""Which model is meant to be scored: as it stands, under an adapter, or as a run has kept it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from ckl_bench.errors import UserError
+from ckl_bench.learning.keep import kept_spec, load_model, stack_of
+from ckl_bench.models.adapters import base_of, is_adapter
+from ckl_bench.models.find import BaseModel, adapted, find_model, folder_revision
+from ckl_bench.spec import Spec
+from ckl_bench.storage.files import sha256_file
+from ckl_bench.storage.weights import ADAPTER, TRAINED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """How models are read (see `find_model`), and where methods of one's own lie."""
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    attention: str | None = None
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+    methods_dir: Path | None = None
+
+    def find(self, name: str) -> BaseModel:
+        """The model of that name, folder, file or hub id."""
+        return find_model(
+            name,
+            device=self.device,
+            dtype=self.dtype,
+            attention=self.attention,
+            trust_remote_code=self.trust_remote_code,
+            allow_pickle=self.allow_pickle,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model that can be scored: what it is called, what pins it, and how it is loaded.
+
+    `name` and `revision` are the base model's where it stands on one that is known, so that its row stands beside that
+    of the base model; `given` and `inputs` then say what was put over it.
+    """
+
+    base: BaseModel  # what reads the probes: tokenizer, positions
+    name: str
+    revision: str
+    load: Callable[[], nn.Module]
+    below: BaseModel | None = None  # the base model, where it is another one and is here
+    given: Mapping[str, str] = field(default_factory=dict)  # `adapter` or `folder`: its name
+    inputs: Mapping[str, str] = field(default_factory=dict)  # and its hash
+    folder: Path | None = None  # where that lies
+    kind: str = "model"  # model, adapter (of peft), kept (parameters that only their method can load)
+
+
+def find_subject(model: str, adapter: Path | None, loading: Loading) -> Subject:
+    """The model that is meant by `--model M [--adapter DIR]`; no weight is loaded.
+
+    `adapter` is a PEFT adapter or any folder of `run --save-model` that is not a whole model; `model` may be such a
+    folder itself, and then names its base model. Raises UserError for what is none of these, and where an adapter was
+    learned over another base model.
+    """
+    if adapter is not None:
+        return _over(loading.find(model), adapter, loading)
+    folder = Path(model)
+    if not folder.is_dir():
+        return _plain(loading.find(model))
+    spec = kept_spec(folder)
+    if is_adapter(folder):
+        return _over(loading.find(base_of(folder)), folder, loading)
+    if spec is not None and (folder / TRAINED).is_file():
+        try:
+            base = loading.find(spec.model)
+        except UserError as error:
+            raise UserError(
+                f"{folder} was learned over '{spec.model}', which is not found here; give --model FOLDER-OF-THAT-MODEL "
+                f"--adapter {folder}"
+            ) from error
+        return _over(base, folder, loading)
+    whole = loading.find(model)
+    if spec is None:
+        return _plain(whole)
+    return Subject(
+        base=whole,
+        name=spec.model,
+        revision=spec.model_revision,
+        load=whole.load,
+        given={"folder": whole.name},
+        inputs={"folder": whole.revision.removeprefix("files:")},
+    )
+
+
+def _plain(base: BaseModel) -> Subject:
+    return Subject(base=base, name=base.name, revision=base.revision, load=base.load)
+
+
+def _over(base: BaseModel, folder: Path, loading: Loading) -> Subject:
+    """A base model with what a folder holds over it."""
+    if not folder.is_dir():
+        raise UserError(f"--adapter {folder}: expected a folder, of a PEFT adapter or of run --save-model")
+    spec = kept_spec(folder)
+    peft = is_adapter(folder)
+    if not peft and not (folder / TRAINED).is_file():
+        raise UserError(
+            f"--adapter {folder} holds neither {ADAPTER} nor {TRAINED}; "
+            "a whole model is given as --model, without --adapter"
+        )
+    if spec is None and not peft:
+        raise UserError(
+            f"{folder} does not say what was run (ckl-bench.json); give a folder that run --save-model wrote"
+        )
+    if spec is not None:
+        _require_base(spec, base, folder)
+        whole, load = base, _kept(folder, spec, base, loading)
+    else:
+        whole = adapted(
+            base,
+            folder,
+            loading.device,
+            loading.trust_remote_code,
+            loading.allow_pickle,
+            loading.dtype,
+            loading.attention,
+        )
+        load = whole.load
+    pinned = folder_revision(folder).removeprefix("files:") if peft else sha256_file(folder / TRAINED)
+    return Subject(
+        base=whole,
+        name=base.name,
+        revision=base.revision,
+        load=load,
+        below=base,
+        given={"adapter": folder.resolve().name},
+        inputs={"adapter": pinned},
+        folder=folder,
+        kind="adapter" if peft else "kept",
+    )
+
+
+def _require_base(spec: Spec, base: BaseModel, folder: Path) -> None:
+    if base.revision != spec.model_revision:
+        raise UserError(
+            f"{folder} was learned over {spec.model} ({spec.model_revision}), and this is {base.name} "
+            f"({base.revision}); give the model that it was learned over as --model"
+        )
+
+
+def _kept(folder: Path, spec: Spec, base: BaseModel, loading: Loading) -> Callable[[], nn.Module]:
+    stack = stack_of(spec, loading.methods_dir)
+    return lambda: load_model(folder, stack, base)

@@ -1,0 +1,43 @@
+"""What `plan` says of memory, against the peak of real runs on two shapes (of the default model: `docs/plan.md`)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ckl_bench.models.find import find_model
+from helpers.terminal import MAIN
+
+# One is wide and short, one narrow with a large vocabulary.
+SHAPES: dict[str, dict[str, Any]] = {
+    "wide": {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 4, "num_attention_heads": 8},
+    "words": {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 8, "num_attention_heads": 4},
+}
+VOCABULARY = {"wide": 49152, "words": 131072}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "method"), [("wide", "finetune"), ("words", "lora")])
+def test_the_peak_is_within_30_percent(model: str, method: str, tmp_path: Path) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    name = str(tmp_path / model)
+    config = LlamaConfig(vocab_size=VOCABULARY[model], tie_word_embeddings=model == "words", **SHAPES[model])
+    made: Any = LlamaForCausalLM(config)
+    made.save_pretrained(name)
+    find_model("smollm2-135m").tokenizer.save_pretrained(name)
+    words = ["--method", method, "--model", name, "--limit", "6", "--batch-size", "6", "--epochs", "1", "--json"]
+
+    def told(*command: str) -> Any:
+        done = subprocess.run(
+            [sys.executable, "-c", MAIN, *command, *words], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return json.loads(done.stdout)
+
+    measured = told("run", "--dtype", "float32")["cost"]["peak_memory_bytes"]
+    assert told("plan", "--device", "cpu")["memory"]["peak"] == pytest.approx(measured, rel=0.3)
