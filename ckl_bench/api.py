@@ -14,10 +14,10 @@ from ckl_bench.errors import CklError, UserError
 from ckl_bench.events import EpochDone, RunDone, Watcher
 from ckl_bench.learning.environment import pick_device, pick_dtype
 from ckl_bench.learning.keep import save_model
+from ckl_bench.learning.planned import Plan
 from ckl_bench.learning.retain import Retain
 from ckl_bench.learning.run import RunRequest, execute, plan_run
 from ckl_bench.learning.score import ScoreRequest, plan_score, score_model
-from ckl_bench.learning.stages import Plan
 from ckl_bench.records import Record, read_record, read_records
 from ckl_bench.results.output import run_once, score_once
 from ckl_bench.results.tables import BOARDS, tables

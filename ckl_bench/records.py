@@ -40,7 +40,9 @@ class Environment(_Model):
     device: str
     """What computed: cpu with its name, or the GPU's name."""
     threads: Count
-    """Threads torch used."""
+    """Threads torch used, in each process."""
+    processes: Count = 1
+    """Processes that shared the run; it changes time and memory, and results in their rounding."""
     command: list[str]
     """The command line; of absolute paths the last part."""
     started: str

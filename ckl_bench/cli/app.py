@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
-from ckl_bench import __version__
+from ckl_bench import __version__, ranks
 from ckl_bench.cli import authors, lists, results, score, sharing, sweep
 from ckl_bench.cli import plan as planning
 from ckl_bench.cli.build import build
 from ckl_bench.cli.config import ConfigOption, Configured, PresetOption, preset_settings
-from ckl_bench.cli.ending import to_the_end
+from ckl_bench.cli.ending import quiet_others, to_the_end
 from ckl_bench.cli.options import (
     LOADING,
     AttentionOption,
@@ -41,7 +41,7 @@ from ckl_bench.cli.options import (
 from ckl_bench.errors import CklError, UserError
 
 if TYPE_CHECKING:
-    from ckl_bench.learning.stages import Plan
+    from ckl_bench.learning.planned import Plan
 
 
 def _version(wanted: bool) -> None:
@@ -49,6 +49,8 @@ def _version(wanted: bool) -> None:
         say(f"ckl-bench {__version__}")
         raise typer.Exit
 
+
+SHARED = ("run",)  # what several processes do together
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -60,11 +62,18 @@ app.add_typer(build, name="build")
 
 @app.callback()
 def program(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and leave.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """Benchmark and evaluation harness for continual knowledge learning."""
+    given = context.invoked_subcommand
+    if ranks.started()[1] > 1 and given not in SHARED:
+        raise UserError(
+            f"several processes were started for '{given}', which is the work of one; type ckl-bench {given} alone. "
+            f"What they share is {' and '.join(SHARED)}"
+        )
 
 
 @app.command(cls=Configured)
@@ -131,10 +140,11 @@ def run(
     valid_seeds(seed or [])
     if lr is not None and not 0 <= lr < float("inf"):
         raise UserError(f"--lr {lr}: expected a number that is not negative, such as 5e-4")
-    require_writable(output)
+    place = pick_device(device)
+    ranks.join(place)
+    ranks.from_first(partial(require_writable, output))
     for name in log_to or []:
         tracker(name, output)  # whether it is there is known before anything is read
-    place = pick_device(device)
     if preset is not None:
         parts = make_stack(method, settings or [], methods_dir).hyperparameters
         settings = [*preset_settings(preset, parts), *(settings or [])]  # of two values of a field the last counts
@@ -159,12 +169,12 @@ def run(
         allow_pickle=allow_pickle,
         retain=wanted(retain, retain_limit, include_path),
     )
-    with line(f"reading {benchmark} and {model}"):
+    with line(f"reading {benchmark} and {model}"), ranks.together():
         plans = plan_seeds(request, seed or [0])
     if save_model is not None:
         for each in plans:
-            require_keepable(save_model, each.stack, each.spec.run_id)
-        require_writable(save_model)
+            ranks.from_first(partial(require_keepable, save_model, each.stack, each.spec.run_id))
+        ranks.from_first(partial(require_writable, save_model))
     return partial(_carry_out, plans, output, fresh, json, save_model, log_to or [])
 
 
@@ -184,10 +194,10 @@ def _carry_out(
     records, problems = [], []
     for each in plans:
         try:
-            told = [tracker(name, output) for name in log_to]
+            told = [tracker(name, output) for name in log_to if ranks.first()]
             found, was_there = run_once(output, each, fresh=fresh, save_to=save_to, watchers=told)
         except CklError as error:
-            if len(plans) == 1:
+            if len(plans) == 1 or isinstance(error, ranks.Lost):
                 raise
             _say(f"seed {each.spec.seed}: {error}")
             problems.append(f"seed {each.spec.seed}: {error}")
@@ -195,6 +205,7 @@ def _carry_out(
         if was_there:
             _say(f"seed {each.spec.seed} is done already ({output}/records/{found.run_id}.json); --fresh runs it again")
         records.append(found)
+    ranks.leave()
     failed = [record for record in records if record.status == "failed"]
     problems += [f"seed {record.spec.seed}: {record.error}" for record in failed]
     if json:
@@ -282,4 +293,5 @@ def main(arguments: list[str] | None = None) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     typed = sys.argv[1:] if arguments is None else arguments
     several = ("--wikipedia", "--wikidata", "--page-props")  # options that take all files behind them
+    quiet_others()
     to_the_end(lambda: app(args=spread(typed, several), standalone_mode=False), typed)

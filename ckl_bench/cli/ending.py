@@ -12,8 +12,15 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
+from ckl_bench import ranks
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, broken, out_of_memory, printable
 from ckl_bench.storage.stops import on_stops
+
+
+def quiet_others() -> None:
+    """Of several processes let the first one alone be heard; what ends them all, one of them tells."""
+    if ranks.started()[0] > 0:
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
 
 
 def to_the_end(command: Callable[[], Any], typed: Sequence[str]) -> NoReturn:
@@ -51,6 +58,7 @@ def to_the_end(command: Callable[[], Any], typed: Sequence[str]) -> NoReturn:
         if isinstance(error, OSError):
             named = f" ({error.filename})" if error.filename else ""
             _fail(f"{error.strerror or error}{named}; mend that, and run the same command again", 1)
+        sys.stderr = sys.__stderr__
         raise
     if code == 130:  # typer has caught a Ctrl-C itself
         _interrupted(typed)
@@ -80,6 +88,10 @@ def _fail(message: str, code: int, again: str = "") -> NoReturn:
     _on_signals(signal.SIG_IGN)  # one interruption is one line
     with suppress(OSError, ValueError, AttributeError):  # a closed or full stdout has nothing more to say
         sys.stdout.flush()
+    if not ranks.said_first("an error"):
+        _leave(code)
+    if ranks.started()[0] > 0:
+        sys.stderr = sys.__stderr__
     if sys.stderr is not None:
         text = broken("error: " + printable(" ".join(message.split())), sys.stderr)
         last = ("\n  " if sys.stderr.isatty() else " ") + printable(" ".join(again.split())) if again else ""

@@ -15,6 +15,7 @@ from typing import Any, get_args
 import torch
 
 import ckl_bench
+from ckl_bench import ranks
 from ckl_bench.errors import UserError
 from ckl_bench.records import Environment
 from ckl_bench.spec import Dtype
@@ -24,9 +25,13 @@ PACKAGES = ("torch", "transformers", "peft", "datasets", "safetensors", "bitsand
 
 
 def pick_device(name: str) -> str:
-    """`auto` -> cuda where there is one, else cpu; UserError for a device that is not here."""
+    """`auto` -> cuda where there is one, else cpu; UserError for a device that is not here.
+
+    Of several processes each has a GPU of its own.
+    """
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    name = ranks.local_device(name)
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
@@ -76,6 +81,7 @@ def environment(device: str, **sizes: Any) -> Environment:
         platform=f"{platform.system()} {platform.machine()}",
         device=_device_name(device),
         threads=torch.get_num_threads(),
+        processes=ranks.world(),
         command=["ckl-bench", *map(_portable, sys.argv[1:])],
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         tf32=device.startswith("cuda") and torch.backends.cuda.matmul.allow_tf32,

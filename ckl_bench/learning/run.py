@@ -5,18 +5,21 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ckl_bench import ranks
 from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.events import RunDone, Watcher, Watchers
 from ckl_bench.learning.environment import environment, settle
 from ckl_bench.learning.fits import require_fit, texts_of_run
 from ckl_bench.learning.keep import save_model
+from ckl_bench.learning.planned import Plan
 from ckl_bench.learning.retain import Retain, check
 from ckl_bench.learning.sizes import Sizes
-from ckl_bench.learning.stages import Plan, learn_stages
+from ckl_bench.learning.stages import learn_stages
 from ckl_bench.learning.tripwire import check_rehearsal
 from ckl_bench.method import RunTarget
 from ckl_bench.models.find import find_model
@@ -176,13 +179,15 @@ def execute(
     With `save_to` the model that has learned is kept in a folder in there that has the run's id (`keep.save_model`).
     `watchers` are told what happens (see `ckl_bench.events`), last of all of the record.
 
-    Sets torch's global random state from the spec's seed.
+    Sets torch's global random state from the spec's seed. Of several processes (`ckl_bench.ranks`) all get the record,
+    the first keeps the model; `Lost` where one of them goes away.
     """
+    ranks.require_same(plan.spec.run_id, "the run's id")
     settle(plan.device)
     surroundings = environment(plan.device, **asdict(plan.sizes))
     try:
         done = learn_stages(plan, Keeper(store), watchers)
-    except UserError:
+    except (UserError, ranks.Lost):
         raise
     except Exception as error:  # a plugin's hooks run in there, and may raise anything
         if out_of_memory(error):
@@ -208,7 +213,7 @@ def execute(
     )
     if save_to is not None:  # before there is a record: who is stopped in here goes on with the last steps
         with done.as_scored():
-            save_model(done.model, plan.stack, plan.base, record, save_to)
+            ranks.from_first(partial(save_model, done.model, plan.stack, plan.base, record, save_to))
     Watchers(watchers).run_done(
         RunDone(record=record, model=done.model, tokenizer=plan.base.tokenizer, as_scored=done.as_scored)
     )

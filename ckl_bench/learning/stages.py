@@ -4,78 +4,38 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ckl_bench.benchmarks.format import Benchmark, Probe, Stage
-from ckl_bench.benchmarks.general import general_text
+from ckl_bench import ranks
+from ckl_bench.benchmarks.format import Probe, Stage
 from ckl_bench.encode import Batch, EncodedDocument, Tokenizer, batches, encode_documents
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.events import EpochDone, RunStarted, StageStarted, StepDone, Watcher, Watchers, Working
-from ckl_bench.learning.divergence import DOCUMENTS, Moved, moved
 from ckl_bench.learning.environment import peak_memory
 from ckl_bench.learning.line import Shown
-from ckl_bench.learning.retain import Retain, beside, measured, measured_before
+from ckl_bench.learning.measures import Measures
+from ckl_bench.learning.planned import Learned, Plan
 from ckl_bench.learning.retain import Scores as GeneralScores
-from ckl_bench.learning.sizes import (
-    Sizes,
-    checkpoint_activations,
-    loss_scale,
-    micro_batch,
-    precision,
-    score_tokens,
-)
+from ckl_bench.learning.retain import beside, measured_before
+from ckl_bench.learning.sizes import checkpoint_activations, loss_scale, micro_batch, precision, score_tokens
 from ckl_bench.learning.standing import Standing
 from ckl_bench.learning.train import token_weights, train_epoch
 from ckl_bench.learning.tripwire import Tripwire
-from ckl_bench.method import Penalty, Scoring, StageContext, Weigh
+from ckl_bench.method import Penalty, StageContext, Weigh
 from ckl_bench.models.find import BaseModel, share_trunk
 from ckl_bench.progress import line
 from ckl_bench.records import Cost, EpochScores, Retained, StageScores, TokenWeights
-from ckl_bench.scoring.sets import ProbeSets, Scores, score_sets
-from ckl_bench.spec import Spec
-from ckl_bench.stacks.stack import Stack
+from ckl_bench.scoring.sets import ProbeSets
 from ckl_bench.storage.checkpoint import Keeper, sha256_tensors
 
 SHOWN = 4  # documents whose token weights are recorded
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A request with everything resolved and checked, no weight loaded yet."""
-
-    spec: Spec
-    stack: Stack
-    benchmark: Benchmark
-    base: BaseModel
-    inputs: Mapping[str, Path]
-    device: str
-    warnings: Sequence[str]
-    sizes: Sizes = field(default_factory=Sizes)
-    place: str = ""  # which of several runs this is, as `seed 2/3`
-    retain: Retain | None = None  # other tasks that the model is asked before and after
-
-
-@dataclass(frozen=True, kw_only=True)
-class Learned:
-    """What a finished run gives its record."""
-
-    cost: Cost
-    before: dict[str, Scores]
-    stages: list[StageScores]
-    told: bool
-    weights_sha256: str
-    model: nn.Module
-    retained: dict[str, dict[str, Retained]]
-    as_scored: Callable[[], AbstractContextManager[object]]  # in it, the model is what its scores are of
 
 
 def learn_stages(plan: Plan, keeper: Keeper, watchers: Iterable[Watcher] = ()) -> Learned:
@@ -93,7 +53,7 @@ def learn_stages(plan: Plan, keeper: Keeper, watchers: Iterable[Watcher] = ()) -
         if plan.retain is not None:  # first of all: a task that cannot be asked is found out before anything is learned
             tell.working(Working(what="asking other tasks"))
             with precision(plan.device, plan.spec.dtype):
-                before = measured_before(plan.base, plan.retain, plan.spec.dtype)
+                before = ranks.from_first(partial(measured_before, plan.base, plan.retain, plan.spec.dtype))
         run = _Run(plan, keeper, tell)
         return replace(run.learn(), retained=run.retained(before) if before else {})
 
@@ -119,11 +79,13 @@ class _Run:
         self.now.clock.seconds["load"] = time.perf_counter() - start
         for p in trained.values():
             p.data = p.data.float()  # of steps as small as a rate, 16 bits would lose most
+        ranks.as_first([p.data for p in trained.values()])
         if plan.sizes.checkpoint_activations:
             checkpoint_activations(self.model, plan.base.name)
         self.micro_batch = micro_batch(self.model, plan.device, plan.sizes.micro_batch)
-        self.score_tokens = score_tokens(self.model, plan.device, plan.sizes.score_batch_tokens)
-        self.scoring: Scoring | None = self.stack.owner("scoring").scoring(self.model)
+        scoring = self.stack.owner("scoring").scoring(self.model)
+        at_once = score_tokens(self.model, plan.device, plan.sizes.score_batch_tokens)
+        self.measures = Measures(self.model, self.tokenizer, scoring, self.now.clock, at_once)
 
     def learn(self) -> Learned:
         """`learn_all` in the arithmetic that the spec names."""
@@ -135,7 +97,9 @@ class _Run:
         now, stages = self.now, self.plan.benchmark.stages
         names = [stage.name for stage in stages]
         if not self.keeper.take_up(now):
-            now.before = {name: self.score(sets) for name, sets in zip(names[1:], self.probes[1:], strict=True)}
+            now.before = {
+                name: self.measures.score(sets) for name, sets in zip(names[1:], self.probes[1:], strict=True)
+            }
         for index, stage in enumerate(stages):
             rows = _first(stage.documents, self.spec.limit)
             documents = encode_documents(self.tokenizer, rows, self.spec.max_tokens, now.tell)
@@ -144,18 +108,19 @@ class _Run:
                 continue  # learned before this run was stopped
             context = self.context(stage.name, index, documents)
             weights = self.learn_stage(context, self.probes[index])
-            texts = self.moved(context)
+            base = context.base if self.stack.trains else lambda: self.model
+            texts = self.measures.moved(base, documents, self.plan.benchmark.rehearsal, self.spec.max_tokens)
             now.scored.append(
                 StageScores(
                     name=stage.name,
                     documents=len(documents),
                     probe_ids={name: [probe.id for probe in rows] for name, rows in self.probes[index].items()},
                     epochs=now.results,
-                    rehearsed=self.tripwire.read,
+                    rehearsed=sorted(set().union(*ranks.gather(self.tripwire.read))),
                     token_weights=weights,
                     divergence={name: round(found.kl, 6) for name, found in texts.items()},
                     perplexity={name: found.perplexity for name, found in texts.items()},
-                    earlier={names[i]: self.score(self.probes[i]) for i in range(index)},
+                    earlier={names[i]: self.measures.score(self.probes[i]) for i in range(index)},
                 )
             )
         return Learned(
@@ -166,16 +131,15 @@ class _Run:
             weights_sha256=sha256_tensors(now.trained),
             model=self.model,
             retained={},
-            as_scored=self.scoring.views[self.scoring.main] if self.scoring else nullcontext,
+            as_scored=self.measures.as_scored,
         )
 
     def retained(self, before: GeneralScores) -> dict[str, dict[str, Retained]]:
         """What became of the scores on other tasks, of the model as its method wants it scored."""
         assert self.plan.retain is not None
         self.tell.working(Working(what="asking other tasks"))
-        enter = self.scoring.views[self.scoring.main] if self.scoring else nullcontext
-        with precision(self.plan.device, self.spec.dtype), enter():
-            return beside(before, measured(self.model, self.tokenizer, self.plan.retain))
+        with precision(self.plan.device, self.spec.dtype):
+            return beside(before, self.measures.other_tasks(self.plan.retain))
 
     def context(self, name: str, index: int, documents: Sequence[EncodedDocument]) -> StageContext:
         """What the hooks may know of a stage."""
@@ -206,7 +170,7 @@ class _Run:
         )
         if fresh:
             self.tell.working(Working(what="scoring"))
-            now.results.append(EpochScores(epoch=0, train_loss=None, sets=self.score(probes)))
+            now.results.append(EpochScores(epoch=0, train_loss=None, sets=self.measures.score(probes)))
             self.epoch_done(stage)
         if not self.stack.trains:
             still = [now.results[0].model_copy(update={"epoch": e}) for e in range(1, self.spec.epochs + 1)]
@@ -218,7 +182,7 @@ class _Run:
         if self.stack.owners("weigh"):
             self.tell.working(Working(what="weighing tokens"))
         with now.clock.phase("weigh"):
-            weigh = self.timed(self.stack.owner("weigh").weigh(self.model, self.tokenizer, stage))
+            weigh = now.clock.timed("weigh", self.stack.owner("weigh").weigh(self.model, self.tokenizer, stage))
         owners = self.stack.owners("penalty")
         penalties = [term for method in owners if (term := method.penalty(self.model, stage)) is not None]
         now.ready(optimizer)
@@ -228,8 +192,8 @@ class _Run:
         for epoch in now.epochs(epochs):
             self.learn_epoch(stage, epoch, optimizer, weigh, penalties)
             self.tell.working(Working(what="scoring"))
-            views = self.views(probes) if epoch == self.spec.epochs else {}
-            sets = views[self.scoring.main] if views and self.scoring else self.score(probes)
+            views = self.measures.score_views(probes) if epoch == self.spec.epochs else {}
+            sets = views[self.measures.main] if views else self.measures.score(probes)
             now.results.append(EpochScores(epoch=epoch, train_loss=now.progress.loss, sets=sets, views=views))
             self.epoch_done(stage)
         self.tell.working(Working(what="done"))
@@ -252,6 +216,10 @@ class _Run:
         stream = now.behind(self.tripwire.watch_stream(self.stack.owner("stream").stream(plain, stage, epoch)))
         weighing, start = seconds.get("weigh", 0.0), time.perf_counter()
 
+        def after() -> None:
+            now.told = ranks.any_of(now.told)  # whichever process was handed the facts
+            self.keeper.after_step(now.state)
+
         def advance(tokens: int) -> None:
             done = now.progress
             self.tell.step_done(
@@ -259,7 +227,6 @@ class _Run:
             )
 
         try:
-            after = partial(self.keeper.after_step, now.state)
             train_epoch(
                 self.model,
                 stream,
@@ -273,8 +240,8 @@ class _Run:
                 reads_nll=self.stack.weighs_by_nll,
                 loss_scale=loss_scale(self.spec.dtype),
             )
-        except UserError:
-            raise  # the state could not be saved: no fault of the run's, which can go on
+        except (UserError, ranks.Lost):
+            raise  # the state could not be saved, or a process is gone: no fault of the run's, which can go on
         except CklError as error:
             raise CklError(f"stage {stage.name}, epoch {epoch}: {error}") from error
         except Exception as error:
@@ -285,18 +252,6 @@ class _Run:
         learning = time.perf_counter() - start - (seconds.get("weigh", 0.0) - weighing)
         seconds["train"] = seconds.get("train", 0.0) + learning
         now.tokens += now.progress.tokens
-
-    def moved(self, stage: StageContext) -> dict[str, Moved]:
-        """How far the model, as it is scored, has moved from the base model, on the stage's text and on other text."""
-        other = {"rehearsal": _first(self.plan.benchmark.rehearsal, DOCUMENTS), "general": general_text()}
-        texts = {name: encode_documents(self.tokenizer, rows, self.spec.max_tokens) for name, rows in other.items()}
-        enter = self.scoring.views[self.scoring.main] if self.scoring else nullcontext
-        with self.now.clock.phase("score"), torch.random.fork_rng(devices=[]):
-            base = stage.base() if self.stack.trains else self.model
-            with enter():
-                every = {"documents": stage.documents, **texts}
-                found = {name: moved(self.model, base, documents) for name, documents in every.items()}
-        return {name: value for name, value in found.items() if value is not None}
 
     def epoch_done(self, stage: StageContext) -> None:
         """Tell the watchers of the epoch whose scores came last."""
@@ -314,29 +269,6 @@ class _Run:
             )
         )
 
-    def score(self, probes: ProbeSets) -> Scores:
-        """The scores of the model as its method wants it scored."""
-        enter = self.scoring.views[self.scoring.main] if self.scoring else nullcontext
-        return self.score_in(enter(), probes)
-
-    def views(self, probes: ProbeSets) -> dict[str, Scores]:
-        """The scores in every view of the model; empty where it is scored as it stands."""
-        views = self.scoring.views if self.scoring else {}
-        return {name: self.score_in(enter(), probes) for name, enter in views.items()}
-
-    def score_in(self, view: AbstractContextManager[object], probes: ProbeSets) -> Scores:
-        with self.now.clock.phase("score"), view:
-            return score_sets(self.model, self.tokenizer, probes, max_batch_tokens=self.score_tokens)
-
-    def timed(self, weigh: Weigh) -> Weigh:
-        """Token weights whose seconds are counted apart from the rest of training."""
-
-        def weights(batch: Batch, nll: Tensor) -> Tensor:
-            with self.now.clock.phase("weigh"):
-                return weigh(batch, nll)
-
-        return weights
-
     def cost(self) -> Cost:
         """What the run took so far."""
         seconds = self.now.clock.seconds
@@ -345,7 +277,7 @@ class _Run:
             seconds={name: round(value, 3) for name, value in seconds.items()},
             train_tokens=self.now.tokens,
             train_tokens_per_second=round(self.now.tokens / max(learning, 1e-9), 2),
-            peak_memory_bytes=peak_memory(self.plan.device),
+            peak_memory_bytes=max(ranks.gather(peak_memory(self.plan.device))),
             trainable_parameters=sum(p.numel() for p in self.now.trained.values()),
             total_parameters=sum(p.numel() for p in self.model.parameters()),
             preparations=self.stack.preparations(self.plan.inputs),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from typing_extensions import TypeIs
 
+from ckl_bench import ranks
 from ckl_bench.encode import Batch, EncodedDocument, collate
 from ckl_bench.errors import CklError
 from ckl_bench.method import OfStep, Penalty, Step, Weigh
@@ -87,22 +89,39 @@ def split(batch: Batch, at_once: MicroBatch) -> list[Batch]:
     """A batch in parts of similar length that are small enough, without the padding that only other parts need."""
     if at_once.holds(len(batch.ids), batch.ids.numel()) or len(batch.documents) != len(batch.ids):
         return [batch]
-    places = torch.arange(1, batch.ids.shape[1] + 1, device=batch.mask.device)
-    lengths = (batch.mask * places).amax(1).tolist()
+    lengths = _lengths(batch)
     groups: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
         count = len(groups[-1]) + 1 if groups else 0
         if not groups or not at_once.holds(count, count * lengths[row]):
             groups.append([])
         groups[-1].append(row)
-    return [
-        Batch(
-            documents=tuple(batch.documents[row] for row in rows),
-            ids=batch.ids[rows, : lengths[rows[-1]]],
-            mask=batch.mask[rows, : lengths[rows[-1]]],
-        )
-        for rows in groups
-    ]
+    return [_rows(batch, rows, lengths) for rows in groups]
+
+
+def share(batch: Batch) -> Batch | None:
+    """What this process learns of a batch, as many tokens as the others do; None where that is nothing."""
+    if ranks.world() == 1:
+        return batch
+    if len(batch.documents) != len(batch.ids):  # nobody but its method knows what its rows are
+        return batch if ranks.first() else None
+    lengths = _lengths(batch)
+    own = ranks.share(lengths)
+    return _rows(batch, own, lengths) if own else None
+
+
+def _lengths(batch: Batch) -> list[int]:
+    places = torch.arange(1, batch.ids.shape[1] + 1, device=batch.mask.device)
+    return (batch.mask * places).amax(1).tolist()  # type: ignore[no-any-return]
+
+
+def _rows(batch: Batch, rows: Sequence[int], lengths: Sequence[int]) -> Batch:
+    longest = max(lengths[row] for row in rows)
+    return Batch(
+        documents=tuple(batch.documents[row] for row in rows),
+        ids=batch.ids[list(rows), :longest],
+        mask=batch.mask[list(rows), :longest],
+    )
 
 
 def train_epoch(
@@ -125,31 +144,39 @@ def train_epoch(
     stays that of the whole. Where `weigh` does not read the NLL, it gets one that is not a number. The head is applied
     only to tokens with a weight. Gradients pass through the model `loss_scale` times as large (float16).
 
+    Several processes share each batch (`ckl_bench.ranks`): loss and gradient are summed over them, a penalty is the
+    first one's, and every one takes the same step.
+
     Raises CklError where the loss or a gradient is not finite, before the optimizer would spread it: names step and
     documents.
     """
     model.train()
     of_step = [penalty for penalty in penalties if takes_step(penalty)]
     done = progress or Progress()
-    for batch in batches:
+    for batch in _alike(batches, done):
         optimizer.zero_grad(set_to_none=True)
-        parts = split(batch, micro_batch)
-        sequences = len(batch.ids)
-        terms = [_learn_part(model, part, weigh, of_step, reads_nll, sequences, loss_scale) for part in parts]
-        loss = torch.stack(terms).sum() / loss_scale
-        if loss_scale != 1.0:
-            for group in optimizer.param_groups:
-                for p in group["params"]:
+        trained = [p for group in optimizer.param_groups for p in group["params"]]
+        loss, sequences = torch.zeros((), device=batch.ids.device), len(batch.ids)
+        with ranks.together(), ranks.own_random(str(batch.ids.device)):
+            own = share(batch)
+            parts = split(own, micro_batch) if own is not None else []
+            terms = [_learn_part(model, part, weigh, of_step, reads_nll, sequences, loss_scale) for part in parts]
+            if terms:
+                loss = torch.stack(terms).sum() / loss_scale
+            if loss_scale != 1.0:
+                for p in trained:
                     if p.grad is not None:
                         p.grad.div_(loss_scale)
-        for penalty in penalties:
-            if takes_step(penalty):
-                continue
-            term = penalty()
-            if term.requires_grad:
-                term.backward()  # type: ignore[no-untyped-call]
-            loss = loss + term.detach()
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            for penalty in penalties if ranks.first() else ():
+                if takes_step(penalty):
+                    continue
+                term = penalty()
+                if term.requires_grad:
+                    term.backward()  # type: ignore[no-untyped-call]
+                loss = loss + term.detach()
+        ranks.sum_gradients(trained)
+        loss = ranks.total(loss)
+        gradients = [p.grad for p in trained if p.grad is not None]
         norm = get_total_norm(gradients).to(loss)
         # The one place where a step waits for the device.
         value, slope, read = torch.stack([loss.double(), norm.double(), batch.mask.sum().double()]).tolist()
@@ -166,6 +193,22 @@ def train_epoch(
         after_step()
     model.eval()
     return done
+
+
+def _alike(batches: Iterable[Batch], done: Progress) -> Iterator[Batch]:
+    """The batches; CklError where a method's stream gives processes other documents: they learn each batch together."""
+    if ranks.world() == 1:
+        yield from batches
+        return
+    for batch in chain(batches, [None]):
+        each = ranks.gather(batch and [document.id for document in batch.documents])
+        if any(found != each[0] for found in each):
+            raise CklError(
+                f"the stream gave the processes other documents at step {done.steps + 1}; it must depend on stage, "
+                "seed and epoch alone"
+            )
+        if batch is not None:
+            yield batch
 
 
 def takes_step(penalty: Penalty) -> TypeIs[OfStep]:

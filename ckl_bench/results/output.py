@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 from rich.table import Table
 
+from ckl_bench import ranks
 from ckl_bench.events import Watcher
 from ckl_bench.learning.keep import require_kept
+from ckl_bench.learning.planned import Plan
 from ckl_bench.learning.run import execute
 from ckl_bench.learning.score import ScorePlan, score_model
-from ckl_bench.learning.stages import Plan
 from ckl_bench.records import Record, read_record, read_records, write_record
 from ckl_bench.results.tables import BOARDS, rows, tables_locked, write_tables
 from ckl_bench.results.terminal import leaderboard_table
@@ -61,7 +63,7 @@ def run_once(
     """
     record, was_there = once(output, plan.spec.run_id, lambda own: execute(plan, own, save_to, watchers), fresh=fresh)
     if was_there and save_to is not None:
-        require_kept(save_to, record)
+        ranks.from_first(partial(require_kept, save_to, record))
     return record, was_there
 
 
@@ -76,16 +78,23 @@ def once(output: Path, run_id: str, make: Callable[[Store], Record], *, fresh: b
     UserError where another process is making it.
     """
     folder = output / "checkpoints"
-    own = Store(folder / run_id, run_id)
-    with undertaking(own, folder / f"{run_id}.lock", f"run {run_id} in {output}", fresh=fresh):
-        found = None if fresh else finished(output, run_id)
-        if found is not None:
-            update_tables(output)  # it may have been killed before it could
-        else:
+    own, lock = Store(folder / run_id, run_id), folder / f"{run_id}.lock"
+    with ExitStack() as held:
+
+        def begin() -> Record | None:
+            held.enter_context(undertaking(own, lock, f"run {run_id} in {output}", fresh=fresh))
+            found = None if fresh else finished(output, run_id)
+            if found is not None:
+                update_tables(output)  # it may have been killed before it could
+            return found
+
+        found = ranks.from_first(begin)  # of several processes one holds the lock and writes
+        if found is None:
             record = make(own)
-            store(output, record)
-    with suppress(OSError):
-        folder.rmdir()  # where no other run is under way
+            ranks.from_first(lambda: store(output, record))
+    if ranks.first():
+        with suppress(OSError):
+            folder.rmdir()  # where no other run is under way
     return (found, True) if found is not None else (record, False)
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ckl_bench.errors import Unknown, UserError
+from ckl_bench.learning.planned import Plan
 from ckl_bench.learning.run import RunRequest, plan_run
-from ckl_bench.learning.stages import Plan
 from ckl_bench.records import Record, SetScores, read_record
 from ckl_bench.results.intervals import bootstrap_interval
 from ckl_bench.results.reproduced import Mark
@@ -108,16 +108,17 @@ def scored_sets(record: Record) -> Iterator[tuple[str, str, str, SetScores]]:
 
 
 def surroundings(record: Record) -> dict[str, object]:
-    """What must be equal for two runs of one spec to be equal to the last bit: machine, versions and threads."""
+    """What must be equal for two runs of one spec to be equal to the last bit: machine, versions, how many computed."""
     found = record.environment
-    return {name: getattr(found, name) for name in ("python", "packages", "platform", "device", "threads")}
+    names = ("python", "packages", "platform", "device", "threads", "processes")
+    return {name: getattr(found, name) for name in names}
 
 
 def agreement(then: Record, now: Record) -> Agreement:
     """Whether two runs of one spec agree.
 
-    On the same machine, versions and threads every number must be equal to the last bit. Elsewhere rounding differs,
-    and a mean must lie within the 95 % bootstrap interval over probes of the recorded one.
+    On the same machine, versions, threads and processes every number must be equal to the last bit. Elsewhere rounding
+    differs, and a mean must lie within the 95 % bootstrap interval over probes of the recorded one.
     """
     same = surroundings(then) == surroundings(now)
     lines, wrong = [], 0
@@ -136,7 +137,11 @@ def agreement(then: Record, now: Record) -> Agreement:
         equal = then.weights_sha256 == now.weights_sha256
         wrong += not equal
         lines.append(f"trained weights: {'equal' if equal else 'DIFFERS'}")
-    rule = "to the last bit" if same else "within the interval over probes (another machine, versions or threads)"
+    rule = (
+        "to the last bit"
+        if same
+        else "within the interval over probes (another machine, versions, threads or processes)"
+    )
     if wrong:
         return Agreement(lines=lines, agrees=False, summary=f"{wrong} of {len(lines)} numbers do not agree {rule}")
     return Agreement(lines=lines, agrees=True, summary=f"all {len(lines)} numbers agree {rule}")

@@ -7,6 +7,7 @@ from itertools import chain
 
 from torch import nn
 
+from ckl_bench import ranks
 from ckl_bench.benchmarks.format import Probe
 from ckl_bench.encode import Tokenizer
 from ckl_bench.records import SetScores
@@ -17,9 +18,13 @@ Scores = dict[str, SetScores]
 
 
 def score_sets(model: nn.Module, tokenizer: Tokenizer, probes: ProbeSets, *, max_batch_tokens: int = 1024) -> Scores:
-    """All probe sets in one pass, so that batches are full; then apart again. See `score_probes`."""
+    """All probe sets in one pass, so that batches are full; then apart again. Processes share them, all get all."""
     flat = list(chain(*probes.values()))
-    return in_sets(score_probes(model, tokenizer, flat, max_batch_tokens=max_batch_tokens), probes)
+
+    def work(own: list[int]) -> list[ProbeScore]:
+        return score_probes(model, tokenizer, [flat[i] for i in own], max_batch_tokens=max_batch_tokens)
+
+    return in_sets(ranks.shared([len(probe.prompt) for probe in flat], work), probes)
 
 
 def in_sets(scores: Sequence[ProbeScore], probes: ProbeSets) -> Scores:

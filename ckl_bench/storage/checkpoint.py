@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ckl_bench import ranks
 from ckl_bench.errors import UserError
 from ckl_bench.storage.files import read_sealed, sha256_bytes, sha256_file
 from ckl_bench.storage.json import sealed
@@ -23,6 +24,7 @@ from ckl_bench.storage.stops import on_stops, put_back
 from ckl_bench.storage.writing import write_bytes, write_json
 
 SHARE = 0.02  # of the time, at most, goes into saving
+ONE_STOP = 2.0  # seconds in which the starter of several processes may pass on a signal that they have had already
 
 
 class Resumable(Protocol):
@@ -110,17 +112,17 @@ class Keeper:
     """Saves a run's state as it goes on: often, but for at most `SHARE` of the time; and when it is asked to stop.
 
     A first Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 is noted, and the run is saved and stopped behind the step under way
-    (KeyboardInterrupt); a second one stops at once.
+    (KeyboardInterrupt); a second one stops at once. Of several processes the first saves, and all stop behind one step.
     """
 
     def __init__(self, store: Store | None) -> None:
         self._store = store
         self._saved, self._cost = time.perf_counter(), 0.01
-        self._asked = False
+        self._asked, self._since = False, 0.0
 
     def load(self) -> Any | None:
         """The state to go on from, if there is one."""
-        return self._store.load() if self._store else None
+        return ranks.from_first(self._store.load) if self._store else None
 
     def take_up(self, work: Resumable) -> bool:
         """Put back the saved state, if there is one; whether there was."""
@@ -132,12 +134,13 @@ class Keeper:
 
     def after_step(self, state: Callable[[], Any]) -> None:
         """Save if it is time to, or if the run was asked to stop; then stop."""
-        now = time.perf_counter()
-        if self._store and (self._asked or (now - self._saved) * SHARE > self._cost):
+        now, asked = time.perf_counter(), ranks.any_of(self._asked)
+        if self._store and ranks.first() and (asked or (now - self._saved) * SHARE > self._cost):
             self._store.save(state())
             self._saved = time.perf_counter()
             self._cost = self._saved - now
-        if self._asked:
+        if asked:
+            ranks.wait()  # whoever left earlier would have the others ended
             raise KeyboardInterrupt
 
     @contextmanager
@@ -148,9 +151,10 @@ class Keeper:
             return
 
         def ask(number: int, frame: FrameType | None) -> None:
-            if self._asked:
+            now = time.perf_counter()
+            if self._asked and (ranks.world() == 1 or now - self._since > ONE_STOP):
                 raise KeyboardInterrupt
-            self._asked = True
+            self._asked, self._since = True, self._since if self._asked else now
 
         before = on_stops(ask)
         try:

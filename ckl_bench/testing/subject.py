@@ -11,8 +11,8 @@ from torch import nn
 
 from ckl_bench.benchmarks.format import Document
 from ckl_bench.encode import EncodedDocument, encode_documents
+from ckl_bench.learning.planned import Plan
 from ckl_bench.learning.run import RunRequest, execute, plan_run
-from ckl_bench.learning.stages import Plan
 from ckl_bench.method import Method, StageContext, hooks_of
 from ckl_bench.records import Record
 from ckl_bench.stacks.plugins import load_method
