@@ -1,8 +1,8 @@
 """One run on several processes: which of them this is, and what they tell each other.
 
-`torchrun` or `accelerate launch` starts the processes and says in the environment which one each is. What is cheap they
-all do alike; what is dear (gradients, scores) they share; one, the first, writes and speaks. With one process nothing
-here does anything, and torch is not imported.
+`torchrun`, or what speaks as it does, starts the processes and says in the environment which one each is. What is cheap
+they all do alike; what is dear (gradients, scores) they share; one, the first, writes and speaks. With one process
+nothing here does anything, and torch is not imported.
 """
 
 from __future__ import annotations
