@@ -6,6 +6,7 @@ import ctypes
 import datetime
 import os
 import platform
+import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -133,6 +134,10 @@ def peak_memory(device: str) -> int:
     """Bytes: peak allocated memory of the GPU, or peak resident memory of this process."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
+    # Linux hands ru_maxrss on from the process that started this one; VmHWM is this one's own.
+    status = Path("/proc/self/status")
+    if status.is_file() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text(encoding="utf-8"))):
+        return int(found[1]) * 1024
     try:
         import resource
     except ImportError:  # Windows

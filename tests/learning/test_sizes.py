@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -96,3 +98,11 @@ def test_a_gpu_takes_what_its_memory_holds_and_repeats_itself() -> None:
     assert tokens > 512
     first, again = (a_run(device="cuda", dtype="bfloat16") for _ in range(2))
     assert first.weights_sha256 == again.weights_sha256
+
+
+def test_a_larger_parent_s_memory_is_not_a_run_s() -> None:
+    ask = "from ckl_bench.learning.environment import peak_memory; print(peak_memory('cpu'))"
+    filled = bytearray(2 * 10**9)
+    filled[::4096] = b"x" * len(filled[::4096])
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 15 * 10**8
