@@ -15,6 +15,7 @@ LIBRARIES = 450 * 2**20  # what Python with torch, transformers and peft takes o
 # Of float32 numbers, a row a token: both models' log-probabilities, what their divergence is summed from, and those of
 # the batch before.
 DIVERGENCE_TABLES = 6
+SAVED_COPIES = 3  # of a run's state, while `storage.checkpoint` writes it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,8 @@ def memory_of(shape: Shape, needs: Needs, setting: Setting) -> Memory:
     (all of the above, activations of one part of a batch, a chunk of the logits, 2^24 numbers, and its gradient; where
     the head trains, two more gradients of it); *scoring* (1,024 tokens of prompts, two chunks of logits); *divergence*
     (six float32 tables of 512 tokens by the vocabulary, and a second base model where the weights train, while its
-    file is read). On a CPU the libraries count too; a GPU's own context (about half a gigabyte) does not.
+    file is read); *checkpoint* (trained weights and moments three times over: copied, as bytes, and as one file). On a
+    CPU the libraries count too; a GPU's own context (about half a gigabyte) does not.
     """
     size = BYTES[setting.dtype]
     of_base = 4 * shape.base if shape.base_trains else shape.base_bytes
@@ -102,6 +104,8 @@ def memory_of(shape: Shape, needs: Needs, setting: Setting) -> Memory:
         phases["learning"] = held + parts["activations"] + parts["loss: a chunk of logits"]
         # AdamW's denominators: of one tensor at a time on a CPU, of all together on a GPU
         phases["step"] = held + 4 * (shape.trained if setting.on_gpu else 2 * shape.largest_trained)
+        if not setting.on_gpu:
+            phases["checkpoint"] = held + SAVED_COPIES * (12 * shape.trained + start)
         if needs.whole_logits:
             whole = activations(shape, needs, setting, setting.longest)
             phases["before a stage"] = held + whole + needs.whole_logits * 4 * setting.longest * shape.vocabulary
