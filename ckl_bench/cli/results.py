@@ -237,25 +237,26 @@ def show(
         try:
             found = [find_record(run, output)]
         except Unknown:
-            found = _runs_of(run, (Path(benchmark).name, Path(model).name), output, methods_dir)
+            found = _runs_of(run, benchmark, model, output, methods_dir)
     print_run(found[0])
     if found[1:]:
         others = ", ".join(f"{record.spec.seed} ({record.run_id[:8]})" for record in found[1:])
         say(f"this is seed {found[0].spec.seed}; there are others, to be shown by their ids: seed {others}")
 
 
-def _runs_of(stack: str, on: tuple[str, str], output: Path, methods_dir: Path | None) -> list[Record]:
+def _runs_of(stack: str, benchmark: str, model: str, output: Path, methods_dir: Path | None) -> list[Record]:
     """A stack's runs on a benchmark and model, in the order of their seeds: one's own, else the committed ones."""
     from ckl_bench.records import read_records
-    from ckl_bench.results.select_runs import find_runs
+    from ckl_bench.results.select_runs import find_current
     from ckl_bench.storage.files import leaderboards_dir
 
+    on = Path(benchmark).name, Path(model).name
     own, committed = (
         [record for record in read_records(folder) if (record.spec.benchmark, record.spec.model) == on]
         for folder in (output, leaderboards_dir())
     )
     try:
-        found = find_runs(own, stack, methods_dir)
+        found = find_current(own, stack, benchmark, methods_dir)
     except Unknown:
-        found = find_runs([*own, *committed], stack, methods_dir)
+        found = find_current([*own, *committed], stack, benchmark, methods_dir)
     return sorted(found, key=lambda record: record.spec.seed)
