@@ -101,9 +101,10 @@ def _body(manifest: Mapping[str, Any], parts: Sequence[Part]) -> str:
     seen = {name for part in parts for name in part.columns}
     columns = "\n".join(f"| {name} | {text} |" for name, text in _COLUMNS.items() if name in seen)
     what = "\n".join(f"- `{config}`: {_WHAT[config]}" for config in dict.fromkeys(p.config for p in parts))
-    builder = manifest.get("builder", {})
+    said = manifest.get("builder", {})  # of one's own script perhaps only a name
+    builder = said if isinstance(said, Mapping) else {}
     tested = ", ".join(model.get("name", "") for model in manifest.get("pretest_models", ()))
-    made = f"By `ckl-bench {builder['command']}`" if "command" in builder else "By ckl-bench"
+    made = f"By `ckl-bench {builder['command']}`" if "command" in builder else f"By {said or 'ckl-bench'}"
     return f"""{MARK}
 
 # {manifest["name"]}
