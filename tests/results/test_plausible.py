@@ -159,7 +159,7 @@ def test_every_committed_record_is_plausible_and_a_flipped_probe_is_not() -> Non
     every = list(read_records(leaderboards_dir()))
     benchmarks = {name: load_benchmark(name) for name in {record.spec.benchmark for record in every}}
     records = [r for r in every if r.spec.benchmark_hash == benchmarks[r.spec.benchmark].hash]  # as it is now
-    assert len(records) > 20
+    assert len(records) > 15
     models = {name: find_model(name) for name in {record.spec.model for record in records}}
     for record in records:
         about = benchmarks[record.spec.benchmark], models[record.spec.model]
