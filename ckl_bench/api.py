@@ -217,7 +217,7 @@ def sweep(
     Raises UserError for what cannot be run, before anything is; CklError where a run fails in the end.
     """
     where = place or Place()
-    found = where.device(device)
+    found = pick_device(device)
     values = {
         "benchmark": [str(each) for each in _several(benchmark)],
         "model": [str(each) for each in _several(model)],
@@ -235,7 +235,7 @@ def sweep(
         max_tokens=max_tokens,
         limit=limit,
         device=found,
-        dtype=where.dtype(dtype, found),
+        dtype=pick_dtype(dtype, found),
     )
     to = Path(output)
     tasks = planned(requests, to, None if save_to is None else Path(save_to))

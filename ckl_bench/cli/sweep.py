@@ -1,4 +1,4 @@
-"""`ckl-bench sweep`: many runs, in processes here, on a Ray cluster, or as jobs of Slurm."""
+"""`ckl-bench sweep`: many runs, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -115,28 +115,6 @@ def sweep(
         int | None,
         typer.Option(help="Cores a run.", show_default="all, shared out", rich_help_panel=_HERE),
     ] = None,
-    gpus: Annotated[
-        float | None,
-        typer.Option(
-            help="GPUs a run; with Ray also parts of one, as 0.25.",
-            show_default="0",
-            hidden=True,
-            rich_help_panel=_HERE,
-        ),
-    ] = None,
-    memory: Annotated[
-        str | None, typer.Option(help="Memory a run, as 8GB.", metavar="SIZE", hidden=True, rich_help_panel=_HERE)
-    ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(help="A Ray cluster's address.", show_default="this machine", hidden=True, rich_help_panel=_HERE),
-    ] = None,
-    slurm: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="KEY=VALUE for submitit, as partition=gpu or timeout_min=600.", hidden=True, rich_help_panel=_HERE
-        ),
-    ] = None,
     retries: Annotated[int, typer.Option(help="How often a run that fails is run again.", rich_help_panel=_HERE)] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, and run none.")] = False,
     json: Annotated[
@@ -148,10 +126,11 @@ def sweep(
     from ckl_bench.progress import line
 
     with line(LOADING):
+        from ckl_bench.learning.environment import pick_device, pick_dtype
         from ckl_bench.learning.retain import wanted
         from ckl_bench.learning.trackers import tracker
         from ckl_bench.running.grid import grid, setting_choices
-        from ckl_bench.running.place import Place, parse_size, slurm_parameters
+        from ckl_bench.running.place import Place
         from ckl_bench.stacks.stack import make_stack
         from ckl_bench.storage.writing import require_writable
 
@@ -170,16 +149,8 @@ def sweep(
         require_writable(save_model)
     for name in log_to or []:
         tracker(name, output)
-    place = Place(
-        executor=executor,
-        jobs=jobs,
-        cpus=cpus,
-        gpus=gpus,
-        memory=None if memory is None else parse_size(memory),
-        address=address,
-        slurm=slurm_parameters(slurm or []),
-    )
-    where = place.device(device)
+    place = Place(executor=executor, jobs=jobs, cpus=cpus)
+    where = pick_device(device)
     values: dict[str, Sequence[Any]] = {
         "benchmark": benchmark or ["lama-ckl-mini"],
         "model": model or ["smollm2-135m"],
@@ -201,7 +172,7 @@ def sweep(
         max_tokens=max_tokens,
         limit=limit,
         device=where,
-        dtype=place.dtype(dtype, where),
+        dtype=pick_dtype(dtype, where),
         micro_batch=micro_batch,
         checkpoint_activations=checkpoint_activations,
         attention=attention,

@@ -14,8 +14,9 @@ from ckl_bench.errors import UserError
 from ckl_bench.forecast.memory import Memory, Setting, documents_that_fit, memory_of
 from ckl_bench.forecast.shape import Shape, shape_of
 from ckl_bench.learning.divergence import DOCUMENTS
+from ckl_bench.learning.run import target_of
 from ckl_bench.learning.sizes import CPU_TOKENS, GPU_SHARE, GPU_TOKEN
-from ckl_bench.method import Extent, Method, Needs, RunTarget, hooks_of
+from ckl_bench.method import Extent, Method, Needs, hooks_of
 from ckl_bench.models.sketch import Sketch, sketch_model
 from ckl_bench.spec import Dtype
 from ckl_bench.stacks.stack import Stack, make_stack
@@ -270,15 +271,7 @@ def _preparing(
     """What has to be trained before this run, where a part of the stack prepares something."""
     if not any(type(method).prepare is not Method.prepare for method in stack.parts.values()):
         return None
-    target = RunTarget(
-        benchmark=request.benchmark,
-        benchmark_hash=benchmark.hash,
-        attention_sha256=benchmark.manifest["files"].get("attention/train.jsonl", ""),
-        model=request.model,
-        model_revision=sketch.revision,
-        tokenizer_hash=sketch.tokenizer_hash,
-        outline=sketch.outline,
-    )
+    target = target_of(request.benchmark, benchmark, request.model, sketch)
     needed, why = False, ""
     try:
         why = ", ".join(f"{name} is {path.name}" for name, path in stack.inputs(target).items())

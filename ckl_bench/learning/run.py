@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ckl_bench import ranks
-from ckl_bench.benchmarks.format import load_benchmark
+from ckl_bench.benchmarks.format import Benchmark, load_benchmark
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.events import RunDone, Watcher, Watchers
 from ckl_bench.learning.environment import environment, settle
@@ -22,7 +22,8 @@ from ckl_bench.learning.sizes import Sizes
 from ckl_bench.learning.stages import learn_stages
 from ckl_bench.learning.tripwire import check_rehearsal
 from ckl_bench.method import RunTarget
-from ckl_bench.models.find import find_model
+from ckl_bench.models.find import BaseModel, find_model
+from ckl_bench.models.sketch import Sketch
 from ckl_bench.records import Record
 from ckl_bench.spec import Dtype, Spec
 from ckl_bench.stacks.stack import Stack, make_stack
@@ -56,6 +57,19 @@ class RunRequest:
     retain: Retain | None = None
 
 
+def target_of(named: str, benchmark: Benchmark, model: str, pinned: BaseModel | Sketch) -> RunTarget:
+    """What a run of a benchmark and model, as the user names them, is about."""
+    return RunTarget(
+        benchmark=named,
+        benchmark_hash=benchmark.hash,
+        attention_sha256=benchmark.manifest["files"].get("attention/train.jsonl", ""),
+        model=model,
+        model_revision=pinned.revision,
+        tokenizer_hash=pinned.tokenizer_hash,
+        outline=pinned.outline,
+    )
+
+
 def plan_run(request: RunRequest) -> Plan:
     """Resolve a request: every mistake that a user can make is found here. Raises UserError."""
     if request.retain is not None:
@@ -70,15 +84,7 @@ def plan_run(request: RunRequest) -> Plan:
         dtype=request.dtype,
         attention=request.attention,
     )
-    target = RunTarget(
-        benchmark=request.benchmark,
-        benchmark_hash=benchmark.hash,
-        attention_sha256=benchmark.manifest["files"].get("attention/train.jsonl", ""),
-        model=request.model,
-        model_revision=base.revision,
-        tokenizer_hash=base.tokenizer_hash,
-        outline=base.outline,
-    )
+    target = target_of(request.benchmark, benchmark, request.model, base)
     require_fit(texts_of_run(benchmark, request.max_tokens, request.limit), base)
     inputs = stack.inputs(target)
     defaults = benchmark.manifest["defaults"]

@@ -10,10 +10,8 @@ import pytest
 from typer.main import get_command
 
 from ckl_bench.cli.app import app
-from ckl_bench.errors import UserError
 from ckl_bench.learning.run import RunRequest
 from ckl_bench.running.grid import grid, planned, setting_choices
-from ckl_bench.running.place import parse_size
 from ckl_bench.running.work import words
 from conftest import Command
 from helpers.sweeps import SLOW, Sweep, assert_same_records
@@ -57,12 +55,6 @@ def test_the_words_of_a_run_ask_for_the_same() -> None:
     assert not found["allow_pickle"]
 
 
-def test_sizes() -> None:
-    assert [parse_size(text) for text in ("8GB", "8GiB", "0.5k", "12")] == [8 * 10**9, 8 * 2**30, 500, 12]
-    with pytest.raises(UserError, match="expected a size such as 8GB"):
-        parse_size("much")
-
-
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -78,8 +70,7 @@ def test_sizes() -> None:
         ("--method lora --jobs 0", "--jobs 0: expected a whole number of at least 1"),
         ("--method lora --retries -1", "--retries -1: expected"),
         ("--method lora --executor cloud", "unknown executor 'cloud'"),
-        ("--method lora --address 1.2.3.4", "--address belongs to --executor ray"),
-        ("--method lora --memory 8GB", "--memory belongs to --executor ray or slurm"),
+        ("--method lora --cpus 0", "--cpus 0: expected a whole number of at least 1"),
         ("--config no.toml", "--config no.toml: No such file"),
     ],
 )
