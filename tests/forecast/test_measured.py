@@ -15,7 +15,7 @@ from helpers.terminal import MAIN
 
 # One is wide and short, one narrow with a large vocabulary.
 SHAPES: dict[str, dict[str, Any]] = {
-    "wide": {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 4, "num_attention_heads": 8},
+    "wide": {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 3, "num_attention_heads": 6},
     "words": {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 8, "num_attention_heads": 4},
 }
 VOCABULARY = {"wide": 49152, "words": 131072}
