@@ -27,6 +27,18 @@ def leagues(rows: Iterable[Row]) -> list[list[Row]]:
     return [list(group) for _, group in groupby(rows, key=league)]
 
 
+def titles(made: Sequence[Sequence[Row]]) -> list[str]:
+    """What each league is called: benchmark and model, and where several share these, what tells them apart."""
+    plain = [f"{rows[0]['benchmark']} · {rows[0]['model']}" for rows in made]
+    found = []
+    for name, rows in zip(plain, made, strict=True):
+        first = rows[0]
+        long = "scored only" if first.get("scored_only") else f"{first['epochs']} epochs"
+        which = f", {long}, benchmark {first['benchmark_hash'][:8]}" if plain.count(name) > 1 else ""
+        found.append(name + which + (f", first {first['limit']} of every set: a try" if first["limit"] else ""))
+    return found
+
+
 def ranks(rows: Sequence[Row], best_first: Callable[[Row], float]) -> list[int | None]:
     """The place of every row of one league; rows that agree to four decimals share the better one ("1, 2, 2, 4").
 

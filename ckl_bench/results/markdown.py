@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
-from ckl_bench.results.leagues import labels, leagues
+from ckl_bench.results.leagues import labels, leagues, titles
 from ckl_bench.results.rows import Row, in_months
 from ckl_bench.results.terminal import (
     BETTER,
@@ -32,14 +31,9 @@ def markdown_table(kind: str, measured: Sequence[Row], published: Sequence[Row])
     """The Markdown twin of a CSV; `measured` rows come ranked, league by league."""
     text = [f"# {kind}", "", _NOTE, ""]
     made = leagues(measured)
-    titles = [f"{rows[0]['benchmark']} · {rows[0]['model']}" for rows in made]
-    several = {title for title, count in Counter(titles).items() if count > 1}
-    for title, rows in zip(titles, made, strict=True):
-        first = rows[0]
-        limit = f", first {first['limit']} of every set: a try" if first["limit"] else ""
-        which = f", {_epochs(first)}, benchmark {first['benchmark_hash'][:8]}" if title in several else ""
-        note = [_SCORED, ""] if first.get("scored_only") else []
-        text += [f"## {_safe(title)}{which}{limit}", "", *note, *_table(kind, rows, True), ""]
+    for title, rows in zip(titles(made), made, strict=True):
+        note = [_SCORED, ""] if rows[0].get("scored_only") else []
+        text += [f"## {_safe(title)}", "", *note, *_table(kind, rows, True), ""]
     if published:
         title = f"## Published: {_safe(published[0]['benchmark'])} · {_safe(published[0]['model'])}"
         text += [title, "", *_table(kind, published, False), ""]
@@ -69,10 +63,6 @@ def _table(kind: str, rows: Sequence[Row], measured: bool) -> list[str]:
     lines.append(" | ".join("---" if name == "method" else "--:" for name, _ in columns))
     lines += [" | ".join(_safe(cell(row)) for _, cell in columns) for row in rows]
     return [f"| {line} |" for line in lines]
-
-
-def _epochs(row: Row) -> str:
-    return "scored only" if row.get("scored_only") else f"{row['epochs']} epochs"
 
 
 def _interval(row: Row) -> str:

@@ -105,6 +105,19 @@ def test_the_untrained_model_alone_makes_a_page(tmp_path: Path) -> None:
     assert not write_figures([run(NOTHING, KNOWN, "none")], tmp_path)
 
 
+def test_of_a_rebuilt_benchmark_the_page_opens_with_what_it_is_now(tmp_path: Path) -> None:
+    def at(day: int, made: Record) -> Record:
+        return made.model_copy(
+            update={"environment": made.environment.model_copy(update={"started": f"2026-01-0{day}"})}
+        )
+
+    older = [at(1, run(GOOD, KNOWN, name)) for name in ("one", "two", "three")]  # the larger league
+    now = at(2, run(LITTLE, KNOWN, "one", benchmark_hash="b" * 64))
+    text = write_report([*older, now], tmp_path / "report.html").read_text()
+    heads = [part.split("</h2>")[0] for part in text.split("<h2>")[1:3]]
+    assert heads == ["made-up · tiny, 1 epochs, benchmark bbbbbbbb", "made-up · tiny, 1 epochs, benchmark aaaaaaaa"]
+
+
 def test_figures_of_two_leagues_do_not_share_a_file(tmp_path: Path) -> None:
     longer = run([*GOOD, GOOD[1]], [*KNOWN, KNOWN[1]], "good", model="hub/model")
     written = write_figures([run(GOOD, KNOWN, "good", model="hub/model"), longer], tmp_path)

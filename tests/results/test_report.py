@@ -55,26 +55,27 @@ def page(page_file: Path) -> Iterator[Any]:
 
 
 def test_every_chart_has_its_marks(page: Any) -> None:
-    legend = page.locator("#league-0 .key")
+    assert "8 epochs" in page.locator("#league-2 h2").text_content()  # the largest, though not the first
+    legend = page.locator("#league-2 .key")
     stacks = legend.count()
     assert stacks >= 15
     for panel in ("curve-to_learn", "curve-not_to_forget", "path", "pathend"):
-        assert page.locator(f"#league-0 svg g[id^='{panel}-m']").count() == stacks
-    assert page.locator("#league-0 svg g[id='frontier']").count() == 1
+        assert page.locator(f"#league-2 svg g[id^='{panel}-m']").count() == stacks
+    assert page.locator("#league-2 svg g[id='frontier']").count() == 1
     assert page.locator("section[id^=league] svg g[id^='month-changed-m']").count() == 1
-    shown = page.locator("#league-0 .key[aria-pressed='true']").count()
+    shown = page.locator("#league-2 .key[aria-pressed='true']").count()
     assert shown == 4
     for mark in ("path", "pathend", "label", "curve-to_learn"):
-        assert page.locator(f"#league-0 svg g[id^='{mark}-m']:not(.off)").count() == shown
+        assert page.locator(f"#league-2 svg g[id^='{mark}-m']:not(.off)").count() == shown
 
 
 def test_a_stack_is_grey_until_it_is_chosen_and_has_one_colour_everywhere(page: Any) -> None:
-    key = page.locator("#league-0 .key", has_text="rho1+lora")
+    key = page.locator("#league-2 .key", has_text="rho1+lora")
     number = key.get_attribute("data-m")
     colour = "e => getComputedStyle(e).color"
-    line, name = (page.locator(f"#league-0 svg g[id='{mark}-m{number}']") for mark in ("path", "label"))
+    line, name = (page.locator(f"#league-2 svg g[id='{mark}-m{number}']") for mark in ("path", "label"))
     grey = line.evaluate(colour)
-    assert page.locator("#league-0 svg g[id^='path-m'].off").last.evaluate(colour) == grey
+    assert page.locator("#league-2 svg g[id^='path-m'].off").last.evaluate(colour) == grey
     assert not name.is_visible()
     key.focus()
     page.keyboard.press("Enter")
@@ -83,8 +84,8 @@ def test_a_stack_is_grey_until_it_is_chosen_and_has_one_colour_everywhere(page: 
     chosen = line.evaluate(colour)
     assert chosen != grey
     background = "e => getComputedStyle(e).backgroundColor"
-    row = page.locator("#league-0 .board tr", has_text="rho1+lora").locator("i")
-    passage = page.locator("#league-0 .passage .doc", has_text="rho1").locator("i")
+    row = page.locator("#league-2 .board tr", has_text="rho1+lora").locator("i")
+    passage = page.locator("#league-2 .passage .doc", has_text="rho1").locator("i")
     assert {row.evaluate(background), passage.evaluate(background)} == {chosen}
     page.emulate_media(color_scheme="dark")
     assert line.evaluate(colour) == row.evaluate(background) != chosen
@@ -96,7 +97,7 @@ def test_the_frontier_is_of_the_stacks_in_colour(page: Any) -> None:
     """Its steps go through the points that no other beats, of the chosen stacks alone; before and after any change."""
 
     def steps() -> list[list[float]]:
-        drawn = page.locator("#league-0 g[id='frontier'] path").get_attribute("d")
+        drawn = page.locator("#league-2 g[id='frontier'] path").get_attribute("d")
         at, seen = [0.0, 0.0], []
         for letter, numbers in re.findall(r"([MLVH])([^MLVH]*)", drawn):
             values = [float(number) for number in numbers.split()]
@@ -106,7 +107,7 @@ def test_the_frontier_is_of_the_stacks_in_colour(page: Any) -> None:
 
     def best() -> list[list[float]]:
         dots = page.evaluate(
-            "[...document.querySelectorAll(\"#league-0 svg g[id^='path-m']:not(.off) use\")]"
+            "[...document.querySelectorAll(\"#league-2 svg g[id^='path-m']:not(.off) use\")]"
             ".map(e => [+e.getAttribute('x'), +e.getAttribute('y')])"
         )
         dots = sorted({(round(x, 2), round(y, 2)) for x, y in dots})
@@ -119,7 +120,7 @@ def test_the_frontier_is_of_the_stacks_in_colour(page: Any) -> None:
 
     assert agree()
     before = steps()
-    key = page.locator("#league-0 .key", has_text="taalm+kadapter+recadam").first
+    key = page.locator("#league-2 .key", has_text="taalm+kadapter+recadam").first
     key.click()
     assert agree()
     assert steps() != before
@@ -130,47 +131,47 @@ def test_the_frontier_is_of_the_stacks_in_colour(page: Any) -> None:
 def test_the_star_is_the_untrained_model(page: Any) -> None:
     """It lies where the paths begin."""
     at = "e => [+e.getAttribute('x'), +e.getAttribute('y')]"
-    star = page.locator("#league-0 g[id='star'] use").evaluate(at)
-    assert page.locator("#league-0 svg g[id^='path-m']:not(.off)").first.locator("use").first.evaluate(at) == star
+    star = page.locator("#league-2 g[id='star'] use").evaluate(at)
+    assert page.locator("#league-2 svg g[id^='path-m']:not(.off)").first.locator("use").first.evaluate(at) == star
 
 
 def test_values_are_said_on_hover_and_on_focus(page: Any) -> None:
-    end = page.locator("#league-0 svg g[id^='pathend-m']:not(.off)").first
-    said = page.locator("#league-0 .said").first
+    end = page.locator("#league-2 svg g[id^='pathend-m']:not(.off)").first
+    said = page.locator("#league-2 .said").first
     end.locator("use").hover(force=True)
     label = end.locator("title").text_content().partition(":")[0]
     assert re.match(re.escape(label) + r": learned 0\.\d{3}, kept 0\.\d{3} after epoch 8", said.text_content())
     page.mouse.move(0, 0)
-    page.locator("#league-0 .scroll").first.focus()
+    page.locator("#league-2 .scroll").first.focus()
     end.focus()
     assert said.text_content() == end.locator("title").text_content()
     assert "gain" in said.text_content()
-    assert page.locator("#league-0 svg g.off[tabindex='0']").count() == 0
+    assert page.locator("#league-2 svg g.off[tabindex='0']").count() == 0
 
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_what_tells_is_in_sight_and_costs_are_folded_away(page: Any, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
-    heads = page.locator("#league-0 .board th")
+    heads = page.locator("#league-2 .board th")
 
     def seen() -> list[str]:
         return [" ".join(head.inner_text().split()) for head in heads.all() if head.is_visible()]
 
     first = ["rank", "method", "gain", "Top Acc", "NF Acc", "exact learned", "exact kept", "n"]
     assert seen() == first
-    box = page.locator("#league-0 .scroll").first
+    box = page.locator("#league-2 .scroll").first
     assert box.evaluate("e => e.scrollWidth <= e.clientWidth")
-    page.locator("#league-0 .fold").focus()
+    page.locator("#league-2 .fold").focus()
     page.keyboard.press("Space")
     assert seen()[:8] == first
     assert {"tokens", "MB", "seconds", "with φ"} < set(seen())
-    method = page.locator("#league-0 .board tbody td:nth-child(2)").first
+    method = page.locator("#league-2 .board tbody td:nth-child(2)").first
     assert method.evaluate("e => e.offsetWidth") > 70  # it still has room for words
 
 
 def test_rows_look_like_what_they_are_worth(page: Any) -> None:
     """One seed is pale; what is not better than doing nothing is in italics; what is worse is red."""
-    rows = page.locator("#league-0 .board tbody tr")
+    rows = page.locator("#league-2 .board tbody tr")
     colour, slant = "e => getComputedStyle(e).color", "e => getComputedStyle(e).fontStyle"
     ink = page.evaluate("getComputedStyle(document.body).color")
     for row in rows.all():
@@ -178,9 +179,9 @@ def test_rows_look_like_what_they_are_worth(page: Any) -> None:
         gain, number = cells.nth(2).text_content(), cells.nth(7).text_content()
         assert (cells.nth(7).evaluate(colour) == ink) == (number != "1")
         assert (cells.nth(1).evaluate(slant) == "normal") == ("▲" in gain)
-    worse, better = (page.locator(f"#league-0 .board td.{kind}").first for kind in ("worse", "better"))
+    worse, better = (page.locator(f"#league-2 .board td.{kind}").first for kind in ("worse", "better"))
     assert len({worse.evaluate(colour), better.evaluate(colour), ink}) == 3
-    assert "one seed" in page.locator("#league-0 .note", has_text="Pale").text_content()
+    assert "one seed" in page.locator("#league-2 .note", has_text="Pale").text_content()
     told = rows.filter(has_text="oracle")
     assert told.locator("td").nth(0).text_content() == ""
     assert "*" in told.locator("td").nth(1).text_content()
@@ -188,8 +189,8 @@ def test_rows_look_like_what_they_are_worth(page: Any) -> None:
 
 @pytest.mark.parametrize("way", ["click", "keyboard"])
 def test_headings_sort(page: Any, way: str) -> None:
-    heading = page.locator("#league-0 table.board th", has_text="NF Acc")
-    cells = page.locator("#league-0 table.board tbody tr td:nth-child(5)")
+    heading = page.locator("#league-2 table.board th", has_text="NF Acc")
+    cells = page.locator("#league-2 table.board tbody tr td:nth-child(5)")
 
     def press() -> list[float]:
         button = heading.locator("button")

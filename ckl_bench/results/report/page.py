@@ -34,7 +34,7 @@ def write_figures(records: Sequence[Record], folder: Path) -> list[Path]:
     for league in standings(records):
         row = league.rows[0]
         name = f"{row['benchmark']}-{row['model']}"
-        if name in names:  # the largest of these leagues has the plain name
+        if name in names:  # the first of these leagues has the plain name
             name += f"-{row['epochs']}-epochs" + (f"-first-{row['limit']}" if row["limit"] else "")
         if name in names:
             name += f"-{row['benchmark_hash'][:8]}-{row['model_revision'][:8]}"

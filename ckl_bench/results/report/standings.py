@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ckl_bench.records import Record
-from ckl_bench.results.leagues import UNTRAINED, labels, leagues
+from ckl_bench.results.leagues import UNTRAINED, labels, leagues, titles
 from ckl_bench.results.rows import Row
 from ckl_bench.results.tables import BOARDS, groups, rows
 
@@ -34,20 +34,14 @@ class League:
     """Rows that may be ranked against each other, the best first; `series` are those that learned at all."""
 
     kind: str
+    title: str
     rows: Sequence[Row]
     series: Sequence[Series]
     runs: Sequence[Sequence[Record]]  # of every row
 
-    @property
-    def title(self) -> str:
-        """Benchmark and model, and what was made shorter."""
-        row = self.rows[0]
-        limit = f" · first {row['limit']} of every set: a try" if row["limit"] else ""
-        return f"{row['benchmark']} · {row['model']}{limit}"
-
 
 def standings(records: Iterable[Record]) -> list[League]:
-    """The leagues of these records, the largest of a kind first.
+    """The leagues of these records, by kind: those of a benchmark as it was run last come first, and the largest.
 
     A stack has one number, and so one colour, in all of them; those that are shown before anyone asks come first. The
     page is about learning: models that were scored only stand in the tables alone.
@@ -56,14 +50,16 @@ def standings(records: Iterable[Record]) -> list[League]:
     by_id = {group[0].run_id: group for group in groups(every)}
     found = []
     for kind in BOARDS:
-        made = sorted(leagues(rows(every, kind)), key=len, reverse=True)
+        unsorted = leagues(rows(every, kind))
+        age = _ages([(row, by_id[row["run_ids"].split(" ")[0]]) for league in unsorted for row in league])
+        made = sorted(unsorted, key=lambda league: (age[_edition(league[0])], -len(league)))
         found += [(kind, league, _named(league)) for league in made]
     order = [name for _, league, names in found for name in _chosen(league, names)]
     rest = [name for _, _, names in found for name in names]
     order += sorted(rest, key=lambda name: name[0] not in _NEXT)
     number = {name: index for index, name in enumerate(dict.fromkeys(order))}
     standing = []
-    for kind, league, names in found:
+    for title, (kind, league, names) in zip(titles([league for _, league, _ in found]), found, strict=True):
         runs = [by_id[row["run_ids"].split(" ")[0]] for row in league]
         chosen = _chosen(league, names)
         series = [
@@ -77,8 +73,24 @@ def standings(records: Iterable[Record]) -> list[League]:
             for row, name, own in zip(league, names, runs, strict=True)
             if row["method"] != UNTRAINED
         ]
-        standing.append(League(kind=kind, rows=league, series=series, runs=runs))
+        standing.append(League(kind=kind, title=title, rows=league, series=series, runs=runs))
     return standing
+
+
+def _ages(made: Sequence[tuple[Row, Sequence[Record]]]) -> dict[tuple[str, str], int]:
+    """Of the benchmark and hash of every row, how many hashes of that benchmark were run later."""
+    last: dict[tuple[str, str], str] = {}
+    for row, runs in made:
+        edition = _edition(row)
+        last[edition] = max(last.get(edition, ""), *(run.environment.started for run in runs))
+    return {
+        (name, which): sum(other == name and later > when for (other, _), later in last.items())
+        for (name, which), when in last.items()
+    }
+
+
+def _edition(row: Row) -> tuple[str, str]:
+    return str(row["benchmark"]), str(row["benchmark_hash"])
 
 
 Name = tuple[str, int]  # a label, and which of the rows that share it

@@ -138,7 +138,9 @@ def _totals(axis: Any, start: Point, drawn: Sequence[Any]) -> None:
 
 
 def _names(figure: Any, axis: Any, drawn: Sequence[Series], page: bool) -> None:
-    """Every stack's name beside its end point, moved down where names of the shown ones would lie on each other.
+    """Every stack's name right of its end point, or left where there is no room.
+
+    It is moved down where names of the shown ones would lie on each other.
 
     On a page all have one, so that those chosen later have it too.
     """
@@ -165,3 +167,6 @@ def _names(figure: Any, axis: Any, drawn: Sequence[Series], page: bool) -> None:
             zorder=6,
         )
         text.set_gid(f"label-m{one.index}")
+        if text.get_window_extent().x1 > axis.bbox.x1:  # it would lie on the scale: it goes to the left of its point
+            text.set_ha("right")
+            text.xyann = (-7, place - height[one.index])
