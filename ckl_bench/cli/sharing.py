@@ -22,7 +22,7 @@ FORMATS = ("eval-results", "every-eval-ever")
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the program."""
-    for command in (card, export):
+    for command in (card, export, push):
         app.command()(command)
 
 
@@ -130,3 +130,33 @@ def _probes(record: Record, given: str | None) -> Mapping[tuple[str, str, str], 
         for name, rows in stage.probes.items()
         for probe in rows
     }
+
+
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A benchmark directory, or a model of --save-model.")],
+    repo: Annotated[str, typer.Argument(metavar="REPO", help="OWNER/NAME on the hub.")],
+    public: Annotated[bool, typer.Option("--public", help="For everyone to see; private by default.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")] = False,
+) -> None:
+    """Put a benchmark or a kept model on the Hugging Face hub, as a data set or a model.
+
+    What is sent is listed first: the files that ckl-bench wrote, and nothing else that lies in the folder. The hub's
+    token is that of `hf auth login`, or HF_TOKEN.
+    """
+    from ckl_bench.progress import line
+    from ckl_bench.results.push import parcel
+    from ckl_bench.results.push import push as send
+
+    with line(f"reading {folder}"):
+        what = parcel(folder, repo)
+    sizes = what.sizes()
+    seen = "public" if public else "private"
+    say(f"{folder} -> {what.repo_type} {repo}, {seen}: {len(sizes)} files, {sum(sizes.values()):,} bytes")
+    for name, size in sizes.items():
+        say(f"  {size:14,}  {name}")
+    if dry_run:
+        say("nothing was sent; leave out --dry-run to send it")
+        return
+    with line(f"sending to {repo}"):
+        address = send(what, public=public)
+    say(f"sent: {address}")

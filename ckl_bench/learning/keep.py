@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,8 @@ from ckl_bench.stacks.plugins import load_method
 from ckl_bench.stacks.stack import Stack, make_stack
 from ckl_bench.storage.files import read_json
 from ckl_bench.storage.json import json_text
-from ckl_bench.storage.weights import ADAPTER, TRAINED
+from ckl_bench.storage.weights import ADAPTER, KEPT, TRAINED
 from ckl_bench.storage.writing import unwritable, write_json, write_text
-
-SPEC = "ckl-bench.json"  # marks a folder as one of ours, and says what was run
 
 
 def require_keepable(folder: Path, stack: Stack, run_id: str) -> None:
@@ -31,7 +30,7 @@ def require_keepable(folder: Path, stack: Stack, run_id: str) -> None:
     if not stack.trains:
         raise UserError(f"{stack.label} learns nothing, so there is no model to keep; leave out --save-model")
     target = folder / run_id
-    if target.exists() and not (target / SPEC).is_file():
+    if target.exists() and not (target / KEPT).is_file():
         raise UserError(f"{target} is there and was not written by --save-model; move it, or name another folder")
 
 
@@ -53,8 +52,10 @@ def save_model(model: nn.Module, stack: Stack, base: BaseModel, record: Record, 
             _as_found(base).save_pretrained(str(new))
             if (new / ADAPTER).is_file():
                 _name_base(new / ADAPTER, base.name)
-            write_json(new / SPEC, {"run_id": record.run_id, "spec": record.spec.model_dump()})
             write_text(new / "README.md", model_card(record, new))
+            own = sorted(file.relative_to(new).as_posix() for file in new.rglob("*") if file.is_file())
+            about = {"run_id": record.run_id, "spec": record.spec.model_dump(), "files": [*own, KEPT]}
+            write_json(new / KEPT, about)
             if target.exists():
                 target.rename(Path(made) / "old")
             new.rename(target)
@@ -75,7 +76,7 @@ def load_model(folder: Path, stack: Stack, base: BaseModel) -> nn.Module:
 
 def kept_spec(folder: Path) -> Spec | None:
     """What was run where a folder is one of `save_model`'s; None where it is not. UserError for a damaged one."""
-    path = folder / SPEC
+    path = folder / KEPT
     if not path.is_file():
         return None
     about: Any = read_json(path)
@@ -130,7 +131,8 @@ def model_card(record: Record, folder: Path) -> str:
     """README.md of a kept model, in Markdown: what it is, how it was made, what it scored, how to load it."""
     spec = record.spec
     scores = "\n".join(row for stage in record.stages for row in _rows(stage))
-    return f"""# {spec.model}, having learned {spec.benchmark} by {spec.method}
+    return f"""{_front(record, folder)}
+# {spec.model}, having learned {spec.benchmark} by {spec.method}
 
 A model of a run of ckl-bench (`{record.run_id}`), as it was scored after its last epoch.
 
@@ -164,6 +166,15 @@ Before is the stage's epoch 0, after its last epoch.
 
 What holds for the base model and for the benchmark's texts holds for this model too; see theirs.
 """
+
+
+def _front(record: Record, folder: Path) -> str:
+    """What a hub reads of a card: what loads the model, and from which it was made where that is a hub's."""
+    library = "peft" if (folder / ADAPTER).is_file() else "transformers"
+    base = record.spec.model
+    named = f"base_model: {base}\n" if re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not Path(base).exists() else ""
+    tags = "tags:\n- ckl-bench\n- continual-learning\n"
+    return f"---\nlibrary_name: {library}\npipeline_tag: text-generation\n{named}{tags}---\n"
 
 
 def _rows(stage: StageScores) -> list[str]:
@@ -209,5 +220,5 @@ model = AutoModelForCausalLM.from_pretrained("this folder")
 def require_kept(folder: Path, record: Record) -> None:
     """UserError where a run was finished before without its model being kept here."""
     target = folder / record.run_id
-    if not (target / SPEC).is_file():
+    if not (target / KEPT).is_file():
         raise UserError(f"run {record.run_id} is done, but its model is not in {target}; --fresh runs it again")

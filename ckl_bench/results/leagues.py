@@ -33,7 +33,7 @@ def ranks(rows: Sequence[Row], best_first: Callable[[Row], float]) -> list[int |
     A row that was told the answers has none: the others are not to be measured against it. Nor has a model that was
     scored only, of which nobody knows what it has read.
     """
-    values = [None if row["told"] or row["scored_only"] else round(best_first(row), 4) for row in rows]
+    values = [None if row["told"] or row.get("scored_only") else round(best_first(row), 4) for row in rows]
     ranked = [value for value in values if value is not None]
     return [None if value is None else 1 + sum(other < value for other in ranked) for value in values]
 
@@ -56,7 +56,7 @@ def labels(rows: Sequence[Row]) -> list[str]:
     """
     usual: dict[str, object] = {"limit": None}  # a try always says so
     for name in SETTINGS:
-        counted = Counter(row[name] for row in rows if row.get(name) is not None and not row["scored_only"])
+        counted = Counter(row[name] for row in rows if row.get(name) is not None and not row.get("scored_only"))
         if name not in ("limit", "schema_version") and counted:
             usual[name] = counted.most_common(1)[0][0]
     # What a record does not say (those of an older schema) tells nothing.
@@ -73,7 +73,7 @@ def labels(rows: Sequence[Row]) -> list[str]:
 
 
 def _idle(row: Row) -> bool:
-    return bool(row["method"] == UNTRAINED) or bool(row["scored_only"])
+    return bool(row["method"] == UNTRAINED) or bool(row.get("scored_only"))
 
 
 def _label(row: Row, telling: Mapping[str, object]) -> str:

@@ -38,7 +38,7 @@ def markdown_table(kind: str, measured: Sequence[Row], published: Sequence[Row])
         first = rows[0]
         limit = f", first {first['limit']} of every set: a try" if first["limit"] else ""
         which = f", {_epochs(first)}, benchmark {first['benchmark_hash'][:8]}" if title in several else ""
-        note = [_SCORED, ""] if first["scored_only"] else []
+        note = [_SCORED, ""] if first.get("scored_only") else []
         text += [f"## {_safe(title)}{which}{limit}", "", *note, *_table(kind, rows, True), ""]
     if published:
         title = f"## Published: {_safe(published[0]['benchmark'])} · {_safe(published[0]['model'])}"
@@ -72,7 +72,7 @@ def _table(kind: str, rows: Sequence[Row], measured: bool) -> list[str]:
 
 
 def _epochs(row: Row) -> str:
-    return "scored only" if row["scored_only"] else f"{row['epochs']} epochs"
+    return "scored only" if row.get("scored_only") else f"{row['epochs']} epochs"
 
 
 def _interval(row: Row) -> str:
@@ -84,7 +84,7 @@ def _interval(row: Row) -> str:
 def _emphasised(row: Row, name: str, measured: bool) -> str:
     if not measured:
         return name
-    shown = name + ("\\*" if row["told"] else "") + ("†" if row["scored_only"] else "")
+    shown = name + ("\\*" if row["told"] else "") + ("†" if row.get("scored_only") else "")
     return shown if verdict(row) == BETTER else f"*{shown}*"
 
 

@@ -86,7 +86,7 @@ def rows(records: Iterable[Record], kind: str = "lama-ckl", beside: Iterable[Rec
     made.sort(key=lambda r: (*league(r), round(board.best_first(r), 4), r["method"], r["run_ids"]))
     for members in leagues(made):
         for row, rank in zip(members, ranks(members, board.best_first), strict=True):
-            row |= {"rank": rank, "source": "scored only" if row["scored_only"] else "measured"}
+            row |= {"rank": rank, "source": "scored only" if row.get("scored_only") else "measured"}
     return made
 
 

@@ -128,7 +128,7 @@ def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) 
     lama = not in_months(every[0])
     parts = "exact: whole answers, to learn/not to forget" if lama else "stages: NLL changed/unchanged"
     told = " · * told the answers" if any(row["told"] for row in every) else ""
-    told += " · † scored only" if any(row["scored_only"] for row in every) else ""
+    told += " · † scored only" if any(row.get("scored_only") for row in every) else ""
     table = Table(
         title=Text(printable(f"{every[0]['benchmark']} · {every[0]['model']}")),
         caption=Text(
@@ -159,7 +159,7 @@ def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) 
         if league(row) != before:
             table.add_section()
         before = league(row)
-        name = named[id(row)] + ("*" if row["told"] else "") + ("†" if row["scored_only"] else "")
+        name = named[id(row)] + ("*" if row["told"] else "") + ("†" if row.get("scored_only") else "")
         name += " (a try)" if row["limit"] else ""
         cells = [Text(cell(row)) for _, cell in columns]
         if verdict(row) != NEITHER:

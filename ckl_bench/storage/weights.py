@@ -12,6 +12,7 @@ from ckl_bench.storage.writing import write_json
 
 TRAINED = "trained.safetensors"
 ADAPTER = "adapter_config.json"
+KEPT = "ckl-bench.json"  # marks a folder of --save-model, and says what was run and which files are its own
 
 
 def save_weights(model: Any, folder: Path) -> None:
