@@ -24,6 +24,8 @@ from ckl_bench.progress import log
 if TYPE_CHECKING:
     from ckl_bench.records import Record
 
+PORT = 8765  # of `report --watch`
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the program."""
@@ -180,10 +182,26 @@ def report(
         Path | None, typer.Option(help="Folder with records/; the page goes there.", show_default="leaderboards/")
     ] = None,
     figures: Annotated[Path | None, typer.Option(help="Folder for the figures as PNG and SVG files too.")] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Serve the page to this machine, drawn again as records come in.")
+    ] = False,
+    port: Annotated[
+        int | None, typer.Option(help="Port of --watch; 0: any that is free.", show_default=str(PORT))
+    ] = None,
 ) -> None:
     """Write report.html: curves, the trade-off, the table, every fact, token weights; one file, no network."""
     from ckl_bench.progress import line
 
+    if port is not None and not watch:
+        raise UserError("--port belongs to --watch; give both, or neither")
+    if watch:
+        if figures is not None:
+            raise UserError("--figures and --watch: give one of them")
+        from ckl_bench.results.report.watch import watch as serve
+        from ckl_bench.storage.files import leaderboards_dir
+
+        serve(output or leaderboards_dir(), PORT if port is None else port, say)
+        return
     with line("drawing the page"):
         from ckl_bench.records import read_records
         from ckl_bench.results.report.page import write_figures, write_report
