@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ckl_bench.benchmarks.format import AttentionDocument
 from ckl_bench.encode import Batch, EncodedDocument, Tokenizer
 from ckl_bench.records import Preparation
 from ckl_bench.storage.weights import load_weights, save_weights
@@ -24,7 +25,9 @@ if TYPE_CHECKING:  # listing methods, and making tables of them, needs no torch
     from torch import Tensor, nn
 
 Weigh = Callable[[Batch, "Tensor"], "Tensor"]
-Penalty = Callable[[], "Tensor"]
+OfWeights = Callable[[], "Tensor"]
+OfStep = Callable[["Step"], "Tensor"]
+Penalty = OfWeights | OfStep
 HOOKS = ("weigh", "build", "stream", "penalty", "optimizer", "scoring")
 SUMMED = frozenset({"penalty"})
 
@@ -53,6 +56,22 @@ class StageContext:
     rehearsal: Callable[[], Sequence[EncodedDocument]]  # tokenised when first asked for
     base: Callable[[], nn.Module]  # the untrained base model; shares memory with the model where its trunk is frozen
     inputs: Mapping[str, Path]  # what `inputs` returned
+    tokenizer: Tokenizer = None  # of the run's model
+    # The benchmark's attention set: documents, each with a prompt that asks for its fact; no probe asks for these.
+    solved: Callable[[], Sequence[AttentionDocument]] = tuple
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What a penalty that takes an argument sees: documents that go through the model together, and how they weigh.
+
+    That is the batch of an optimizer's step, or a part of it where it is split; T tokens of the longest of B documents.
+    """
+
+    batch: Batch
+    weights: Tensor  # (B, T-1), as `weigh` gave them
+    nll: Callable[[], Tensor]  # (B, T-1) nats, without gradient
+    logits: Callable[[Tensor], Tensor]  # where (B, T-1) bool -> (N, V) float32 that predict the N tokens, with gradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +141,12 @@ class Method:
         return batches
 
     def penalty(self, model: nn.Module, stage: StageContext) -> Penalty | None:
-        """A term added to the loss at every step of the stage: returns f() -> scalar, or None.
+        """A term added to the loss at every step of the stage: returns f() or f(step) -> scalar in nats, or None.
 
-        It is given the stage too, since some penalties are measured on documents (EWC's Fisher information).
+        `f()` is called once a step, for what depends on the weights alone. `f(step)` is called with each part of the
+        batch that goes through the model at once (`Step`) and returns a mean over the part's documents; the core adds
+        the parts up to the batch's mean. The stage is given since some penalties are measured on documents (EWC's
+        Fisher information).
         """
         return None
 

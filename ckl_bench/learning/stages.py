@@ -180,6 +180,8 @@ class _Run:
             rehearsal=cache(lambda: self.tripwire.hand_out(encode_documents(self.tokenizer, rows, limit))),
             base=lambda: _base_beside(self.model, self.plan.base),
             inputs=self.plan.inputs,
+            tokenizer=self.tokenizer,
+            solved=lambda: self.plan.benchmark.attention,
         )
 
     def learn_stage(self, stage: StageContext, probes: ProbeSets) -> list[TokenWeights]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
+from typing_extensions import TypeIs
 
 from ckl_bench.encode import Batch, EncodedDocument, collate
 from ckl_bench.errors import CklError
-from ckl_bench.method import Penalty, Weigh
-from ckl_bench.models.head import Hidden, forward, nll_of, weighted_nll
+from ckl_bench.method import OfStep, Penalty, Step, Weigh
+from ckl_bench.models.head import Hidden, forward, logits_of, nll_of, weighted_nll
 from ckl_bench.progress import Advance
 from ckl_bench.records import TokenWeights
 
@@ -127,12 +129,13 @@ def train_epoch(
     documents.
     """
     model.train()
+    of_step = [penalty for penalty in penalties if takes_step(penalty)]
     done = progress or Progress()
     for batch in batches:
         optimizer.zero_grad(set_to_none=True)
         parts = split(batch, micro_batch)
         sequences = len(batch.ids)
-        terms = [_learn_part(model, part, weigh, reads_nll, sequences, loss_scale) for part in parts]
+        terms = [_learn_part(model, part, weigh, of_step, reads_nll, sequences, loss_scale) for part in parts]
         loss = torch.stack(terms).sum() / loss_scale
         if loss_scale != 1.0:
             for group in optimizer.param_groups:
@@ -140,6 +143,8 @@ def train_epoch(
                     if p.grad is not None:
                         p.grad.div_(loss_scale)
         for penalty in penalties:
+            if takes_step(penalty):
+                continue
             term = penalty()
             if term.requires_grad:
                 term.backward()  # type: ignore[no-untyped-call]
@@ -163,7 +168,22 @@ def train_epoch(
     return done
 
 
-def _learn_part(model: nn.Module, part: Batch, weigh: Weigh, reads_nll: bool, sequences: int, scale: float) -> Tensor:
+def takes_step(penalty: Penalty) -> TypeIs[OfStep]:
+    """Whether a penalty wants to see the step, rather than the weights alone."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(penalty).parameters.values()
+    return any(p.kind in kinds and p.default is inspect.Parameter.empty for p in parameters)
+
+
+def _learn_part(
+    model: nn.Module,
+    part: Batch,
+    weigh: Weigh,
+    penalties: Sequence[OfStep],
+    reads_nll: bool,
+    sequences: int,
+    scale: float,
+) -> Tensor:
     """`scale` times what a part adds to the loss of a batch of `sequences`; its gradient goes to the parameters'."""
     if reads_nll:
         hidden = forward(model, part.ids, part.mask)
@@ -175,9 +195,21 @@ def _learn_part(model: nn.Module, part: Batch, weigh: Weigh, reads_nll: bool, se
     row, place = (slopes != 0).nonzero(as_tuple=True)
     targets, slopes = part.ids[row, place + 1], slopes[row, place]
     term = weighted_nll(hidden, row * part.ids.shape[1] + place, targets, slopes)
+    if penalties:
+        step = _step(hidden, part, weights)
+        share = scale * len(part.ids) / sequences
+        term = term + share * torch.stack([penalty(step) for penalty in penalties]).sum()
     if term.requires_grad:
         term.backward()  # type: ignore[no-untyped-call]
     return term.detach()
+
+
+def _step(hidden: Hidden, part: Batch, weights: Tensor) -> Step:
+    def logits(where: Tensor) -> Tensor:
+        row, place = where.nonzero(as_tuple=True)
+        return logits_of(hidden, row * part.ids.shape[1] + place)
+
+    return Step(batch=part, weights=weights, nll=lambda: _nll(hidden, part.ids), logits=logits)
 
 
 @torch.no_grad()

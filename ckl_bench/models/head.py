@@ -171,6 +171,19 @@ def weighted_nll(hidden: Hidden, rows: Tensor, targets: Tensor, scales: Tensor) 
     return _WeightedNll.apply(states, head.weight, head.bias, targets, scales, hidden.behind)  # type: ignore[no-any-return, no-untyped-call]
 
 
+def logits_of(hidden: Hidden, rows: Tensor) -> Tensor:
+    """Float32 logits (N, V) at the positions `rows` (N,) of the flattened states, with their gradient.
+
+    All of them at once, as an autograd graph must hold them: ask for few rows.
+    """
+    states = hidden.states.flatten(0, 1)[rows]
+    if hidden.head is None:
+        return states.float()
+    logits = F.linear(states, hidden.head.weight, hidden.head.bias).float() * hidden.behind.scale
+    cap = hidden.behind.cap
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
 class _WeightedNll(torch.autograd.Function):
     @staticmethod
     def forward(  # type: ignore[override]

@@ -89,5 +89,7 @@ class Subject:
             rehearsal=lambda: encode(plan.benchmark.rehearsal),
             base=plan.base.load,
             inputs=plan.inputs,
+            tokenizer=plan.base.tokenizer,
+            solved=lambda: plan.benchmark.attention,
         )
         return model, stage, plan

@@ -28,4 +28,5 @@ def stage(
         rehearsal=lambda: rehearsal,
         base=lambda: make("llama"),
         inputs={},
+        tokenizer=tiny_tokenizer(),
     )

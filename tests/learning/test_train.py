@@ -6,12 +6,14 @@ import random
 
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from ckl_bench.benchmarks.format import Document
 from ckl_bench.encode import Batch, batches, collate, encode_documents
 from ckl_bench.errors import CklError
-from ckl_bench.learning.train import MicroBatch, split, token_nll, train_epoch, weighted_loss
+from ckl_bench.learning.train import MicroBatch, split, takes_step, token_nll, train_epoch, weighted_loss
+from ckl_bench.method import Step
 from ckl_bench.models.find import tiny_tokenizer
 from helpers.architectures import BUILDERS, make
 
@@ -129,6 +131,40 @@ def test_batches_hold_every_document_once_in_an_order_that_the_seed_fixes() -> N
     assert first == again != other
     assert sorted(i for group in first for i in group) == sorted(d.id for d in documents)
     assert {len(group) for group in first} <= {4, 2}
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])  # the second caps its logits
+@pytest.mark.parametrize("documents", [None, 1, 2])
+def test_a_penalty_that_is_the_loss_doubles_it_however_the_batch_is_split(kind: str, documents: int | None) -> None:
+    batch = collate(encoded(TEXTS))
+    weigh = lambda batch, nll: (batch.ids[:, 1:] % 3).float() + 0.5  # noqa: E731
+
+    def again(step: Step) -> Tensor:
+        where = step.batch.targets > 0
+        nll = torch.zeros_like(step.weights)
+        nll[where] = F.cross_entropy(step.logits(where), step.batch.ids[:, 1:][where], reduction="none")
+        torch.testing.assert_close(nll[where].detach(), step.nll()[where], atol=1e-5, rtol=1e-5)
+        assert not step.nll().requires_grad
+        return weighted_loss(nll, step.weights, step.batch.targets)
+
+    found = []
+    for penalties in ([], [again]):
+        model = make(kind)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+        done = train_epoch(
+            model, [batch], optimizer, weigh, penalties, micro_batch=MicroBatch(documents=documents), reads_nll=False
+        )
+        found.append((done.loss, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
+    (loss, once), (double, twice) = found
+    assert double == pytest.approx(2 * loss, rel=1e-5)
+    for name, gradient in once.items():
+        torch.testing.assert_close(twice[name], 2 * gradient, atol=1e-5, rtol=1e-3)
+
+
+def test_what_a_penalty_takes_says_how_often_it_is_called() -> None:
+    assert takes_step(lambda step: step)  # type: ignore[arg-type, return-value]
+    assert not takes_step(lambda: torch.zeros(()))
+    assert not takes_step(lambda strength=2.0: torch.zeros(()))  # what older plugins bind by a default
 
 
 def test_penalties_join_the_loss() -> None:
