@@ -72,7 +72,7 @@ def score(
         from ckl_bench.learning.environment import pick_device, pick_dtype
         from ckl_bench.learning.retain import wanted
         from ckl_bench.learning.score import ScoreRequest, plan_score
-        from ckl_bench.scoring.vllm_backend import options_of
+        from ckl_bench.scoring.vllm_engine import options_of
         from ckl_bench.storage.writing import require_writable
 
     at_least_one(limit=limit, retain_limit=retain_limit)

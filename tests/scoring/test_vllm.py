@@ -18,9 +18,10 @@ from ckl_bench.benchmarks.format import Probe
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.models.find import find_model
 from ckl_bench.records import Record, read_record, read_records
-from ckl_bench.scoring import vllm_backend
+from ckl_bench.scoring import vllm_engine
 from ckl_bench.scoring.engine import score_probes
-from ckl_bench.scoring.vllm_backend import Engine, arguments, batched_tokens, options_of, vllm_scorer
+from ckl_bench.scoring.vllm_backend import vllm_scorer
+from ckl_bench.scoring.vllm_engine import Engine, arguments, batched_tokens, options_of
 from conftest import Command
 from helpers.fake_vllm import Engines, engines
 
@@ -162,7 +163,7 @@ def test_what_goes_through_at_once_follows_from_vocabulary_and_memory(monkeypatc
         assert 4 * 4 * vocabulary * batched_tokens(vocabulary, free, 1) <= free // 4 + 4 * 4 * vocabulary * 64
     assert batched_tokens(256_000, 1, 700) == 704  # a prompt is never cut
     assert batched_tokens(257, 100 * gib, 1) == 8192
-    monkeypatch.setattr(vllm_backend, "_free_memory", lambda: (gib, False))
+    monkeypatch.setattr(vllm_engine, "_free_memory", lambda: (gib, False))
     chosen = arguments(Engine(base=find_model("tiny")), 300)
     assert chosen["max_model_len"] == 301
     assert chosen["max_num_batched_tokens"] >= 301
