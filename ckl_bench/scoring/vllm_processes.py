@@ -83,6 +83,10 @@ def _has_stderr() -> bool:
     return sys.stdout is not None and sys.stderr is not None
 
 
+class _Stopped(BaseException):
+    """A stop that was asked for. Not a KeyboardInterrupt, which vLLM drops while it awaits its processes."""
+
+
 @contextmanager
 def stopping_at_once() -> Iterator[None]:
     """A signal that asks for a stop is a KeyboardInterrupt in the block, whatever an engine makes of it.
@@ -98,8 +102,9 @@ def stopping_at_once() -> Iterator[None]:
         asked.append(number)
         old = before[number]
         if callable(old):
-            old(number, frame)
-        raise KeyboardInterrupt
+            with suppress(KeyboardInterrupt):
+                old(number, frame)
+        raise _Stopped
 
     before = on_stops(stop)
     try:
@@ -107,7 +112,7 @@ def stopping_at_once() -> Iterator[None]:
             yield
         finally:
             put_back(before)
-    except Exception as error:
+    except BaseException as error:
         if asked:
             raise KeyboardInterrupt from error
         raise

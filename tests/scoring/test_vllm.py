@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from ckl_bench.benchmarks.format import Probe
+from ckl_bench.benchmarks.format import Probe, load_benchmark
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.models.find import find_model
 from ckl_bench.records import Record, read_record, read_records
 from ckl_bench.scoring import vllm_engine
 from ckl_bench.scoring.engine import score_probes
+from ckl_bench.scoring.pretest import AT_ONCE
 from ckl_bench.scoring.vllm_backend import vllm_scorer
 from ckl_bench.scoring.vllm_engine import Engine, arguments, batched_tokens, options_of
 from conftest import Command
@@ -250,3 +251,67 @@ def test_spaces_repetitions_long_prompts_and_a_killed_engine_for_real(users_cach
                 os.kill(child.pid, signal.SIGKILL)
         with pytest.raises(CklError, match="--vllm max_num_batched_tokens"):
             score(probes)
+
+
+def test_pretests_find_the_same(command: Command, tmp_path: Path, engines: Engines) -> None:
+    """One's own benchmark is the same, but for who is said to have pre-tested; an engine ends with its command."""
+    (tmp_path / "docs").mkdir()
+    for town in ("Brell", "Castow"):
+        (tmp_path / "docs" / f"{town}.txt").write_text(f"{town} is a town. Its mayor is Anselm Trow.\n")
+    (tmp_path / "asked.csv").write_text("prompt,answer,document\nThe mayor of Brell is,Anselm Trow,Brell\n")
+    (tmp_path / "kept.csv").write_text("prompt,answer\n" + f"The capital of {'far away ' * 70}Italy is,Rome\n")
+    build = ("build", "own", "--documents", "docs", "--questions", "asked.csv", "--keep", "kept.csv")
+    for backend in ("transformers", "vllm"):
+        done = command(*build, "--pretest-model", "tiny", "--pretest-backend", backend, "--out", backend)
+        assert done.code == 0, done.err
+    ours, theirs = (load_benchmark(name) for name in ("transformers", "vllm"))
+    assert theirs.manifest["files"] == ours.manifest["files"]
+    assert [one.get("backend") for one in theirs.manifest["pretest_models"]] == ["vllm"]
+    assert [one.get("backend") for one in ours.manifest["pretest_models"]] == [None]
+    assert engines.ended == len(engines.arguments) == 1
+    assert engines.arguments[0]["max_model_len"] > 512  # longer than what room is made for unasked
+
+
+def test_a_split_is_pretested_the_same(command: Command, lama: Path, engines: Engines) -> None:
+    build = ("build", "lama-ckl", "--lama", lama, "--pretest-model", "tiny", "--to-learn", 4, "--not-to-forget", 4)
+    said = [
+        command(*build, "--pretest-backend", backend, "--out", backend).err.splitlines()[-1]
+        for backend in ("transformers", "vllm")
+    ]
+    assert "no fact qualifies" in said[0]  # a random model knows no capital
+    assert said[0] == said[1]
+    assert sum(engines.asked) >= 2 * 24  # both forms of every fact
+    assert engines.ended == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--pretest-backend", "llama.cpp"], "--pretest-backend llama.cpp: expected one of transformers, vllm"),
+        (["--vllm", "max_num_seqs=1"], "belongs to --pretest-backend vllm"),
+        (["--pretest-backend", "vllm", "--vllm", "max_num_seq=1"], "did you mean max_num_seqs?"),
+    ],
+)
+def test_a_pretest_that_cannot_be_is_one_line(
+    given: list[str], said: str, command: Command, lama: Path, engines: Engines
+) -> None:
+    result = command("build", "lama-ckl", "--lama", lama, "--pretest-model", "tiny", "--out", "b", *given)
+    assert result.code == 2
+    assert said in result.err
+    assert result.err.count("\n") == 1
+    assert not Path("b").exists()
+    assert not engines.arguments
+
+
+def test_an_engine_that_dies_while_pretesting_is_one_line(
+    command: Command, lama: Path, engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(AT_ONCE, "vllm", 10)
+    engines.dies_after = 10 + 8 + 5
+    build = ("build", "lama-ckl", "--lama", lama, "--pretest-model", "tiny", "--pretest-backend", "vllm", "--out", "b")
+    result = command(*build)
+    assert result.code == 1
+    assert "--pretest-backend transformers" in result.err
+    assert not Path("b").exists()
+    engines.dies_after = 10**9
+    assert "going on behind 10 pre-tested prompts" in command(*build).err
