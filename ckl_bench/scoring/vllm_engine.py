@@ -9,6 +9,7 @@ line, with the first error that they told of. None of them outlives the block th
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import tempfile
@@ -192,7 +193,8 @@ def _written(base: BaseModel) -> Iterator[str]:
 
 
 def _quiet() -> None:
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    if os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR") == "ERROR":
+        logging.getLogger("vllm").setLevel(logging.ERROR)  # it reads the variable only as an engine starts
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     if not torch.cuda.is_available():  # a minute of compiling, and a compiler, for what ranks a prompt's tokens
