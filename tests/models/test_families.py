@@ -30,7 +30,7 @@ PROBES = [
 ALIKE = [  # which share what they begin with, and are scored in rows of branches where a model suits
     Probe(
         id=str(i),
-        prompt=f"Guess the object. subject is {subject} , relation is {how} , object is {name} .",
+        prompt=f"Guess. subject is {subject} , relation is {how} , object is {name} .",
         object=name,
     )
     for i, (subject, how, name) in enumerate(
