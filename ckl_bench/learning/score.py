@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -11,22 +13,25 @@ from typing import Any
 from torch import nn
 
 from ckl_bench.benchmarks.format import Benchmark, Probe, load_benchmark
-from ckl_bench.errors import OUT_OF_MEMORY, CklError, out_of_memory
+from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.learning.environment import environment, peak_memory, settle
 from ckl_bench.learning.fits import require_fit, texts_of_probes
 from ckl_bench.learning.retain import Retain, beside, check, measured, measured_before
 from ckl_bench.learning.sizes import Sizes, precision
 from ckl_bench.learning.subject import Loading, Subject, find_subject
-from ckl_bench.progress import Clock, line
+from ckl_bench.progress import Clock, Line, line
 from ckl_bench.records import Cost, EpochScores, Record, Retained, StageScores
-from ckl_bench.scoring.engine import ProbeScore, score_probes
+from ckl_bench.scoring.engine import ProbeScore, encode_probe, score_probes
 from ckl_bench.scoring.sets import ProbeSets, in_sets
+from ckl_bench.scoring.vllm_backend import Engine, require_adapter, require_vllm, telling, vllm_scorer
 from ckl_bench.spec import Dtype, Spec
 from ckl_bench.storage.checkpoint import Store
 
 SLICE = 2048  # probes scored between two savings
 
 METHOD = "score"
+BACKENDS = ("transformers", "vllm")
+Score = Callable[[Sequence[Probe]], list[ProbeScore]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,8 @@ class ScoreRequest:
     allow_pickle: bool = False
     methods_dir: Path | None = None
     retain: Retain | None = None
+    backend: str = "transformers"  # or vllm
+    vllm: Mapping[str, Any] = field(default_factory=dict)  # its engine's arguments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +63,7 @@ class ScorePlan:
     device: str
     attention: str = ""
     retain: Retain | None = None
+    engine: Engine | None = None  # where vLLM scores
 
 
 def plan_score(request: ScoreRequest) -> ScorePlan:
@@ -77,7 +85,8 @@ def plan_score(request: ScoreRequest) -> ScorePlan:
     )
     subject = find_subject(request.model, request.adapter, loading)
     require_fit(texts_of_probes(benchmark, request.limit), subject.base)
-    given = dict(subject.given)
+    engine = _engine(request, subject)
+    given = dict(subject.given) | ({"backend": "vllm", **telling(request.vllm)} if engine else {})
     spec = Spec(
         method=METHOD + (f"({','.join(f'{name}={value}' for name, value in given.items())})" if given else ""),
         hyperparameters={METHOD: given},
@@ -103,6 +112,36 @@ def plan_score(request: ScoreRequest) -> ScorePlan:
         device=request.device,
         attention=request.attention or "",
         retain=request.retain,
+        engine=engine,
+    )
+
+
+def _engine(request: ScoreRequest, subject: Subject) -> Engine | None:
+    """What vLLM is asked for, where it is to score; UserError where it cannot."""
+    if request.backend not in BACKENDS:
+        raise UserError(f"--backend {request.backend}: expected one of {', '.join(BACKENDS)}")
+    if request.backend != "vllm":
+        if request.vllm:
+            raise UserError("--vllm belongs to --backend vllm; give that too, or leave it out")
+        return None
+    if request.retain is not None or request.attention is not None:
+        given = "--retain" if request.retain is not None else "--attention"
+        raise UserError(f"{given} belongs to --backend transformers; leave it out, or score without vLLM")
+    if subject.kind == "kept" or subject.held:
+        what = f"its base model is held in {subject.held}" if subject.held else "only its method can build it"
+        raise UserError(f"{subject.folder} cannot be scored by vLLM: {what}; --backend transformers scores it")
+    require_vllm(request.vllm)
+    adapter = subject.folder if subject.kind == "adapter" else None
+    base = subject.base
+    if adapter is not None and subject.below is not None:
+        require_adapter(adapter)
+        base = replace(base, load=subject.below.load)  # the engine puts the adapter over it
+    return Engine(
+        base=base,
+        dtype=request.dtype,
+        adapter=adapter,
+        options=request.vllm,
+        trust_remote_code=request.trust_remote_code,
     )
 
 
@@ -118,13 +157,21 @@ def score_model(plan: ScorePlan, store: Store | None = None) -> Record:
         {name: list(islice(rows, plan.spec.limit)) for name, rows in stage.probes.items()}
         for stage in plan.benchmark.stages
     ]
+    flat = list(chain(*(chain(*own.values()) for own in sets)))
+    retained: dict[str, dict[str, Retained]] = {}
     try:
         with precision(plan.device, plan.spec.dtype), line(f"score {plan.spec.model}") as shown:
-            with clock.phase("load"):
-                model = plan.subject.load()
-            with clock.phase("score"):
-                scores = _in_slices(plan, model, list(chain(*(chain(*own.values()) for own in sets))), store, shown)
-            retained = _retained(plan, model) if plan.retain is not None else {}
+            if plan.engine is not None:
+                start = partial(vllm_scorer, plan.engine, _longest(plan, flat))
+                scores = _in_slices(flat, start, clock, store, shown)
+                parameters = _parameters(plan.subject.base.outline())
+            else:
+                with clock.phase("load"):
+                    model = plan.subject.load()
+                scorer = nullcontext(partial(score_probes, model, plan.subject.base.tokenizer))
+                scores = _in_slices(flat, lambda: scorer, clock, store, shown)
+                parameters = _parameters(model)
+                retained = _retained(plan, model) if plan.retain is not None else {}
     except Exception as error:
         if not out_of_memory(error):
             raise
@@ -140,7 +187,7 @@ def score_model(plan: ScorePlan, store: Store | None = None) -> Record:
             train_tokens_per_second=0.0,
             peak_memory_bytes=peak_memory(plan.device),
             trainable_parameters=0,
-            total_parameters=sum(p.numel() for p in model.parameters()),
+            total_parameters=parameters,
         ),
         stages=list(_stages(plan, sets, iter(scores))),
         retained=retained,
@@ -148,19 +195,35 @@ def score_model(plan: ScorePlan, store: Store | None = None) -> Record:
 
 
 def _in_slices(
-    plan: ScorePlan, model: nn.Module, probes: Sequence[Probe], store: Store | None, shown: Any
+    probes: Sequence[Probe],
+    start: Callable[[], AbstractContextManager[Score]],
+    clock: Clock,
+    store: Store | None,
+    shown: Line,
 ) -> list[ProbeScore]:
     """The scores of all probes, in their order; those of finished slices are not made again after a stop."""
     saved = store.load() if store is not None else None
     done = [ProbeScore(**one) for one in saved["scores"]] if saved is not None else []
     shown.begin(len(probes), len(done))
-    for start in range(len(done), len(probes), SLICE):
-        rows = probes[start : start + SLICE]
-        done += score_probes(model, plan.subject.base.tokenizer, rows)
-        shown.advance(len(rows))
-        if store is not None and len(done) < len(probes):
-            store.save({"scores": [asdict(one) for one in done]})
+    with ExitStack() as ending:
+        with clock.phase("load"):
+            score = ending.enter_context(start())
+        for begin in range(len(done), len(probes), SLICE):
+            rows = probes[begin : begin + SLICE]
+            with clock.phase("score"):
+                done += score(rows)
+            shown.advance(len(rows))
+            if store is not None and len(done) < len(probes):
+                store.save({"scores": [asdict(one) for one in done]})
     return done
+
+
+def _longest(plan: ScorePlan, probes: Sequence[Probe]) -> int:
+    return max(len(encode_probe(plan.subject.base.tokenizer, probe).ids) for probe in probes)
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
 
 
 def _stages(plan: ScorePlan, sets: Sequence[ProbeSets], scores: Iterator[ProbeScore]) -> Iterator[StageScores]:

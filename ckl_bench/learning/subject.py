@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -56,6 +57,7 @@ class Subject:
     given: Mapping[str, str] = field(default_factory=dict)  # `adapter` or `folder`: its name
     inputs: Mapping[str, str] = field(default_factory=dict)  # and its hash
     folder: Path | None = None  # where that lies
+    held: str = ""  # what the base model's weights are held in, where a method holds them otherwise
     kind: str = "model"  # model, adapter (of peft), kept (parameters that only their method can load)
 
 
@@ -117,7 +119,9 @@ def _over(base: BaseModel, folder: Path, loading: Loading) -> Subject:
         )
     if spec is not None:
         _require_base(spec, base, folder)
-        whole, load = base, _kept(folder, spec, base, loading)
+        stack = stack_of(spec, loading.methods_dir)
+        load: Callable[[], nn.Module]
+        whole, load, held = base, partial(load_model, folder, stack, base), stack.owner("build").holds
     else:
         whole = adapted(
             base,
@@ -128,7 +132,7 @@ def _over(base: BaseModel, folder: Path, loading: Loading) -> Subject:
             loading.dtype,
             loading.attention,
         )
-        load = whole.load
+        load, held = whole.load, ""
     pinned = folder_revision(folder).removeprefix("files:") if peft else sha256_file(folder / TRAINED)
     return Subject(
         base=whole,
@@ -139,6 +143,7 @@ def _over(base: BaseModel, folder: Path, loading: Loading) -> Subject:
         given={"adapter": folder.resolve().name},
         inputs={"adapter": pinned},
         folder=folder,
+        held=held,
         kind="adapter" if peft else "kept",
     )
 
@@ -149,8 +154,3 @@ def _require_base(spec: Spec, base: BaseModel, folder: Path) -> None:
             f"{folder} was learned over {spec.model} ({spec.model_revision}), and this is {base.name} "
             f"({base.revision}); give the model that it was learned over as --model"
         )
-
-
-def _kept(folder: Path, spec: Spec, base: BaseModel, loading: Loading) -> Callable[[], nn.Module]:
-    stack = stack_of(spec, loading.methods_dir)
-    return lambda: load_model(folder, stack, base)

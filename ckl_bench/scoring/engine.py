@@ -132,6 +132,13 @@ def score_probes(
                 read_off[i] = [next(found) for _ in encoded[i].objects]
     finally:
         model.train(training)
+    return scores_of(tokenizer, encoded, read_off)
+
+
+def scores_of(
+    tokenizer: Tokenizer, encoded: Sequence[EncodedProbe], read_off: Sequence[Sequence[tuple[float, int, int]]]
+) -> list[ProbeScore]:
+    """The scores of probes of whose every object token the NLL (nats), the likeliest and the true id are known."""
     said: dict[tuple[int, ...], str] = {}  # decoded once: most guesses come again
     scores = []
     for probe, tokens in zip(encoded, read_off, strict=True):

@@ -1,0 +1,251 @@
+"""vLLM as scoring backend: what stands around an engine, and, where vLLM is installed, the same scores for real."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from ckl_bench.benchmarks.format import Probe
+from ckl_bench.errors import CklError, UserError
+from ckl_bench.models.find import find_model
+from ckl_bench.records import Record, read_record, read_records
+from ckl_bench.scoring import vllm_backend
+from ckl_bench.scoring.engine import score_probes
+from ckl_bench.scoring.vllm_backend import Engine, arguments, batched_tokens, options_of, vllm_scorer
+from conftest import Command
+from helpers.fake_vllm import Engines, engines
+
+__all__ = ["engines"]
+MISSING = find_spec("vllm") is None
+real = pytest.mark.skipif(MISSING, reason="vLLM is not installed here: make vllm runs this with it")
+alone = pytest.mark.skipif(not MISSING, reason="vLLM is installed here: what is said without it is tested elsewhere")
+
+
+@alone
+def test_without_vllm_it_says_what_to_install(command: Command, small: Path) -> None:
+    result = command("score", "--model", "tiny", "--benchmark", small, "--backend", "vllm")
+    assert result.code == 2
+    assert "pip install 'ckl-bench[vllm]'" in result.err
+    assert not Path("runs/records").exists()
+
+
+def test_the_same_scores(command: Command, small: Path, engines: Engines) -> None:
+    arguments = ("score", "--model", "tiny", "--benchmark", small, "--json")
+    result = command(*arguments, "--backend", "vllm", "--vllm", "max_num_seqs=4")
+    assert result.code == 0, result.err
+    theirs = _record(json.loads(result.out))
+    ours = _record(json.loads(command(*arguments).out))
+    _same(theirs, ours)
+    assert theirs.run_id != ours.run_id
+    assert theirs.spec.hyperparameters == {"score": {"backend": "vllm"}}  # how many at once changes no number
+    (given,) = engines.arguments
+    assert given["max_num_seqs"] == 4
+    assert not given["enable_chunked_prefill"]
+    assert engines.ended == 1
+    other = command(*arguments, "--backend", "vllm", "--vllm", "quantization=fp8")
+    assert _record(json.loads(other.out)).run_id not in (theirs.run_id, ours.run_id)
+
+
+def test_a_dead_engine_is_one_line_and_finished_slices_stay(
+    command: Command, small: Path, engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ckl_bench.learning.score.SLICE", 3)
+    again = ("score", "--model", "tiny", "--benchmark", small, "--backend", "vllm")
+    engines.dies_after = 9  # three, asked again each, and three more
+    result = command(*again)
+    assert result.code == 1
+    assert "Traceback" not in result.err
+    said = next(line for line in result.err.splitlines() if line.startswith("error:"))
+    for words in ("EngineDeadError", "--vllm max_num_batched_tokens=", "the same command goes on"):
+        assert words in said
+    assert not list(Path("runs").glob("records/*.json"))
+    done, engines.dies_after = sum(engines.asked), 10**9
+    assert command(*again, "--vllm", "max_num_batched_tokens=64").code == 0
+    assert sum(engines.asked) - done == 4 + 3  # of ten probes six were there; the first slice is asked twice
+    (record,) = read_records(Path("runs"))
+    assert command("score", "--model", "tiny", "--benchmark", small).code == 0
+    ours = next(other for other in read_records(Path("runs")) if other.run_id != record.run_id)
+    _same(record, ours)
+
+
+def test_an_engine_that_cannot_start_is_one_line(command: Command, small: Path, engines: Engines) -> None:
+    result = command(
+        *("score", "--model", "tiny", "--benchmark", small, "--backend", "vllm", "--vllm", "tensor_parallel_size=2")
+    )
+    assert result.code == 1
+    assert "Engine core initialization failed" in result.err
+    assert "more of it" not in result.err
+
+
+def test_probes_that_score_otherwise_when_asked_again_are_noticed(
+    command: Command, small: Path, engines: Engines
+) -> None:
+    engines.noise = 0.01
+    result = command("score", "--model", "tiny", "--benchmark", small, "--backend", "vllm")
+    assert result.code == 1
+    assert "when it is asked again" in result.err
+
+
+def test_a_prompt_that_vllm_left_out_is_noticed(engines: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = Probe(id="a", prompt="It is here.", object="here")
+    read = engines.read
+    monkeypatch.setattr(engines, "read", lambda model, ids: read(model, ids)[:-2])  # as chunks and caches have done
+    with vllm_scorer(Engine(base=find_model("tiny")), 20) as score, pytest.raises(CklError, match="of the 10 tokens"):
+        score([probe])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--vllm", "max_num_seqs"], "expected key=value"),
+        (["--vllm", "max_num_seqs=1", "--vllm", "max-num-seqs=2"], "given twice"),
+        (["--vllm", "dtype=half"], "follows from the model"),
+        (["--vllm", "max_num_seq=1"], "did you mean max_num_seqs?"),
+        (["--retain", "x"], "--retain"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_line(
+    given: list[str], said: str, command: Command, small: Path, engines: Engines
+) -> None:
+    result = command("score", "--model", "tiny", "--benchmark", small, "--backend", "vllm", *given)
+    assert result.code == 2
+    assert said in result.err
+    assert not engines.arguments
+
+
+def test_options_belong_to_vllm(command: Command, small: Path) -> None:
+    assert "belongs to --backend vllm" in command("score", "--model", "tiny", "--vllm", "max_num_seqs=1").err
+    assert "expected one of" in command("score", "--model", "tiny", "--backend", "llama.cpp").err
+    assert options_of(["a-b=1", "c=true", "d=x", "e=0.5"]) == {"a_b": 1, "c": True, "d": "x", "e": 0.5}
+
+
+@pytest.mark.parametrize("wrong", ["lm_head", "use_dora", "rank", "kadapter"])
+def test_an_adapter_of_which_anything_would_be_left_out_is_refused(
+    wrong: str, command: Command, small: Path, engines: Engines
+) -> None:
+    method = wrong if wrong == "kadapter" else "lora"
+    done = command(
+        "run", "--model", "tiny", "--benchmark", small, "--method", method, "--limit", 2, "--save-model", "m"
+    )
+    assert done.code == 0, done.err
+    (folder,) = Path("m").iterdir()
+    if wrong == "lm_head":
+        file = folder / "adapter_model.safetensors"
+        tensors = load_file(str(file))
+        tensors["base_model.model.lm_head.lora_A.weight"] = next(iter(tensors.values())).clone()
+        save_file(tensors, str(file))
+    elif wrong in ("use_dora", "rank"):
+        about: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text())
+        about |= {"use_dora": True} if wrong == "use_dora" else {"rank_pattern": {"q_proj": 1024}}
+        (folder / "adapter_config.json").write_text(json.dumps(about))
+    result = command("score", "--model", folder, "--benchmark", small, "--backend", "vllm")
+    assert result.code == 2
+    assert "--backend transformers scores it" in result.err
+    assert {"lm_head": "lm_head", "use_dora": "use_dora", "rank": "1024", "kadapter": "method"}[wrong] in result.err
+    assert not engines.arguments
+
+
+def test_what_goes_through_at_once_follows_from_vocabulary_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    gib = 1 << 30
+    few, many = batched_tokens(256_000, gib, 1), batched_tokens(32_000, gib, 1)
+    assert few < many
+    for vocabulary, free in ((256_000, gib), (32_000, 4 * gib), (49_152, gib // 2)):
+        assert 4 * 4 * vocabulary * batched_tokens(vocabulary, free, 1) <= free // 4 + 4 * 4 * vocabulary * 64
+    assert batched_tokens(256_000, 1, 700) == 704  # a prompt is never cut
+    assert batched_tokens(257, 100 * gib, 1) == 8192
+    monkeypatch.setattr(vllm_backend, "_free_memory", lambda: (gib, False))
+    chosen = arguments(Engine(base=find_model("tiny")), 300)
+    assert chosen["max_model_len"] == 301
+    assert chosen["max_num_batched_tokens"] >= 301
+    with (
+        pytest.raises(UserError, match="one more than 'tiny' reads"),
+        vllm_scorer(Engine(base=_with_positions(300)), 300),
+    ):
+        pass
+
+
+def _with_positions(count: int) -> Any:
+    from dataclasses import replace
+
+    return replace(find_model("tiny"), positions=count)
+
+
+def _record(value: dict[str, Any]) -> Record:
+    return read_record(Path(f"runs/records/{value['run_id']}.json"))
+
+
+def _same(theirs: Record, ours: Record, nll: float = 1e-5) -> None:
+    for stage, other in zip(theirs.stages, ours.stages, strict=True):
+        for name, scores in stage.epochs[0].sets.items():
+            found = other.epochs[0].sets[name]
+            assert scores.probe_accuracy == found.probe_accuracy
+            assert scores.probe_guess == found.probe_guess
+            assert scores.probe_nll == pytest.approx(found.probe_nll, abs=nll)
+
+
+def _typed(*arguments: object) -> None:
+    """A command in a process of its own: an engine starts others, which import what it was started from."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ckl_bench", *map(str, arguments)], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@real
+@pytest.mark.slow
+@pytest.mark.parametrize("adapted", [False, True])
+def test_smollm2_scores_the_same_for_real(
+    adapted: bool, users_cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Accuracies and guesses equal, NLL within 1e-3 nats in float32, on every probe of lama-ckl-mini."""
+    monkeypatch.chdir(tmp_path)
+    model: object = "smollm2-135m"
+    if adapted:
+        run = ("run", "--method", "lora", "--epochs", 1, "--limit", 8, "--lr", "2e-3", "--save-model", "models")
+        _typed(*run, "--output", "learned")
+        (model,) = Path("models").iterdir()
+    for backend in ("transformers", "vllm"):
+        _typed("score", "--model", model, "--backend", backend)
+    ours, theirs = sorted(
+        read_records(Path("runs")), key=lambda record: "backend" in record.spec.hyperparameters["score"]
+    )
+    _same(theirs, ours, nll=1e-3)
+    learned = ours.stages[0].epochs[0].sets["to_learn"].accuracy > 0
+    assert learned == adapted
+
+
+@real
+@pytest.mark.slow
+def test_spaces_repetitions_long_prompts_and_a_killed_engine_for_real(users_cache: None) -> None:
+    import psutil
+
+    base = find_model("smollm2-135m")
+    texts = ["The capital of France is  Paris", "The capital of France is Paris.", "It lies in\n\n  Rome , Italy"]
+    long = "Of all towns it was said that they are far away. " * 60 + "The capital of Italy is Rome"
+    objects = ["Paris", "Paris", "Rome", "Rome"]
+    probes = [
+        Probe(id=f"{number}-{again}", prompt=text, object=thing)
+        for again in range(3)  # prompts that are in the cache already
+        for number, (text, thing) in enumerate(zip([*texts, long], objects, strict=True))
+    ]
+    ours = score_probes(base.load(), base.tokenizer, probes)
+    engine = Engine(base=base)
+    with vllm_scorer(engine, 900) as score:
+        for theirs in (score(probes), score(probes)):
+            for one, other in zip(theirs, ours, strict=True):
+                assert (one.id, one.guess, one.accuracy) == (other.id, other.guess, other.accuracy)
+                assert one.nll == pytest.approx(other.nll, abs=1e-3)
+        for child in psutil.Process().children(recursive=True):
+            if "EngineCore" in " ".join(child.cmdline()) or "spawn_main" in " ".join(child.cmdline()):
+                os.kill(child.pid, signal.SIGKILL)
+        with pytest.raises(CklError, match="--vllm max_num_batched_tokens"):
+            score(probes)
