@@ -8,6 +8,7 @@ model itself returns. Where that does not agree, or the head is no plain linear 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -62,11 +63,20 @@ class Hidden:
 _found: WeakKeyDictionary[nn.Module, Behind | None] = WeakKeyDictionary()
 
 
-def forward(model: nn.Module, ids: Tensor, mask: Tensor) -> Hidden:
-    """Run a model on ids and mask (B, T), its head at one position only; gradients flow where they are enabled."""
+def takes(model: nn.Module, name: str) -> bool:
+    """Whether the model's forward has an argument of that name."""
+    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    return name in inspect.signature(inner.forward).parameters
+
+
+def forward(model: nn.Module, ids: Tensor, mask: Tensor, positions: Tensor | None = None) -> Hidden:
+    """Run a model on ids and mask (B, T), its head at one position only; gradients flow where they are enabled.
+
+    With `positions` (B, T) of the tokens the mask may be (B, 1, T, T), for a model that takes both.
+    """
     head = _head(model)
     if head is None or _found.get(head, Behind()) is None:
-        return Hidden(states=_logits(model, ids, mask), head=None)
+        return Hidden(states=_logits(model, ids, mask, positions), head=None)
     caught: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -75,7 +85,7 @@ def forward(model: nn.Module, ids: Tensor, mask: Tensor) -> Hidden:
 
     handle = head.register_forward_pre_hook(keep)
     try:
-        logits = _logits(model, ids, mask)
+        logits = _logits(model, ids, mask, positions)
     finally:
         handle.remove()
     if len(caught) == 1 and caught[0].shape[:-1] == ids.shape:
@@ -85,11 +95,12 @@ def forward(model: nn.Module, ids: Tensor, mask: Tensor) -> Hidden:
         if behind is not None:
             return Hidden(states=caught[0], head=head, behind=behind)
     _found[head] = None
-    return Hidden(states=_logits(model, ids, mask), head=None)
+    return Hidden(states=_logits(model, ids, mask, positions), head=None)
 
 
-def _logits(model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
-    return model(input_ids=ids, attention_mask=mask, use_cache=False).logits  # type: ignore[no-any-return]
+def _logits(model: nn.Module, ids: Tensor, mask: Tensor, positions: Tensor | None) -> Tensor:
+    given = {} if positions is None else {"position_ids": positions}
+    return model(input_ids=ids, attention_mask=mask, use_cache=False, **given).logits  # type: ignore[no-any-return]
 
 
 def _head(model: nn.Module) -> nn.Linear | None:

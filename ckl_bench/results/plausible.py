@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from ckl_bench.benchmarks.format import Benchmark, Probe
@@ -47,7 +47,7 @@ def implausible(record: Record, benchmark: Benchmark, base: BaseModel) -> list[s
 
     The record must have the benchmark's stages and probes.
     """
-    tokens = _Tokens(base)
+    tokens = _tokens_of(base)
     objects = {
         (stage.name, name): [_Object.of(base.tokenizer, probe) for probe in rows]
         for stage in benchmark.stages
@@ -152,6 +152,12 @@ class _Tokens:
                         longer.setdefault(end, set()).update(rights)
             ways = longer
         return ways.get(len(text), set())
+
+
+@lru_cache(maxsize=4)
+def _tokens_of(base: BaseModel) -> _Tokens:
+    """One reading of a vocabulary serves all records of a model, and so does what its guesses were found to say."""
+    return _Tokens(base)
 
 
 def _bytes_of_tokens(tokenizer: Any) -> dict[bytes, set[int]] | None:

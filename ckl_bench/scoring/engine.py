@@ -1,24 +1,23 @@
 """The scoring engine: probes -> token accuracy and NLL of each probe's object.
 
 A probe's object is its last occurrence in the prompt, located by characters; its tokens are those whose characters
-overlap it. The true prefix is given (teacher forcing). Tokens after the object are never computed, and the head is
-applied only where an object token is predicted.
+overlap it. The true prefix is given (teacher forcing). Tokens after the object are never computed, what prompts begin
+with alike is computed once (`branches`), and the head is applied only where an object token is predicted.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ckl_bench.benchmarks.format import Probe
 from ckl_bench.encode import Tokenizer, object_span, pad, tokenize, tokens_in
 from ckl_bench.errors import UserError
 from ckl_bench.models.head import forward, read
+from ckl_bench.scoring.branches import branching, stack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,22 +52,59 @@ def encode_probe(tokenizer: Tokenizer, probe: Probe) -> EncodedProbe:
     return EncodedProbe(id=probe.id, ids=tuple(ids[: objects[-1] + 1]), objects=tuple(objects))
 
 
-def takes_logits_to_keep(model: nn.Module) -> bool:
-    """Whether the model's forward can apply its head at chosen positions only."""
-    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-    return "logits_to_keep" in inspect.signature(inner.forward).parameters
+@dataclass(frozen=True, kw_only=True)
+class _Pass:
+    """What goes through the model at once."""
+
+    ids: Tensor  # (B, T)
+    mask: Tensor  # (B, T), or of branches (B, 1, T, T)
+    positions: Tensor | None
+    predicted: dict[int, list[int]]  # by probe: where in the flattened (B * T) places its object is predicted
 
 
-def _by_length(probes: Sequence[EncodedProbe], max_tokens: int) -> Iterator[list[int]]:
-    """Indices of probes in batches of similar length, each at most `max_tokens` tokens with its padding."""
+def _by_length(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Indices in batches of similar length, each at most `max_tokens` tokens with its padding."""
     group: list[int] = []
-    for index in sorted(range(len(probes)), key=lambda i: len(probes[i].ids)):
-        if group and (len(group) + 1) * len(probes[index].ids) > max_tokens:
+    for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if group and (len(group) + 1) * lengths[index] > max_tokens:
             yield group
             group = []
         group.append(index)
     if group:
         yield group
+
+
+def _passes(model: nn.Module, probes: Sequence[EncodedProbe], max_tokens: int) -> Iterator[_Pass]:
+    """The probes: what their prompts begin with alike once, where the model suits and it saves something."""
+    # The last token of a prompt is only ever predicted, never read.
+    prompts = [probe.ids[:-1] for probe in probes]
+    lengths = [len(prompt) for prompt in prompts]
+    groups = list(_by_length(lengths, max_tokens))
+    made = branching(model, prompts, sum(len(group) * lengths[group[-1]] for group in groups), max_tokens)
+    device = next(model.parameters()).device
+    for group in _by_length([len(row.ids) for row in made], max_tokens):
+        given, longest = stack([made[i] for i in group], model), len(made[group[-1]].ids)
+        yield _Pass(
+            ids=given.ids,
+            mask=given.mask,
+            positions=given.positions,
+            predicted={
+                probe: [line * longest + places[at - 1] for at in probes[probe].objects]
+                for line, i in enumerate(group)
+                for probe, places in made[i].places.items()
+            },
+        )
+    for group in groups if not made else ():
+        ids, mask = pad([prompts[i] for i in group])
+        yield _Pass(
+            ids=ids.to(device),
+            mask=mask.to(device),
+            positions=None,
+            predicted={
+                probe: [line * ids.shape[1] + at - 1 for at in probes[probe].objects]
+                for line, probe in enumerate(group)
+            },
+        )
 
 
 @torch.no_grad()
@@ -83,20 +119,16 @@ def score_probes(
         raise UserError("there are no probes to score; give a probe set with at least one probe")
     encoded = [encode_probe(tokenizer, probe) for probe in probes]
     read_off: list[list[tuple[float, int, int]]] = [[] for _ in encoded]  # NLL, guess and truth of a probe's tokens
-    device = next(model.parameters()).device
     training = model.training
     model.eval()
     try:
-        for group in _by_length(encoded, max_batch_tokens):
-            # The last token of a prompt is only ever predicted, never read.
-            ids, mask = pad([encoded[i].ids[:-1] for i in group])
-            asked = [(row, at) for row, i in enumerate(group) for at in encoded[i].objects]
-            rows = torch.tensor([row * ids.shape[1] + at - 1 for row, at in asked])
-            truth = torch.tensor([encoded[group[row]].ids[at] for row, at in asked])
-            hidden = forward(model, ids.to(device), mask.to(device))
-            nll, guess = read(hidden, rows.to(device), truth.to(device))
+        for part in _passes(model, encoded, max_batch_tokens):
+            hidden = forward(model, part.ids, part.mask, part.positions)
+            rows = torch.tensor([place for places in part.predicted.values() for place in places])
+            truth = torch.tensor([encoded[i].ids[at] for i in part.predicted for at in encoded[i].objects])
+            nll, guess = read(hidden, rows.to(part.ids.device), truth.to(part.ids.device))
             found = iter(zip(nll.tolist(), guess.tolist(), truth.tolist(), strict=True))
-            for i in group:
+            for i in part.predicted:
                 read_off[i] = [next(found) for _ in encoded[i].objects]
     finally:
         model.train(training)

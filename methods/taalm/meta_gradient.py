@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 
-from ckl_bench.scoring.engine import takes_logits_to_keep
+from ckl_bench.models.head import takes
 
 Parameters = Mapping[str, Tensor]
 Form = Literal["forward", "central"]
@@ -77,7 +77,7 @@ def task_loss(model: nn.Module, theta: Parameters, task: Task) -> Tensor:
     """Scalar, nats: mean NLL of the object's tokens in the task's prompt, at parameters θ."""
     at = torch.tensor([position - 1 for position in task.objects], device=task.ids.device)
     ids = task.ids[: task.objects[-1]]  # nothing after the object is computed
-    options = {"logits_to_keep": at} if takes_logits_to_keep(model) else {}
+    options = {"logits_to_keep": at} if takes(model, "logits_to_keep") else {}
     logits = functional_call(model, dict(theta), (), {"input_ids": ids[None], "use_cache": False, **options}).logits[0]
     logits = logits[at] if len(logits) == len(ids) else logits  # a model may take the option and not heed it
     return F.cross_entropy(logits.float() if logits.dtype.itemsize < 4 else logits, task.ids[list(task.objects)])

@@ -27,13 +27,25 @@ PROBES = [
     Probe(id="b", prompt="In Turin it is Rome", object="Rome"),
     Probe(id="c", prompt="A much longer sentence names Zürich", object="Zürich"),
 ]
+ALIKE = [  # which share what they begin with, and are scored in rows of branches where a model suits
+    Probe(
+        id=str(i),
+        prompt=f"Guess. subject is {subject} , relation is {how} , object is {name} .",
+        object=name,
+    )
+    for i, (subject, how, name) in enumerate(
+        [("Turin", "in", "Rome"), ("Turin", "in", "Paris"), ("Turin", "of", "Italy"), ("Zug", "in", "Zürich")]
+    )
+]
+# Positions in the order of the row, states that pass from token to token, a window shorter than the prompts.
+NO_BRANCHES = {"bloom", "mpt", "mamba", "mamba2", "falcon_mamba", "rwkv", "jamba", "zamba2", "gemma3"}
 KINDS = ("mixtral", "qwen2_moe", "jamba", "gemma3", "rwkv", "mamba", "opt")  # one of each kind of difficulty
 
 
-def plainly(model: nn.Module) -> list[float]:
+def plainly(model: nn.Module, probes: list[Probe] = PROBES) -> list[float]:
     """Mean NLL of each object, one prompt at a time, by nothing but the model's own forward."""
     found = []
-    for probe in PROBES:
+    for probe in probes:
         ids: Tensor = torch.tensor(tiny_tokenizer()(probe.prompt)["input_ids"])
         start = len(probe.prompt[: probe.prompt.rindex(probe.object)].encode())
         with torch.no_grad():
@@ -43,8 +55,8 @@ def plainly(model: nn.Module) -> list[float]:
     return found
 
 
-def ours(model: nn.Module) -> list[float]:
-    return [score.nll for score in score_probes(model, tiny_tokenizer(), PROBES)]
+def ours(model: nn.Module, probes: list[Probe] = PROBES) -> list[float]:
+    return [score.nll for score in score_probes(model, tiny_tokenizer(), probes)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -53,6 +65,13 @@ def test_scores_are_those_of_plain_transformers(family: str) -> None:
     require_decoder(family, model.config)
     require_causal(family, model)
     assert ours(model) == pytest.approx(plainly(model), abs=2e-6)
+    read: list[int] = []
+    model.register_forward_pre_hook(lambda _, __, given: read.append(given["input_ids"].numel()), with_kwargs=True)
+    assert ours(model, ALIKE) == pytest.approx(plainly(model, ALIKE), abs=2e-6)
+    read.clear()
+    ours(model, ALIKE)
+    together = sum(len(probe.prompt) for probe in ALIKE)
+    assert (sum(read) < 0.6 * together) == (family not in NO_BRANCHES)
 
 
 @pytest.mark.parametrize("family", [*KINDS, pytest.param("zamba2", marks=pytest.mark.slow)])

@@ -214,8 +214,17 @@ def test_a_run_in_progress_is_locked_and_a_dead_ones_lock_is_free(tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("benchmark", ["small", "temporalwiki-mini"])
-def test_runs_killed_for_real_end_as_undisturbed_ones(benchmark: str, small: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("benchmark", "stops"),
+    [
+        ("small", (signal.SIGKILL, signal.SIGUSR1, signal.SIGTERM)),
+        ("temporalwiki-mini", (signal.SIGKILL, signal.SIGHUP, signal.SIGINT)),
+    ],
+    ids=["small", "temporalwiki-mini"],
+)
+def test_runs_killed_for_real_end_as_undisturbed_ones(
+    benchmark: str, stops: tuple[signal.Signals, ...], small: Path, tmp_path: Path
+) -> None:
     where = str(small) if benchmark == "small" else benchmark
     limit = ["--limit", "6"] if benchmark != "small" else []
     epochs = ["--epochs", "40" if benchmark == "small" else "15"]
@@ -243,7 +252,7 @@ def test_runs_killed_for_real_end_as_undisturbed_ones(benchmark: str, small: Pat
     expected, errors = plain.communicate()
     assert plain.returncode == 0, errors
     went_on = 0
-    for stop in (signal.SIGKILL, signal.SIGUSR1, signal.SIGHUP, signal.SIGTERM, signal.SIGINT, None):
+    for stop in (*stops, None):
         child = start("killed")
         begun = time.time()
         while stop and child.poll() is None:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,7 +15,6 @@ from ckl_bench.errors import CklError, UserError
 from ckl_bench.models.find import find_model
 from ckl_bench.records import Record, read_record, read_records
 from ckl_bench.scoring import vllm_engine
-from ckl_bench.scoring.engine import score_probes
 from ckl_bench.scoring.pretest import AT_ONCE
 from ckl_bench.scoring.vllm_backend import vllm_scorer
 from ckl_bench.scoring.vllm_engine import Engine, arguments, batched_tokens, options_of
@@ -28,7 +23,6 @@ from helpers.fake_vllm import Engines, engines
 
 __all__ = ["engines"]
 MISSING = find_spec("vllm") is None
-real = pytest.mark.skipif(MISSING, reason="vLLM is not installed here: make vllm runs this with it")
 alone = pytest.mark.skipif(not MISSING, reason="vLLM is installed here: what is said without it is tested elsewhere")
 
 
@@ -192,65 +186,6 @@ def _same(theirs: Record, ours: Record, nll: float = 1e-5) -> None:
             assert scores.probe_accuracy == found.probe_accuracy
             assert scores.probe_guess == found.probe_guess
             assert scores.probe_nll == pytest.approx(found.probe_nll, abs=nll)
-
-
-def _typed(*arguments: object) -> None:
-    """A command in a process of its own: an engine starts others, which import what it was started from."""
-    done = subprocess.run(
-        [sys.executable, "-m", "ckl_bench", *map(str, arguments)], capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
-@real
-@pytest.mark.slow
-@pytest.mark.parametrize("adapted", [False, True])
-def test_smollm2_scores_the_same_for_real(
-    adapted: bool, users_cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Accuracies and guesses equal, NLL within 1e-3 nats in float32, on every probe of lama-ckl-mini."""
-    monkeypatch.chdir(tmp_path)
-    model: object = "smollm2-135m"
-    if adapted:
-        run = ("run", "--method", "lora", "--epochs", 1, "--limit", 8, "--lr", "2e-3", "--save-model", "models")
-        _typed(*run, "--output", "learned")
-        (model,) = Path("models").iterdir()
-    for backend in ("transformers", "vllm"):
-        _typed("score", "--model", model, "--backend", backend)
-    ours, theirs = sorted(
-        read_records(Path("runs")), key=lambda record: "backend" in record.spec.hyperparameters["score"]
-    )
-    _same(theirs, ours, nll=1e-3)
-    learned = ours.stages[0].epochs[0].sets["to_learn"].accuracy > 0
-    assert learned == adapted
-
-
-@real
-@pytest.mark.slow
-def test_spaces_repetitions_long_prompts_and_a_killed_engine_for_real(users_cache: None) -> None:
-    import psutil
-
-    base = find_model("smollm2-135m")
-    texts = ["The capital of France is  Paris", "The capital of France is Paris.", "It lies in\n\n  Rome , Italy"]
-    long = "Of all towns it was said that they are far away. " * 60 + "The capital of Italy is Rome"
-    objects = ["Paris", "Paris", "Rome", "Rome"]
-    probes = [
-        Probe(id=f"{number}-{again}", prompt=text, object=thing)
-        for again in range(3)  # prompts that are in the cache already
-        for number, (text, thing) in enumerate(zip([*texts, long], objects, strict=True))
-    ]
-    ours = score_probes(base.load(), base.tokenizer, probes)
-    engine = Engine(base=base)
-    with vllm_scorer(engine, 900) as score:
-        for theirs in (score(probes), score(probes)):
-            for one, other in zip(theirs, ours, strict=True):
-                assert (one.id, one.guess, one.accuracy) == (other.id, other.guess, other.accuracy)
-                assert one.nll == pytest.approx(other.nll, abs=1e-3)
-        for child in psutil.Process().children(recursive=True):
-            if "EngineCore" in " ".join(child.cmdline()) or "spawn_main" in " ".join(child.cmdline()):
-                os.kill(child.pid, signal.SIGKILL)
-        with pytest.raises(CklError, match="--vllm max_num_batched_tokens"):
-            score(probes)
 
 
 def test_pretests_find_the_same(command: Command, tmp_path: Path, engines: Engines) -> None:
