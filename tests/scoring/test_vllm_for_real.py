@@ -198,6 +198,6 @@ def test_a_stop_while_an_engine_starts_leaves_no_process(number: int, users_cach
 
 def _has(process: psutil.Process, mark: str) -> bool:
     try:
-        return process.environ().get("CKL_BENCH_TESTED") == mark
+        return bool(process.environ().get("CKL_BENCH_TESTED") == mark)
     except (psutil.Error, OSError):
         return False
