@@ -42,7 +42,10 @@ _SIZES = {
     *("tensor_parallel_size", "pipeline_parallel_size", "distributed_executor_backend", "enforce_eager", "block_size"),
     *("enable_prefix_caching", "swap_space", "cpu_offload_gb", "download_dir", "load_format", "disable_log_stats"),
 }
-_OURS = ("model", "tokenizer", "dtype", "enable_lora", "max_loras", "max_lora_rank", "enable_chunked_prefill")
+_OURS = {
+    *("model", "tokenizer", "dtype", "enable_chunked_prefill"),
+    *("enable_lora", "max_loras", "max_lora_rank", "lora_target_modules"),
+}
 
 
 def options_of(given: Sequence[str]) -> dict[str, Any]:
@@ -141,7 +144,10 @@ def arguments(engine: Engine, longest: int) -> dict[str, Any]:
     else:
         chosen["kv_cache_memory_bytes"] = max(1 << 28, min(2 << 30, free // 4))
     if engine.adapter is not None:
-        chosen |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": require_adapter(engine.adapter)}
+        rank, modules = require_adapter(engine.adapter)
+        chosen |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
+        # Without them the head is wrapped too, which fails for a prompt's logits (vllm-project/vllm#16668).
+        chosen["lora_target_modules"] = modules
     return chosen | dict(engine.options)
 
 
