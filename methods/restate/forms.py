@@ -48,12 +48,13 @@ def subjects(text: str, longest: int = 6) -> list[str]:
 
 
 def names(text: str) -> list[str]:
-    """The longest names in a text, but for words that only begin a sentence."""
+    """The longest runs of words that all begin with a capital, but for a word that only begins a sentence."""
     found: list[str] = []
     end = 0
     for a, b in sorted(_runs(text, 6, ","), key=lambda span: (span[0], -span[1])):
+        words = _WORD.findall(text[a:b])
         begins = a == 0 or text[:a].rstrip()[-1:] in ".!?"
-        if a >= end and _named(text[a:b]) and not (begins and " " not in text[a:b]):
+        if a >= end and all(word[0].isupper() for word in words) and not (begins and len(words) == 1):
             found.append(text[a:b])
             end = b
     return list(dict.fromkeys(found))
