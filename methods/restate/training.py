@@ -29,7 +29,7 @@ from .writer import Row, Shape, adapted, read_about, save_writer, solved_row, wr
 class Writing(Shape):
     """How a writer is trained."""
 
-    epochs: PositiveInt = 6
+    epochs: PositiveInt = 3
     batch_size: PositiveInt = 8
     lr: PositiveFloat = 1e-3  # falls linearly to zero
     max_tokens: PositiveInt = 512
