@@ -38,7 +38,8 @@ def test_a_document_is_read_once_and_equal_to_the_last_bit_whatever_is_asked_fir
     for seed in range(3):
         order = list(given)
         random.Random(seed).shuffle(order)
-        known, seen = Readings(given, nll, "cpu"), {}
+        known = Readings(given, nll, "cpu")
+        seen: dict[str, Tensor] = {}
         read.clear()
         for start in (0, 3, 4, 9, 0):  # the last ones again
             batch = collate(order[start : start + 5])
