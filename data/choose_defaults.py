@@ -51,8 +51,9 @@ def held_out() -> Path:
         return target
     embedded = load_benchmark("lama-ckl-mini")
     candidates, _ = read_lama(data_dir() / "facts")
-    models = {name: scorer for name, (_, scorer) in pretest_models([MODEL], device="cpu").items()}
-    tested = {c.id: c for c in pretest(candidates, models, Keeper(None))}
+    with pretest_models([MODEL], device="cpu") as found:
+        models = {name: scorer for name, (_, scorer) in found.items()}
+        tested = {c.id: c for c in pretest(candidates, models, Keeper(None))}
     learned = sample([tested[row.id] for row in embedded.attention])
     kept = [tested[row.id] for row in embedded.rehearsal]
     chosen = Selection(to_learn=learned, not_to_forget=kept, attention=[], rehearsal=[])

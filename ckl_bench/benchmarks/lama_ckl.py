@@ -24,6 +24,7 @@ from ckl_bench.storage.json import sha256_json
 DEFAULTS: Mapping[str, Any] = {"epochs": 30, "batch_size": 64, "learning_rate": 1e-4}  # the paper's
 VERSION = 2  # of saved pre-tests: another one starts anew
 SLICE = 64  # prompts between two chances to save
+TRANSFORMERS = "transformers"  # who runs a pre-test model, unless a manifest says so
 Pretest = Callable[[Sequence[Probe]], Sequence[float]]
 
 
@@ -67,8 +68,13 @@ def write_selection(
     )
 
 
-def pretest(candidates: Sequence[Candidate], models: Mapping[str, Pretest], keeper: Keeper) -> list[Candidate]:
-    """Every candidate with its accuracy by each model on both forms, going on from what `keeper` holds."""
+def pretest(
+    candidates: Sequence[Candidate], models: Mapping[str, Pretest], keeper: Keeper, at_once: int = SLICE
+) -> list[Candidate]:
+    """Every candidate with its accuracy by each model on both forms, going on from what `keeper` holds.
+
+    A model is asked `at_once` prompts between two chances to save.
+    """
     table: dict[str, list[float]] = keeper.load() or {}
     if table:
         log(f"going on behind {sum(map(len, table.values())):,} pre-tested prompts")
@@ -78,8 +84,9 @@ def pretest(candidates: Sequence[Candidate], models: Mapping[str, Pretest], keep
             with bar(f"pre-testing {name}, {form}", len(candidates), "probes") as advance:
                 advance(len(scores))
                 while len(scores) < len(candidates):
-                    part = candidates[len(scores) : len(scores) + SLICE]
-                    found = [float(score) for score in scorer([_probe(c, form) for c in part])]
+                    part = candidates[len(scores) : len(scores) + at_once]
+                    with keeper.kept(lambda: table):
+                        found = [float(score) for score in scorer([_probe(c, form) for c in part])]
                     if len(found) != len(part):
                         raise CklError(f"pre-test model {name} gave {len(found)} scores to {len(part)} prompts")
                     scores += found
@@ -91,11 +98,19 @@ def pretest(candidates: Sequence[Candidate], models: Mapping[str, Pretest], keep
     ]
 
 
+def pretested_on(models: Mapping[str, tuple[str, Pretest]], backend: str = TRANSFORMERS) -> list[dict[str, str]]:
+    """Who pre-tested, for the manifest: names, revisions, and the backend where it is not transformers."""
+    by = {"backend": backend} if backend != TRANSFORMERS else {}
+    return [{"name": name, "revision": revision, **by} for name, (revision, _) in models.items()]
+
+
 def build_from_lama(
     lama: Path,
     out: Path,
     *,
     models: Mapping[str, tuple[str, Pretest]],
+    at_once: int = SLICE,
+    backend: str = TRANSFORMERS,
     to_learn: int = 500,
     not_to_forget: int = 500,
     seed: int = 42,
@@ -107,6 +122,7 @@ def build_from_lama(
 ) -> dict[str, Any]:
     """LAMA release folder -> benchmark directory; `models` maps a name to (revision, scorer).
 
+    A scorer is given `at_once` prompts; `backend` is what runs the models, as the manifest is to say.
     Returns the manifest's counts (facts read, kept per set, refused by reason) and, beside them, `left_out`: tested
     facts that are in no set, by reason. Raises UserError as its parts do.
     """
@@ -118,7 +134,7 @@ def build_from_lama(
     arguments: dict[str, Any] = {"to_learn": to_learn, "not_to_forget": not_to_forget, "seed": seed, "form": form}
     arguments |= _told(otherwise, rules)
     sources = described(files, licence, lama)
-    revisions = [{"name": name, "revision": revision} for name, (revision, _) in models.items()]
+    revisions = pretested_on(models, backend)
     about: dict[str, Any] = {
         "builder": {"command": "build lama-ckl --lama", "arguments": arguments},
         "sources": sources,
@@ -132,7 +148,7 @@ def build_from_lama(
         if counts is None:
             keeper = Keeper(store)
             with keeper.listening():
-                tested = pretest(candidates, {name: scorer for name, (_, scorer) in models.items()}, keeper)
+                tested = pretest(candidates, {name: scorer for name, (_, scorer) in models.items()}, keeper, at_once)
             selection = select(
                 tested,
                 to_learn=to_learn,

@@ -12,7 +12,7 @@ from typing import Any
 
 from ckl_bench.benchmarks.building import building, built, described
 from ckl_bench.benchmarks.format import Document, Probe, write_benchmark
-from ckl_bench.benchmarks.lama_ckl import SLICE, Pretest
+from ckl_bench.benchmarks.lama_ckl import SLICE, TRANSFORMERS, Pretest, pretested_on
 from ckl_bench.benchmarks.lama_select import eligible
 from ckl_bench.benchmarks.lama_sources import Candidate, read_lama
 from ckl_bench.benchmarks.own_check import OwnSources
@@ -36,6 +36,8 @@ def build_own(
     out: Path,
     *,
     models: Mapping[str, tuple[str, Pretest]],
+    at_once: int = SLICE,
+    backend: str = TRANSFORMERS,
     length: Callable[[str], int],
     passage_tokens: int = 512,
     not_to_forget: int | None = None,
@@ -43,11 +45,12 @@ def build_own(
     defaults: Mapping[str, Any] = DEFAULTS,
 ) -> dict[str, Any]:
     """What was read -> benchmark directory; `models` maps a name to (revision, scorer), `length` counts tokens.
+    A scorer is given `at_once` prompts; `backend` is what runs the models.
 
     Every question is pre-tested, and so are the facts from which those not to forget and those to rehearse are drawn.
     Returns the manifest's counts. Raises UserError for a source that is wrong, and where no fact is known.
     """
-    revisions = [{"name": name, "revision": revision} for name, (revision, _) in models.items()]
+    revisions = pretested_on(models, backend)
     files = _described(sources, read)
     about: dict[str, Any] = {
         "builder": {
@@ -72,7 +75,7 @@ def build_own(
             asked = [question.probe for question in [*read.questions, *read.keep]]
             keeper = Keeper(store)
             with keeper.listening():
-                known = _pretest([*asked, *map(_probe, candidates)], models, keeper)
+                known = _pretest([*asked, *map(_probe, candidates)], models, keeper, at_once)
             tested = [
                 replace(c, scores={"descriptive": tuple(known[name][len(asked) + i] for name in models)})
                 for i, c in enumerate(candidates)
@@ -156,7 +159,7 @@ def _probe(candidate: Candidate) -> Probe:
 
 
 def _pretest(
-    probes: Sequence[Probe], models: Mapping[str, tuple[str, Pretest]], keeper: Keeper
+    probes: Sequence[Probe], models: Mapping[str, tuple[str, Pretest]], keeper: Keeper, at_once: int
 ) -> dict[str, list[float]]:
     """Every probe's accuracy by each model, going on from what `keeper` holds."""
     table: dict[str, list[float]] = keeper.load() or {}
@@ -165,8 +168,9 @@ def _pretest(
         with bar(f"pre-testing {name}", len(probes), "probes") as advance:
             advance(len(scores))
             while len(scores) < len(probes):
-                part = probes[len(scores) : len(scores) + SLICE]
-                found = [float(score) for score in scorer(part)]
+                part = probes[len(scores) : len(scores) + at_once]
+                with keeper.kept(lambda: table):
+                    found = [float(score) for score in scorer(part)]
                 if len(found) != len(part):
                     raise CklError(f"pre-test model {name} gave {len(found)} scores to {len(part)} prompts")
                 scores += found

@@ -13,7 +13,16 @@ import typer
 
 from ckl_bench.benchmarks.lama_sources import MIN_EVIDENCE, PAPER_INVARIANT
 from ckl_bench.cli.build_own import build_own
-from ckl_bench.cli.options import LOADING, DeviceOption, PickleOption, RemoteOption, at_least_one, say
+from ckl_bench.cli.options import (
+    LOADING,
+    DeviceOption,
+    PickleOption,
+    PretestBackendOption,
+    RemoteOption,
+    VllmOption,
+    at_least_one,
+    say,
+)
 from ckl_bench.errors import UserError
 
 LrOfOption = Annotated[
@@ -31,6 +40,8 @@ def build_lama_ckl(
     lama: Annotated[Path | None, typer.Option(help="LAMA release: relations.jsonl and TREx/P*.jsonl.")] = None,
     published: Annotated[Path | None, typer.Option(help="The paper's files: variant.jsonl, invariant_*.jsonl.")] = None,
     pretest_model: Annotated[list[str] | None, typer.Option(help="Model(s) that certify the split.")] = None,
+    pretest_backend: PretestBackendOption = "transformers",
+    vllm: VllmOption = None,
     to_learn: Annotated[int, typer.Option(help="To-learn facts to sample.")] = 500,
     not_to_forget: Annotated[int, typer.Option(help="Not-to-forget facts to sample.")] = 500,
     seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 42,
@@ -63,11 +74,14 @@ def build_lama_ckl(
         from ckl_bench.benchmarks.lama_ckl import build_from_lama, build_from_published
         from ckl_bench.benchmarks.lama_select import Rules
         from ckl_bench.learning.environment import pick_device
-        from ckl_bench.scoring.pretest import pretest_models
+        from ckl_bench.scoring.pretest import AT_ONCE, pretest_models
+        from ckl_bench.scoring.vllm_engine import options_of
         from ckl_bench.storage.writing import require_writable
 
     if (lama is None) == (published is None):
         raise UserError("give exactly one of --lama DIR (with --pretest-model) and --published DIR")
+    if published is not None and (vllm or pretest_backend != "transformers"):
+        raise UserError("--pretest-backend and --vllm are for --lama DIR: published rows are not pre-tested here")
     if form not in ("descriptive", "schematic"):
         raise UserError(f"--form {form}: expected descriptive or schematic")
     at_least_one(to_learn=to_learn, not_to_forget=not_to_forget, epochs=epochs, batch_size=batch_size)
@@ -93,17 +107,21 @@ def build_lama_ckl(
         assert lama is not None
         if not pretest_model:
             raise UserError("--lama needs --pretest-model M: a split is certified for a base model")
-        with line(f"reading {lama} and {', '.join(pretest_model)}"):
-            models = pretest_models(
-                pretest_model,
-                device=pick_device(device),
-                trust_remote_code=trust_remote_code,
-                allow_pickle=allow_pickle,
-            )
+        testing = pretest_models(
+            pretest_model,
+            device=pick_device(device),
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+            backend=pretest_backend,
+            vllm=options_of(vllm or []),
+        )
+        with line(f"reading {lama} and {', '.join(pretest_model)}"), testing as models:
             counts = build_from_lama(
                 lama,
                 out,
                 models=models,
+                at_once=AT_ONCE[pretest_backend],
+                backend=pretest_backend,
                 to_learn=to_learn,
                 not_to_forget=not_to_forget,
                 seed=seed,

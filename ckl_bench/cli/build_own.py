@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from ckl_bench.cli.options import LOADING, DeviceOption, PickleOption, RemoteOption, at_least_one, say
+from ckl_bench.cli.options import (
+    LOADING,
+    DeviceOption,
+    PickleOption,
+    PretestBackendOption,
+    RemoteOption,
+    VllmOption,
+    at_least_one,
+    say,
+)
 
 MODEL = "smollm2-135m"
 
@@ -30,6 +39,8 @@ def build_own(
         list[str] | None,
         typer.Option(help="Models asked what they know; the first's tokens cut passages.", show_default=MODEL),
     ] = None,
+    pretest_backend: PretestBackendOption = "transformers",
+    vllm: VllmOption = None,
     text_column: Annotated[str, typer.Option(help="The column of a table that holds the text.")] = "text",
     stages: Annotated[
         str | None,
@@ -69,27 +80,30 @@ def build_own(
         from ckl_bench.encode import tokenize
         from ckl_bench.learning.environment import pick_device
         from ckl_bench.models.find import find_model
-        from ckl_bench.scoring.pretest import pretest_models
+        from ckl_bench.scoring.pretest import AT_ONCE, pretest_models
+        from ckl_bench.scoring.vllm_engine import options_of
         from ckl_bench.storage.writing import require_writable
 
     require_writable(out.absolute().parent)
     names = pretest_model or [MODEL]
     trust: dict[str, Any] = {"trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
-    with line(f"reading {', '.join(names)}"):
-        place = pick_device(device)
-        models = pretest_models(names, device=place, **trust)
+    place = pick_device(device)
+    how: dict[str, Any] = {"backend": pretest_backend, "vllm": options_of(vllm or [])}
+    with line(f"reading {', '.join(names)}"), pretest_models(names, device=place, **trust, **how) as models:
         tokenizer = find_model(names[0], device=place, **trust).tokenizer
-    counts = build_own(
-        sources,
-        read,
-        out,
-        models=models,
-        length=lambda text: len(tokenize(tokenizer, text)[0]),
-        passage_tokens=passage_tokens,
-        not_to_forget=not_to_forget,
-        seed=seed,
-        defaults={"epochs": epochs, "batch_size": batch_size, "learning_rate": lr},
-    )
+        counts = build_own(
+            sources,
+            read,
+            out,
+            models=models,
+            at_once=AT_ONCE[pretest_backend],
+            backend=pretest_backend,
+            length=lambda text: len(tokenize(tokenizer, text)[0]),
+            passage_tokens=passage_tokens,
+            not_to_forget=not_to_forget,
+            seed=seed,
+            defaults={"epochs": epochs, "batch_size": batch_size, "learning_rate": lr},
+        )
     say(f"{out}: {counts['documents']} documents in {counts['passages']} passages")
     for name, number in counts["kept"].items():
         say(f"  {number:6d}  {name}")

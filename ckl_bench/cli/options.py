@@ -54,6 +54,13 @@ PickleOption = Annotated[
     bool,
     typer.Option("--allow-pickle", help="Read a model's .bin weights, which are pickled, where there is no other."),
 ]
+VllmOption = Annotated[
+    list[str] | None,
+    typer.Option("--vllm", metavar="KEY=VALUE", help="An argument of vLLM's engine, once or more."),
+]
+PretestBackendOption = Annotated[
+    str, typer.Option("--pretest-backend", help="Who runs the pre-test models: transformers, or vllm for many facts.")
+]
 MethodsOption = Annotated[Path | None, typer.Option("--methods-dir", help="A folder with methods of your own.")]
 
 

@@ -20,6 +20,7 @@ from ckl_bench.cli.options import (
     MethodsOption,
     PickleOption,
     RemoteOption,
+    VllmOption,
     at_least_one,
     say,
 )
@@ -47,10 +48,7 @@ def score(
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     backend: Annotated[str, typer.Option(help="Who scores: transformers, or vllm for many probes.")] = "transformers",
-    vllm: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="An argument of vLLM's engine, once or more."),
-    ] = None,
+    vllm: VllmOption = None,
     attention: AttentionOption = None,
     output: Annotated[Path, typer.Option(help="Where records and tables go.")] = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Score again although the record is there.")] = False,
@@ -72,7 +70,7 @@ def score(
         from ckl_bench.learning.environment import pick_device, pick_dtype
         from ckl_bench.learning.retain import wanted
         from ckl_bench.learning.score import ScoreRequest, plan_score
-        from ckl_bench.scoring.vllm_backend import options_of
+        from ckl_bench.scoring.vllm_engine import options_of
         from ckl_bench.storage.writing import require_writable
 
     at_least_one(limit=limit, retain_limit=retain_limit)

@@ -23,14 +23,15 @@ from ckl_bench.progress import Clock, Line, line
 from ckl_bench.records import Cost, EpochScores, Record, Retained, StageScores
 from ckl_bench.scoring.engine import ProbeScore, encode_probe, score_probes
 from ckl_bench.scoring.sets import ProbeSets, in_sets
-from ckl_bench.scoring.vllm_backend import Engine, require_adapter, require_vllm, telling, vllm_scorer
+from ckl_bench.scoring.vllm_adapters import require_adapter
+from ckl_bench.scoring.vllm_backend import vllm_scorer
+from ckl_bench.scoring.vllm_engine import Engine, require_backend, telling
 from ckl_bench.spec import Dtype, Spec
 from ckl_bench.storage.checkpoint import Store
 
 SLICE = 2048  # probes scored between two savings
 
 METHOD = "score"
-BACKENDS = ("transformers", "vllm")
 Score = Callable[[Sequence[Probe]], list[ProbeScore]]
 
 
@@ -72,6 +73,7 @@ def plan_score(request: ScoreRequest) -> ScorePlan:
     The spec says what was scored: the base model with its revision, and by their hashes the adapter or the folder of
     a run. It has no epochs (`Spec.scored_only`), and so no setting of training means anything in it.
     """
+    _require_backend(request)
     if request.retain is not None:
         check(request.retain)
     benchmark = load_benchmark(request.benchmark)
@@ -116,26 +118,25 @@ def plan_score(request: ScoreRequest) -> ScorePlan:
     )
 
 
-def _engine(request: ScoreRequest, subject: Subject) -> Engine | None:
-    """What vLLM is asked for, where it is to score; UserError where it cannot."""
-    if request.backend not in BACKENDS:
-        raise UserError(f"--backend {request.backend}: expected one of {', '.join(BACKENDS)}")
-    if request.backend != "vllm":
-        if request.vllm:
-            raise UserError("--vllm belongs to --backend vllm; give that too, or leave it out")
-        return None
-    if request.retain is not None or request.attention is not None:
+def _require_backend(request: ScoreRequest) -> None:
+    require_backend(request.backend, request.vllm)
+    if request.backend == "vllm" and (request.retain is not None or request.attention is not None):
         given = "--retain" if request.retain is not None else "--attention"
         raise UserError(f"{given} belongs to --backend transformers; leave it out, or score without vLLM")
+
+
+def _engine(request: ScoreRequest, subject: Subject) -> Engine | None:
+    """What vLLM is asked for, where it is to score; UserError where it cannot."""
+    if request.backend != "vllm":
+        return None
     if subject.kind == "kept" or subject.held:
         what = f"its base model is held in {subject.held}" if subject.held else "only its method can build it"
         raise UserError(f"{subject.folder} cannot be scored by vLLM: {what}; --backend transformers scores it")
-    require_vllm(request.vllm)
     adapter = subject.folder if subject.kind == "adapter" else None
     base = subject.base
     if adapter is not None and subject.below is not None:
         require_adapter(adapter)
-        base = replace(base, load=subject.below.load)  # the engine puts the adapter over it
+        base = replace(base, load=subject.below.load, where=subject.below.where)  # the engine puts the adapter over it
     return Engine(
         base=base,
         dtype=request.dtype,

@@ -211,6 +211,7 @@ def adapted(
         tokenizer_hash=tokenizer_hash(tokenizer),
         vocabulary=max(len(tokenizer), below.vocabulary),
         load=load,
+        where="",  # merged, it lies nowhere
     )
 
 

@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
 
 from torch import nn
 
 from ckl_bench.benchmarks.format import Probe
-from ckl_bench.benchmarks.lama_ckl import Pretest
+from ckl_bench.benchmarks.lama_ckl import SLICE, Pretest
 from ckl_bench.models.find import BaseModel, find_model
-from ckl_bench.scoring.engine import score_probes
+from ckl_bench.scoring.engine import ProbeScore, encode_probe, score_probes
+from ckl_bench.scoring.vllm_backend import vllm_scorer
+from ckl_bench.scoring.vllm_engine import Engine, require_backend
+
+SWITCH = "--pretest-backend"
+AT_ONCE = {"transformers": SLICE, "vllm": 2048}  # prompts between two chances to save: an engine wants many
+_ROOM = 512  # tokens of a prompt that an engine makes room for, unless one has more
 
 
+@contextmanager
 def pretest_models(
-    names: Sequence[str], *, device: str, trust_remote_code: bool = False, allow_pickle: bool = False
-) -> dict[str, tuple[str, Pretest]]:
-    """Name -> (revision, scorer) for the builder; a scorer loads its model when it is first called."""
+    names: Sequence[str],
+    *,
+    device: str,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+    backend: str = "transformers",
+    vllm: Mapping[str, Any] | None = None,
+) -> Iterator[dict[str, tuple[str, Pretest]]]:
+    """Name -> (revision, scorer) for the builder, while the block runs; a scorer loads its model at its first call.
+
+    With the backend vllm an engine scores, with its arguments from `vllm`, and ends with the block. UserError for a
+    model or a backend that there is none of.
+    """
+    require_backend(backend, vllm or {}, SWITCH)
     found = [
         find_model(name, device=device, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
         for name in names
     ]
-    return {base.name: (base.revision, _scorer(base)) for base in found}
+    if backend == "vllm":
+        with _Engines(vllm or {}, trust_remote_code) as engines:
+            yield {base.name: (base.revision, partial(engines.accuracies, base)) for base in found}
+    else:
+        yield {base.name: (base.revision, _scorer(base)) for base in found}
 
 
 def _scorer(base: BaseModel) -> Pretest:
@@ -32,3 +57,30 @@ def _scorer(base: BaseModel) -> Pretest:
         return [found.accuracy for found in score_probes(loaded[0], base.tokenizer, probes)]
 
     return scorer
+
+
+class _Engines:
+    """One engine at a time: of the model that is asked, and a new one where a prompt is longer than it has room for."""
+
+    def __init__(self, options: Mapping[str, Any], trust_remote_code: bool) -> None:
+        self._options, self._trust = options, trust_remote_code
+        self._running = ExitStack()
+        self._base: BaseModel | None = None
+        self._room = 0
+        self._score: Callable[[Sequence[Probe]], list[ProbeScore]]
+
+    def __enter__(self) -> _Engines:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._running.close()
+
+    def accuracies(self, base: BaseModel, probes: Sequence[Probe]) -> list[float]:
+        longest = max(len(encode_probe(base.tokenizer, probe).ids) for probe in probes)
+        if base is not self._base or longest > self._room:
+            self._running.close()
+            room = max(longest, min(_ROOM, (base.positions or _ROOM + 1) - 1))
+            engine = Engine(base=base, options=self._options, trust_remote_code=self._trust, switch=SWITCH)
+            self._score = self._running.enter_context(vllm_scorer(engine, room))
+            self._base, self._room = base, room
+        return [found.accuracy for found in self._score(probes)]

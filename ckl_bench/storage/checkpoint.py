@@ -144,6 +144,16 @@ class Keeper:
             raise KeyboardInterrupt
 
     @contextmanager
+    def kept(self, state: Callable[[], Any]) -> Iterator[None]:
+        """Save what there is where the step in the block fails or is stopped, but for a mistake of the user's."""
+        try:
+            yield
+        except BaseException as error:
+            if self._store and ranks.first() and not isinstance(error, UserError):
+                self._store.save(state())
+            raise
+
+    @contextmanager
     def listening(self) -> Iterator[None]:
         """Notice the signals that ask for a stop inside the block (in the main thread, where signals arrive)."""
         if threading.current_thread() is not threading.main_thread():

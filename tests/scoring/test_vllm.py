@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,19 +10,19 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from ckl_bench.benchmarks.format import Probe
+from ckl_bench.benchmarks.format import Probe, load_benchmark
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.models.find import find_model
 from ckl_bench.records import Record, read_record, read_records
-from ckl_bench.scoring import vllm_backend
-from ckl_bench.scoring.engine import score_probes
-from ckl_bench.scoring.vllm_backend import Engine, arguments, batched_tokens, options_of, vllm_scorer
+from ckl_bench.scoring import vllm_engine
+from ckl_bench.scoring.pretest import AT_ONCE
+from ckl_bench.scoring.vllm_backend import vllm_scorer
+from ckl_bench.scoring.vllm_engine import Engine, arguments, batched_tokens, options_of
 from conftest import Command
 from helpers.fake_vllm import Engines, engines
 
 __all__ = ["engines"]
 MISSING = find_spec("vllm") is None
-real = pytest.mark.skipif(MISSING, reason="vLLM is not installed here: make vllm runs this with it")
 alone = pytest.mark.skipif(not MISSING, reason="vLLM is installed here: what is said without it is tested elsewhere")
 
 
@@ -162,7 +158,7 @@ def test_what_goes_through_at_once_follows_from_vocabulary_and_memory(monkeypatc
         assert 4 * 4 * vocabulary * batched_tokens(vocabulary, free, 1) <= free // 4 + 4 * 4 * vocabulary * 64
     assert batched_tokens(256_000, 1, 700) == 704  # a prompt is never cut
     assert batched_tokens(257, 100 * gib, 1) == 8192
-    monkeypatch.setattr(vllm_backend, "_free_memory", lambda: (gib, False))
+    monkeypatch.setattr(vllm_engine, "_free_memory", lambda: (gib, False))
     chosen = arguments(Engine(base=find_model("tiny")), 300)
     assert chosen["max_model_len"] == 301
     assert chosen["max_num_batched_tokens"] >= 301
@@ -192,60 +188,65 @@ def _same(theirs: Record, ours: Record, nll: float = 1e-5) -> None:
             assert scores.probe_nll == pytest.approx(found.probe_nll, abs=nll)
 
 
-def _typed(*arguments: object) -> None:
-    """A command in a process of its own: an engine starts others, which import what it was started from."""
-    done = subprocess.run(
-        [sys.executable, "-m", "ckl_bench", *map(str, arguments)], capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
-@real
-@pytest.mark.slow
-@pytest.mark.parametrize("adapted", [False, True])
-def test_smollm2_scores_the_same_for_real(
-    adapted: bool, users_cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Accuracies and guesses equal, NLL within 1e-3 nats in float32, on every probe of lama-ckl-mini."""
-    monkeypatch.chdir(tmp_path)
-    model: object = "smollm2-135m"
-    if adapted:
-        run = ("run", "--method", "lora", "--epochs", 1, "--limit", 8, "--lr", "2e-3", "--save-model", "models")
-        _typed(*run, "--output", "learned")
-        (model,) = Path("models").iterdir()
+def test_pretests_find_the_same(command: Command, tmp_path: Path, engines: Engines) -> None:
+    """One's own benchmark is the same, but for who is said to have pre-tested; an engine ends with its command."""
+    (tmp_path / "docs").mkdir()
+    for town in ("Brell", "Castow"):
+        (tmp_path / "docs" / f"{town}.txt").write_text(f"{town} is a town. Its mayor is Anselm Trow.\n")
+    (tmp_path / "asked.csv").write_text("prompt,answer,document\nThe mayor of Brell is,Anselm Trow,Brell\n")
+    (tmp_path / "kept.csv").write_text("prompt,answer\n" + f"The capital of {'far away ' * 70}Italy is,Rome\n")
+    build = ("build", "own", "--documents", "docs", "--questions", "asked.csv", "--keep", "kept.csv")
     for backend in ("transformers", "vllm"):
-        _typed("score", "--model", model, "--backend", backend)
-    ours, theirs = sorted(
-        read_records(Path("runs")), key=lambda record: "backend" in record.spec.hyperparameters["score"]
-    )
-    _same(theirs, ours, nll=1e-3)
-    learned = ours.stages[0].epochs[0].sets["to_learn"].accuracy > 0
-    assert learned == adapted
+        done = command(*build, "--pretest-model", "tiny", "--pretest-backend", backend, "--out", backend)
+        assert done.code == 0, done.err
+    ours, theirs = (load_benchmark(name) for name in ("transformers", "vllm"))
+    assert theirs.manifest["files"] == ours.manifest["files"]
+    assert [one.get("backend") for one in theirs.manifest["pretest_models"]] == ["vllm"]
+    assert [one.get("backend") for one in ours.manifest["pretest_models"]] == [None]
+    assert engines.ended == len(engines.arguments) == 1
+    assert engines.arguments[0]["max_model_len"] > 512  # longer than what room is made for unasked
 
 
-@real
-@pytest.mark.slow
-def test_spaces_repetitions_long_prompts_and_a_killed_engine_for_real(users_cache: None) -> None:
-    import psutil
-
-    base = find_model("smollm2-135m")
-    texts = ["The capital of France is  Paris", "The capital of France is Paris.", "It lies in\n\n  Rome , Italy"]
-    long = "Of all towns it was said that they are far away. " * 60 + "The capital of Italy is Rome"
-    objects = ["Paris", "Paris", "Rome", "Rome"]
-    probes = [
-        Probe(id=f"{number}-{again}", prompt=text, object=thing)
-        for again in range(3)  # prompts that are in the cache already
-        for number, (text, thing) in enumerate(zip([*texts, long], objects, strict=True))
+def test_a_split_is_pretested_the_same(command: Command, lama: Path, engines: Engines) -> None:
+    build = ("build", "lama-ckl", "--lama", lama, "--pretest-model", "tiny", "--to-learn", 4, "--not-to-forget", 4)
+    said = [
+        command(*build, "--pretest-backend", backend, "--out", backend).err.splitlines()[-1]
+        for backend in ("transformers", "vllm")
     ]
-    ours = score_probes(base.load(), base.tokenizer, probes)
-    engine = Engine(base=base)
-    with vllm_scorer(engine, 900) as score:
-        for theirs in (score(probes), score(probes)):
-            for one, other in zip(theirs, ours, strict=True):
-                assert (one.id, one.guess, one.accuracy) == (other.id, other.guess, other.accuracy)
-                assert one.nll == pytest.approx(other.nll, abs=1e-3)
-        for child in psutil.Process().children(recursive=True):
-            if "EngineCore" in " ".join(child.cmdline()) or "spawn_main" in " ".join(child.cmdline()):
-                os.kill(child.pid, signal.SIGKILL)
-        with pytest.raises(CklError, match="--vllm max_num_batched_tokens"):
-            score(probes)
+    assert "no fact qualifies" in said[0]  # a random model knows no capital
+    assert said[0] == said[1]
+    assert sum(engines.asked) >= 2 * 24  # both forms of every fact
+    assert engines.ended == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--pretest-backend", "llama.cpp"], "--pretest-backend llama.cpp: expected one of transformers, vllm"),
+        (["--vllm", "max_num_seqs=1"], "belongs to --pretest-backend vllm"),
+        (["--pretest-backend", "vllm", "--vllm", "max_num_seq=1"], "did you mean max_num_seqs?"),
+    ],
+)
+def test_a_pretest_that_cannot_be_is_one_line(
+    given: list[str], said: str, command: Command, lama: Path, engines: Engines
+) -> None:
+    result = command("build", "lama-ckl", "--lama", lama, "--pretest-model", "tiny", "--out", "b", *given)
+    assert result.code == 2
+    assert said in result.err
+    assert result.err.count("\n") == 1
+    assert not Path("b").exists()
+    assert not engines.arguments
+
+
+def test_an_engine_that_dies_while_pretesting_is_one_line(
+    command: Command, lama: Path, engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(AT_ONCE, "vllm", 10)
+    engines.dies_after = 10 + 8 + 5
+    build = ("build", "lama-ckl", "--lama", lama, "--pretest-model", "tiny", "--pretest-backend", "vllm", "--out", "b")
+    result = command(*build)
+    assert result.code == 1
+    assert "--pretest-backend transformers" in result.err
+    assert not Path("b").exists()
+    engines.dies_after = 10**9
+    assert "going on behind 10 pre-tested prompts" in command(*build).err

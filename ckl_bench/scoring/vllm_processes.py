@@ -1,0 +1,162 @@
+"""The processes of an engine: what they say, how they are stopped, and that none of them is left."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from types import FrameType
+from typing import Any
+from uuid import uuid4
+
+from ckl_bench.storage.stops import on_stops, put_back
+
+_MARK = "CKL_BENCH_ENGINE"  # a variable of their environment, by which they are known
+_PATIENCE = 5.0  # seconds between asking a process to end and ending it
+_READ = 4 << 20  # bytes of what was said, at most
+_ERROR = re.compile(
+    r"^(?:\([^)]*\) )*(?:ERROR \S+ \S+ \[[^\]]*\] )?"  # whose line it is, as vLLM begins each
+    r"(?P<error>[A-Za-z_][\w.]*(?:Error|Exception|Exit): .+)$",
+    re.MULTILINE,
+)
+
+
+class Said:
+    """Where an engine and its processes print: aside, so that an error is one line and stdout is for the record.
+
+    With a `VLLM_LOGGING_LEVEL` of the user's own all of it goes to stderr.
+    """
+
+    def __init__(self) -> None:
+        self._loud = os.environ.get("VLLM_LOGGING_LEVEL", "ERROR") != "ERROR"
+        # Neither is closed but by its last reader: loggers that were set up meanwhile keep them.
+        self._file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        self._stderr = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, buffering=1) if _has_stderr() else None
+        self._from = 0
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """What is printed in the block, and by processes that are started in it; our own line stays where it is."""
+        if self._stderr is None:
+            yield
+            return
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        kept, before = {number: os.dup(number) for number in (1, 2)}, sys.stderr
+        for number in kept:
+            os.dup2(self._stderr.fileno() if self._loud else self._file.fileno(), number)
+        sys.stderr = self._stderr
+        try:
+            with redirect_stdout(self._stderr if self._loud else self._file):
+                yield
+        finally:
+            sys.stderr = before
+            for number, old in kept.items():
+                os.dup2(old, number)
+                os.close(old)
+
+    def mark(self) -> None:
+        """What was said before has led to nothing."""
+        self._from = os.fstat(self._file.fileno()).st_size
+
+    def first_error(self) -> str:
+        """The first error that was told of since the mark; empty where there is none, as of a killed process."""
+        with suppress(OSError, ValueError):
+            self._file.flush()
+        text = os.pread(self._file.fileno(), _READ, self._from).decode(errors="replace")
+        found = _ERROR.search(text)
+        return found["error"].strip() if found else ""
+
+
+def _has_stderr() -> bool:
+    try:
+        os.fstat(1)
+        os.fstat(2)
+    except OSError:
+        return False
+    return sys.stdout is not None and sys.stderr is not None
+
+
+class _Stopped(BaseException):
+    """A stop that was asked for. Not a KeyboardInterrupt, which vLLM drops while it awaits its processes."""
+
+
+@contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """A signal that asks for a stop is a KeyboardInterrupt in the block, whatever an engine makes of it.
+
+    A terminal's Ctrl-C reaches the engine's processes too, so that there is nothing left to wait for.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        old = before[number]
+        if callable(old):
+            with suppress(KeyboardInterrupt):
+                old(number, frame)
+        raise _Stopped
+
+    before = on_stops(stop)
+    try:
+        try:
+            yield
+        finally:
+            put_back(before)
+    except BaseException as error:
+        if asked:
+            raise KeyboardInterrupt from error
+        raise
+    if asked:  # it was raised where nobody hears it, in a finaliser
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def none_left() -> Iterator[None]:
+    """Every process that is started in the block, by whomever, has ended behind it."""
+    mark = uuid4().hex
+    os.environ[_MARK] = mark
+    try:
+        yield
+    finally:
+        os.environ.pop(_MARK, None)
+        main = threading.current_thread() is threading.main_thread()
+        before = on_stops(signal.SIG_IGN) if main else {}  # a second Ctrl-C comes too early
+        try:
+            _end_all(mark)
+        finally:
+            put_back(before)
+
+
+def _end_all(mark: str) -> None:
+    import psutil
+
+    left = [process for process in psutil.process_iter() if _is_of(process, mark)]
+    for process in left:
+        with suppress(psutil.Error):
+            process.terminate()
+    for process in psutil.wait_procs(left, timeout=_PATIENCE)[1]:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, timeout=_PATIENCE)
+
+
+def _is_of(process: Any, mark: str) -> bool:
+    """Whether a process was started under that mark; Python's own tracker of shared memory cleans up, and stays."""
+    import psutil
+
+    try:
+        if process.pid == os.getpid() or process.environ().get(_MARK) != mark:
+            return False
+        return "resource_tracker" not in " ".join(process.cmdline())
+    except (psutil.Error, OSError):
+        return False
