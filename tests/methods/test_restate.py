@@ -98,7 +98,7 @@ def test_the_loss_of_statements_is_the_weighted_nll_of_their_answers() -> None:
         ids = torch.tensor([base.tokenizer(f"{prefix} {obj}")["input_ids"]])
         logits = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
         begin = len(prefix) + 1
-        return -logits[begin - 1 :].gather(1, ids[0, begin:, None]).mean().item()
+        return float(-logits[begin - 1 :].gather(1, ids[0, begin:, None]).mean())
 
     share = math.exp(-1) / (1 + math.exp(-1))
     first = (1 - share) * nll("a is", "xyz") + share * nll("b is", "u")
