@@ -174,6 +174,18 @@ def pad(sequences: Sequence[Sequence[int]], value: int = 0) -> tuple[Tensor, Ten
     return ids, mask
 
 
+def by_length(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
+    """Places in `lengths` in groups of similar length, each of at most `max_tokens` with its padding, or of one."""
+    group: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if group and (len(group) + 1) * lengths[index] > max_tokens:
+            yield group
+            group = []
+        group.append(index)
+    if group:
+        yield group
+
+
 def collate(documents: Sequence[EncodedDocument], device: torch.device | str = "cpu") -> Batch:
     """One batch of the given documents, in the given order."""
     ids, mask = pad([document.ids for document in documents])

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ckl_bench.encode import Batch, Tokenizer, collate
+from ckl_bench.encode import Batch, Tokenizer
+from ckl_bench.learning.readings import Readings
 from ckl_bench.learning.train import token_nll
 from ckl_bench.method import Extent, Method, Needs, StageContext, Weigh
 
@@ -25,16 +26,12 @@ class Rho1(Method):
     def weigh(self, model: nn.Module, tokenizer: Tokenizer, stage: StageContext) -> Weigh:
         reference = stage.base().eval()
         device = next(reference.parameters()).device
-        known: dict[str, Tensor] = {}
+        known = Readings(stage.documents, lambda ids, mask: token_nll(reference, ids, mask), device)
 
         @torch.no_grad()
         def weights(batch: Batch, nll: Tensor) -> Tensor:
             marks = torch.zeros_like(nll)
-            for row, document in enumerate(batch.documents):
-                if document.id not in known:
-                    alone = collate([document], device)
-                    known[document.id] = token_nll(reference, alone.ids, alone.mask)[0]
-                before = known[document.id]
+            for row, before in enumerate(known.of(batch)):
                 excess = nll[row, : len(before)] - before.to(nll)
                 top = excess.topk(max(1, round(self.keep * len(before)))).indices
                 marks[row, top] = 1.0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ckl_bench.encode import EncodedDocument, collate
+from ckl_bench.encode import EncodedDocument, by_length, collate
 from ckl_bench.records import Perplexity
 
 DOCUMENTS = 64  # the first so many of a stage, or of the rehearsal set, are looked at
@@ -32,8 +32,9 @@ def moved(model: nn.Module, base: nn.Module, documents: Sequence[EncodedDocument
     KL(p || q) = sum over the vocabulary of p (ln p - ln q), at every token but a document's first.
     """
     device, sums, count = next(model.parameters()).device, torch.zeros(3, dtype=torch.float64), 0
-    for group in _batches(documents[:DOCUMENTS]):
-        batch = collate(group, device)
+    seen = documents[:DOCUMENTS]
+    for group in by_length([len(document.ids) for document in seen], TOKENS):
+        batch = collate([seen[i] for i in group], device)
         given = {"input_ids": batch.ids, "attention_mask": batch.mask, "use_cache": False}
         ours, theirs = (F.log_softmax(m(**given).logits[:, :-1].float(), -1) for m in (model, base))
         kl = F.kl_div(ours, theirs, log_target=True, reduction="none").sum(-1)  # (B, T-1)
@@ -52,15 +53,3 @@ def _total(values: Tensor, mask: Tensor) -> Tensor:
 
 def _exp(nll: float) -> float:
     return round(math.exp(min(nll, 700.0)), 4)
-
-
-def _batches(documents: Sequence[EncodedDocument]) -> Iterator[list[EncodedDocument]]:
-    """Documents of similar length together."""
-    group: list[EncodedDocument] = []
-    for document in sorted(documents, key=lambda d: len(d.ids)):
-        if group and (len(group) + 1) * len(document.ids) > TOKENS:
-            yield group
-            group = []
-        group.append(document)
-    if group:
-        yield group

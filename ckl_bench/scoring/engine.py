@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ckl_bench.benchmarks.format import Probe
-from ckl_bench.encode import Tokenizer, object_span, pad, tokenize, tokens_in
+from ckl_bench.encode import Tokenizer, by_length, object_span, pad, tokenize, tokens_in
 from ckl_bench.errors import UserError
 from ckl_bench.models.head import forward, read
 from ckl_bench.scoring.branches import branching, stack
@@ -62,27 +62,15 @@ class _Pass:
     predicted: dict[int, list[int]]  # by probe: where in the flattened (B * T) places its object is predicted
 
 
-def _by_length(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length, each at most `max_tokens` tokens with its padding."""
-    group: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        if group and (len(group) + 1) * lengths[index] > max_tokens:
-            yield group
-            group = []
-        group.append(index)
-    if group:
-        yield group
-
-
 def _passes(model: nn.Module, probes: Sequence[EncodedProbe], max_tokens: int) -> Iterator[_Pass]:
     """The probes: what their prompts begin with alike once, where the model suits and it saves something."""
     # The last token of a prompt is only ever predicted, never read.
     prompts = [probe.ids[:-1] for probe in probes]
     lengths = [len(prompt) for prompt in prompts]
-    groups = list(_by_length(lengths, max_tokens))
+    groups = list(by_length(lengths, max_tokens))
     made = branching(model, prompts, sum(len(group) * lengths[group[-1]] for group in groups), max_tokens)
     device = next(model.parameters()).device
-    for group in _by_length([len(row.ids) for row in made], max_tokens):
+    for group in by_length([len(row.ids) for row in made], max_tokens):
         given, longest = stack([made[i] for i in group], model), len(made[group[-1]].ids)
         yield _Pass(
             ids=given.ids,

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ckl_bench.encode import Batch, Tokenizer, collate
+from ckl_bench.encode import Batch, Tokenizer
 from ckl_bench.errors import UserError
+from ckl_bench.learning.readings import Readings
 from ckl_bench.method import Extent, Method, Needs, RunTarget, StageContext, Weigh
 from ckl_bench.records import Preparation
 from ckl_bench.stacks.settings import split_setting, typed_settings
@@ -55,17 +56,10 @@ class Taalm(Method):
         from .attention import load_attention
 
         phi = load_attention(stage.inputs["attention"], stage.base())
-        device = next(phi.parameters()).device
-        known: dict[str, Tensor] = {}
+        known = Readings(stage.documents, phi, next(phi.parameters()).device)
 
-        @torch.no_grad()
         def weights(batch: Batch, nll: Tensor) -> Tensor:
-            for document in batch.documents:
-                if document.id not in known:
-                    alone = collate([document], device)
-                    known[document.id] = phi(alone.ids, alone.mask)[0]
-            rows = [known[document.id] for document in batch.documents]
-            return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(nll)
+            return torch.nn.utils.rnn.pad_sequence(known.of(batch), batch_first=True).to(nll)
 
         return weights
 
