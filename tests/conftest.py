@@ -22,6 +22,7 @@ from ckl_bench.storage.files import read_json
 from ckl_bench.storage.json import CHECKSUM, sealed
 from ckl_bench.storage.stops import STOPS
 from ckl_bench.storage.writing import write_json
+from ckl_bench_methods.restate import Restate
 from ckl_bench_methods.taalm import Taalm
 
 _USERS_CACHE = os.environ.get("CKL_BENCH_CACHE")
@@ -165,3 +166,10 @@ def phi(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A train-attention for the tiny model, after one meta-step."""
     folder = tmp_path_factory.mktemp("phi")
     return Path(str(Taalm.for_check(benchmark=str(small), model="tiny", folder=folder)["attention"]))
+
+
+@pytest.fixture(scope="session")
+def writer(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A writer of restate for the tiny model, after one step."""
+    folder = tmp_path_factory.mktemp("writer")
+    return Path(str(Restate.for_check(benchmark=str(small), model="tiny", folder=folder)["writer"]))

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from ckl_bench import __version__, ranks
-from ckl_bench.cli import authors, lists, results, score, sharing, sweep
+from ckl_bench.cli import authors, lists, prepare, results, score, sharing, sweep
 from ckl_bench.cli import plan as planning
 from ckl_bench.cli.build import build
 from ckl_bench.cli.config import ConfigOption, Configured, PresetOption, preset_settings
@@ -281,7 +281,7 @@ def train_attention(
     return go
 
 
-for room in (planning, score, sweep, lists, authors, results, sharing):
+for room in (planning, score, sweep, lists, authors, prepare, results, sharing):
     room.register(app)
 for command in (*app.registered_commands, *build.registered_commands):
     command.cls = command.cls if issubclass(command.cls or TyperCommand, Once) else Once

@@ -179,10 +179,11 @@ OWNERS = {
 
 @pytest.mark.parametrize("pair", list(itertools.combinations(NAMES, 2)), ids="+".join)
 def test_every_pair_trains_or_is_refused_with_both_names(
-    pair: tuple[str, str], command: Command, small: Path, phi: Path
+    pair: tuple[str, str], command: Command, small: Path, phi: Path, writer: Path
 ) -> None:
     clash = next((hook for hook, owners in OWNERS.items() if set(pair) <= owners), None)
-    sets = ("--set", f"taalm.attention={phi}") if "taalm" in pair else ()
+    files = {"taalm": (f"taalm.attention={phi}",), "restate": (f"restate.writer={writer}", "restate.beams=2")}
+    sets = [word for name in pair for setting in files.get(name, ()) for word in ("--set", setting)]
     run = ("run", "--method", "+".join(pair), "--model", "tiny", "--benchmark", small, "--epochs", 1, "--json")
     result = command(*run, *sets)
     if "none" in pair:

@@ -1,0 +1,121 @@
+"""Restate: a document is learned together with the questions that a prepared writer asks and answers from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from ckl_bench.errors import UserError
+from ckl_bench.method import Extent, Method, Needs, Penalty, RunTarget, StageContext, Step
+from ckl_bench.records import Preparation
+from ckl_bench.stacks.settings import split_setting, typed_settings
+from ckl_bench.storage.files import data_dir, read_sealed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restate(Method):
+    """Learning to be asked (after Jiang et al. 2024): the likeliest statements of each document are learned beside it.
+
+    The forms of the statements are read off the benchmark's solved pairs, which no probe asks for; the writer, a LoRA
+    on the base model trained on those pairs (`ckl-bench prepare restate`), fills them with the document's own words.
+    Only the answer's tokens count, each statement as the writer is sure of it. A document's declared facts are never
+    read. Of other names the model is held to what it would have said: KL to the base model on answers that it writes
+    itself to questions of the same forms. Where probes are asked in forms that no solved pair has, less is to be
+    expected: lama-ckl-mini's `asked_otherwise` says how much.
+    """
+
+    writer: Path | None = None  # the prepared file; None takes the one that ships for this benchmark and model
+    statements: PositiveInt = 8  # learned of a document, at most
+    temperature: PositiveFloat = 2.0  # a statement weighs exp((score - best score) / temperature)
+    strength: NonNegativeFloat = 4.0  # of the statements' loss beside the document's
+    keep: NonNegativeFloat = 4.0  # of the KL
+    replayed: PositiveInt = 16  # answers a step
+    replay: PositiveInt = 256  # answers that the base model writes, before the stage
+    beams: PositiveInt = 24  # of the search for statements
+
+    def inputs(self, target: RunTarget) -> Mapping[str, Path]:
+        from .writer import read_about
+
+        path = self.writer or _shipped(target)
+        about = read_about(path)
+        if target.tokenizer_hash and about["tokenizer_hash"] != target.tokenizer_hash:
+            raise UserError(
+                f"{path} was made for the tokenizer of '{about.get('model')}', not for that of '{target.model}'; "
+                f"make one with ckl-bench prepare restate --model {target.model}"
+            )
+        return {"writer": path}
+
+    def preparation(self, inputs: Mapping[str, Path]) -> Preparation | None:
+        from .writer import read_about
+
+        cost = read_about(inputs["writer"]).get("cost")
+        return Preparation(input="writer", **cost) if cost else None
+
+    def penalty(self, model: nn.Module, stage: StageContext) -> Penalty:
+        from .forms import forms_of, names
+        from .learning import Beside, written
+        from .replay import Held, own_words
+
+        pairs = stage.solved()
+        forms = forms_of(pairs)
+        if not forms:
+            raise UserError("restate needs solved pairs, and this benchmark has no attention set; choose another one")
+        device = next(model.parameters()).device
+        statements = written(stage, forms, beams=self.beams, device=device)
+        known = sorted({name for pair in pairs for name in names(pair.text)})
+        base = stage.base()
+        words = own_words(base, stage.tokenizer, forms, known, count=self.replay, words=4, seed=stage.seed)
+        beside = Beside(
+            stage.tokenizer, statements, count=self.statements, temperature=self.temperature, strength=self.strength
+        )
+        held = Held(base, words)
+
+        def penalty(step: Step) -> Tensor:
+            ids = [document.id for document in step.batch.documents]
+            picked = held.drawn(self.replayed, f"{stage.seed}:{ids}")
+            return beside.loss(model, ids) + self.keep * held.kl(model, picked)
+
+        return penalty
+
+    def needs(self, extent: Extent) -> Needs:
+        return Needs(memory={"the writer": 2 * extent.base_bytes}, passes=8.0, documents=2.5)
+
+    @classmethod
+    def for_check(cls, *, benchmark: str, model: str, folder: Path) -> Mapping[str, object]:
+        from ckl_bench.benchmarks.format import load_benchmark
+        from ckl_bench.models.find import find_model
+
+        cls().prepare(
+            benchmark=load_benchmark(benchmark),
+            base=find_model(model),
+            out=folder / "writer.safetensors",
+            device="cpu",
+            seed=0,
+            settings=("epochs=1", "r=2", "limit=2"),
+            fresh=True,
+        )
+        return {"writer": folder / "writer.safetensors", "beams": 2, "replay": 4, "statements": 2}
+
+    def prepare(self, *, settings: Sequence[str], **context: Any) -> None:
+        """Train a writer; see `training.train_writer` for `context`, `training.Writing` for `settings`."""
+        from .training import Writing, train_writer
+
+        train_writer(settings=Writing(**typed_settings(Writing, dict(map(split_setting, settings)))), **context)
+
+
+def _shipped(target: RunTarget) -> Path:
+    """The writer in `data/writers/` that was trained for this model on this benchmark's pairs."""
+    for file in sorted((data_dir() / "writers").glob("*.json")):
+        about = read_sealed(file)
+        if (about.get("model_revision"), about.get("data_sha256")) == (target.model_revision, target.attention_sha256):
+            return file.with_suffix(".safetensors")
+    raise UserError(
+        f"no writer ships for benchmark '{target.benchmark}' and model '{target.model}'; make one: ckl-bench prepare "
+        f"restate --benchmark {target.benchmark} --model {target.model} --out writer.safetensors, and pass "
+        "--set restate.writer=writer.safetensors"
+    )

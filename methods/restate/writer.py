@@ -1,0 +1,145 @@
+"""The writer: adapters on the base model that turn a document into a question about it, and the question's answer.
+
+It is trained on solved pairs alone: the document is read, the pair's question is written behind it, then a mark, then
+the object. No declared fact of a document to learn is read.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from ckl_bench.benchmarks.format import AttentionDocument
+from ckl_bench.encode import Tokenizer, object_span, pad, tokenize
+from ckl_bench.errors import UserError
+from ckl_bench.models.head import forward, weighted_nll
+from ckl_bench.storage.files import read_sealed, sha256_bytes, sha256_file
+from ckl_bench.storage.json import json_text, sealed
+from ckl_bench.storage.writing import write_files
+
+from ..lora.low_rank import low_rank
+
+SCHEMA = "writer-1"
+READ, MARK = "\n\n", " ->"  # behind the document; before the object
+Row = tuple[list[int], int]  # tokens, and how many of them are only read
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """How a writer is made from a base model."""
+
+    r: Annotated[int, Field(gt=0, le=4096)] = 8  # rank of its LoRA on all linear layers
+    alpha: FiniteFloat = 16.0
+
+
+def adapted(base: nn.Module, shape: Shape, seed: int = 0) -> tuple[nn.Module, dict[str, nn.Parameter]]:
+    """The base model, frozen, with the writer's adapters in it, and these by name (float32, they alone train)."""
+    from peft import inject_adapter_in_model
+
+    base.requires_grad_(False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: nn.Module = inject_adapter_in_model(low_rank(base, r=shape.r, alpha=shape.alpha), base)
+    own = {name: p for name, p in model.named_parameters() if "lora_" in name}
+    for parameter in own.values():
+        parameter.data = parameter.data.float()
+        parameter.requires_grad_(True)
+    return model.eval(), own
+
+
+def reading(tokenizer: Tokenizer, text: str, max_tokens: int) -> list[int]:
+    """What the writer is shown of a document."""
+    return [*tokenize(tokenizer, text, max_tokens)[0], *tokenize(tokenizer, READ)[0]]
+
+
+def asked(tokenizer: Tokenizer, prefixes: Sequence[str]) -> list[list[int]]:
+    """Questions as they are written, with the mark."""
+    return list(tokenizer([f"{prefix}{MARK}" for prefix in prefixes], verbose=False)["input_ids"])
+
+
+def ended(tokenizer: Tokenizer, objects: Sequence[str]) -> list[list[int]]:
+    """Answers as they are written, with the end."""
+    rows = tokenizer([f" {words}" for words in objects], verbose=False)["input_ids"]
+    return [[*row, tokenizer.eos_token_id] for row in rows]
+
+
+def solved_row(tokenizer: Tokenizer, row: AttentionDocument, max_tokens: int) -> Row:
+    """A pair as the writer learns it."""
+    start, end = object_span(row.prompt, row.fact.object)
+    read = reading(tokenizer, row.text, max_tokens)
+    (question,) = asked(tokenizer, [row.prompt[:start].rstrip()])
+    (answer,) = ended(tokenizer, [row.prompt[start:end]])
+    return [*read, *question, *answer], len(read)
+
+
+def written_nll(model: nn.Module, rows: Sequence[Row], slopes: Sequence[float] | None = None) -> Tensor:
+    """Scalar, nats: mean NLL of the tokens that are not only read, each row's mean counting alike (or by `slopes`)."""
+    device = next(model.parameters()).device
+    ids, mask = (x.to(device) for x in pad([row for row, _ in rows]))
+    row, place = predicted(rows, mask)
+    counts = torch.bincount(row, minlength=len(rows))
+    share = torch.tensor(slopes or [1.0] * len(rows), device=device)
+    scales = (share / share.sum() / counts)[row]
+    return weighted_nll(forward(model, ids, mask), row * ids.shape[1] + place, ids[row, place + 1], scales)
+
+
+def predicted(rows: Sequence[Row], mask: Tensor) -> tuple[Tensor, Tensor]:
+    """(row, place) of the positions that predict tokens which are not only read."""
+    places = torch.arange(1, mask.shape[1], device=mask.device)
+    begins = torch.tensor([begin for _, begin in rows], device=mask.device)
+    row, place = ((places[None] >= begins[:, None]) & (mask[:, 1:] > 0)).nonzero(as_tuple=True)
+    return row, place
+
+
+def save_writer(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write a writer as safetensors (half precision) with a JSON of the same name beside it."""
+    from safetensors.torch import save
+
+    content = save({n: t.detach().to("cpu", torch.float16).contiguous() for n, t in tensors.items()})
+    beside = sealed({"schema": SCHEMA, **about, "sha256": sha256_bytes(content)})
+    write_files({path: content, path.with_suffix(".json"): json_text(beside).encode()})
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The JSON beside a writer's file; UserError where either is missing, damaged, or not a writer's."""
+    make = f"make one with ckl-bench prepare restate --out {path}"
+    if not path.is_file():
+        raise UserError(f"no writer at {path}; {make}")
+    about = read_sealed(path.with_suffix(".json"))
+    if about.get("schema") != SCHEMA or "tokenizer_hash" not in about:
+        raise UserError(f"{path.with_suffix('.json')} does not describe a writer of restate; {make}")
+    if sha256_file(path) != about.get("sha256"):
+        raise UserError(f"{path} does not match its {path.with_suffix('.json').name}; restore it or {make}")
+    return about
+
+
+def load_writer(path: Path, base: nn.Module) -> nn.Module:
+    """The writer from its file, a model of its own over a copy of `base`, frozen; UserError where it does not fit."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    about = read_about(path)
+    try:
+        shape = TypeAdapter(Shape).validate_python(about.get("shape"))
+        tensors = load_file(path)
+    except (ValidationError, SafetensorError) as error:
+        raise UserError(f"{path} is no writer ({str(error).splitlines()[0]}); restore it or make it again") from error
+    model, own = adapted(copy.deepcopy(base), shape)
+    wrong = list(own.keys() ^ tensors.keys()) or [n for n in own if own[n].shape != tensors[n].shape]
+    if wrong:
+        raise UserError(f"{path} was made for another model shape (at {wrong[0]}); it names {about.get('model')!r}")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.merge()  # one product a layer: the writer reads many short texts
+    return model.requires_grad_(False).eval()
