@@ -53,9 +53,9 @@ $(VLLM_VENV)/installed: pyproject.toml
 	$(VLLM_VENV)/bin/python -m pip install -q -e . 'pytest>=8' 'hypothesis>=6.100' psutil
 	touch $@
 
-perf: $(VENV)/installed ## time and memory beside Trainer, lm-eval and a full log-softmax, a few minutes
+perf: $(VENV)/installed ## time and memory beside Trainer, lm-eval, a full log-softmax and create_graph: a table, a few minutes
 	$(VENV)/bin/python -m pip install -q 'lm_eval>=0.4.9' accelerate
-	$(VENV)/bin/python tests/perf/sides.py
+	PYTHONPATH=tests $(VENV)/bin/python -m perf.sides
 
 torture: kills faults fuzz ## the long form of the tests of robustness: one to two hours
 

@@ -19,21 +19,38 @@ from typing import Any
 DOCUMENTS, TOKENS = 4, 128
 
 
+def through_the_update(phi: Any, learner: Any, theta: Any, ids: Any, task: Any, adam: Any, documents: int) -> Any:
+    """One document's gradient with respect to its weights, by one graph from φ through the update to the task's loss.
+
+    φ's own gradient, over so many documents, is accumulated on the way.
+    """
+    import torch
+
+    from ckl_bench_methods.taalm.meta_gradient import document_nll, learn, task_loss
+
+    w = phi(ids[None], torch.ones_like(ids[None]))[0]
+    w.retain_grad()
+    at, moments = learn(learner, theta, ids, w.detach(), steps=1, adam=adam)
+    leaves = {n: p.requires_grad_() for n, p in at.items()}
+    inner = (w * document_nll(learner, leaves, ids)).sum() / w.sum()
+    slopes = torch.autograd.grad(inner, list(leaves.values()), create_graph=True)
+    new = {}
+    for (name, p), g in zip(leaves.items(), slopes, strict=True):
+        m = adam.beta1 * moments.first[name] + (1 - adam.beta1) * g
+        v = adam.beta2 * moments.second[name] + (1 - adam.beta2) * g * g
+        new[name] = p - adam.lr * (m / (1 - adam.beta1**2)) / ((v / (1 - adam.beta2**2)).sqrt() + adam.eps)
+    (task_loss(learner, new, task) / documents).backward()
+    assert w.grad is not None
+    return w.grad * documents
+
+
 def step(side: str) -> dict[str, Any]:
     """Run one side; peak resident memory in bytes, seconds, and the gradients."""
     import torch
 
     from ckl_bench.models.find import find_model, share_trunk
     from ckl_bench_methods.taalm.attention import Shape, TrainAttention
-    from ckl_bench_methods.taalm.meta_gradient import (
-        Adam,
-        Task,
-        document_nll,
-        learn,
-        meta_gradient,
-        supported_form,
-        task_loss,
-    )
+    from ckl_bench_methods.taalm.meta_gradient import Adam, Task, meta_gradient, supported_form
     from ckl_bench_methods.taalm.meta_train import make_learner
 
     base = find_model("smollm2-135m")
@@ -57,22 +74,8 @@ def step(side: str) -> dict[str, Any]:
                 weights = phi(ids[None], mask)[0]
             gradient = meta_gradient(learner, theta, ids, weights, task, form=form).gradient
             phi(ids[None], mask)[0].backward(gradient / DOCUMENTS)
-        else:  # one graph from φ through the update to the task's loss
-            w = phi(ids[None], mask)[0]
-            w.retain_grad()
-            at, moments = learn(learner, theta, ids, w.detach(), steps=1, adam=adam)
-            leaves = {n: p.requires_grad_() for n, p in at.items()}
-            inner = (w * document_nll(learner, leaves, ids)).sum() / w.sum()
-            new = {}
-            for (name, p), g in zip(
-                leaves.items(), torch.autograd.grad(inner, list(leaves.values()), create_graph=True), strict=True
-            ):
-                m = adam.beta1 * moments.first[name] + (1 - adam.beta1) * g
-                v = adam.beta2 * moments.second[name] + (1 - adam.beta2) * g * g
-                new[name] = p - adam.lr * (m / (1 - adam.beta1**2)) / ((v / (1 - adam.beta2**2)).sqrt() + adam.eps)
-            (task_loss(learner, new, task) / DOCUMENTS).backward()
-            assert w.grad is not None
-            gradient = w.grad * DOCUMENTS
+        else:
+            gradient = through_the_update(phi, learner, theta, ids, task, adam, DOCUMENTS)
         gradients.append(gradient.tolist())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {

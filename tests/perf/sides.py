@@ -1,166 +1,171 @@
-"""Time and memory of ours beside transformers' Trainer with peft, lm-eval's HFLM and a full log-softmax, in one run.
+"""Time and memory of ours beside transformers' Trainer with peft, lm-eval's HFLM, a full log-softmax and create_graph.
 
-Each side runs in a process of its own, on smollm2-135m in float32 and the same documents or probes, after one pass to
-warm up. Trainer pads its batches of 8 as they come; HFLM gets batches of 32.
+Prints one table in Markdown, with machine and date: both sides of every ratio, measured in one run. Each side runs in a
+process of its own, on the same weights and the same documents or probes, after one pass to warm up; its time is the
+best of two passes. Trainer pads its batches of 8 as they come; HFLM gets batches of 32.
 
-    make perf        (needs: pip install lm_eval accelerate)
+    make perf                              (needs: pip install lm_eval accelerate)
+    PYTHONPATH=tests python -m perf.sides scoring               the rows whose name holds the word
+    PYTHONPATH=tests python -m perf.sides --side lama-hflm      one side alone
 """
 
 from __future__ import annotations
 
+import ctypes
+import datetime
+import gc
 import json
-import random
-import resource
+import os
+import platform
+import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from typing import Any
+from itertools import starmap
+from pathlib import Path
+from typing import NamedTuple
 
-DOCUMENTS, BATCH, PROBES = 16, 8, 200
-# name, ours, theirs, of what, how many times at least (rate) or at most (memory) the issue of this table asks for
-RATIOS = (
-    ("training, tokens/s", "train-ours", "train-trainer", "rate", 1.2),
-    ("training, peak memory", "train-ours", "train-trainer", "peak", 1.0),
-    ("scoring LAMA prompts, probes/s", "lama-ours", "lama-hflm", "rate", 1.4),
-    ("scoring TemporalWiki prompts, probes/s", "wiki-ours", "wiki-hflm", "rate", 1.6),
-    ("loss at a 262k vocabulary, memory", "loss-ours", "loss-full", "above", 0.25),
+from perf.sides_learning import DOCUMENT_STEPS, TRAINING, meta, training
+from perf.sides_scoring import SCORING, loss, scoring
+
+PASSES = 2
+
+
+class Ratio(NamedTuple):
+    """A row of the table; where `theirs` is empty, what is asked bounds ours itself, in bytes or as a share."""
+
+    what: str
+    ours: str
+    theirs: str
+    of: str  # rate (units/s), peak or above (bytes, above what was loaded), share
+    asked: float  # at least, of a rate or share; else at most
+
+
+RATIOS = tuple(
+    starmap(
+        Ratio,
+        [
+            ("training, float32, tokens/s, Trainer + peft", "train-ours", "train-trainer", "rate", 1.2),
+            ("training, bfloat16, tokens/s, Trainer + peft", "train-ours16", "train-trainer16", "rate", 1.6),
+            ("training, real tokens of those computed", "train-ours", "", "share", 0.95),
+            ("training, peak memory, Trainer + peft", "train-ours", "train-trainer", "peak", 1.0),
+            ("training, 8 documents of 256 tokens, peak memory", "rows-ours", "", "peak", 2.5e9),
+            ("scoring LAMA prompts, probes/s, HFLM", "lama-ours", "lama-hflm", "rate", 1.4),
+            ("scoring TemporalWiki prompts, probes/s, HFLM", "wiki-ours", "wiki-hflm", "rate", 1.6),
+            ("scoring, 262k vocabulary, probes/s, HFLM", "large-ours", "large-hflm", "rate", 2.3),
+            ("scoring, 262k vocabulary, memory above weights, HFLM", "large-ours", "large-hflm", "above", 0.15),
+            ("loss, 262k vocabulary, memory, full log-softmax", "loss-ours", "loss-full", "above", 0.25),
+            ("φ, one document, documents/s, create_graph", "meta-ours1", "meta-graph", "rate", 1 / 0.9),
+            ("φ, eight documents, documents/s, create_graph", "meta-ours8", "meta-graph", "rate", 1 / 0.6),
+            ("φ, one document, memory above weights, create_graph", "meta-ours1", "meta-graph", "above", 0.45),
+            ("φ, eight documents, memory above weights, create_graph", "meta-ours8", "meta-graph", "above", 0.45),
+        ],
+    )
 )
 
 
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def memory(name: str) -> int:
+    """Bytes that Linux says of this process: VmHWM, its peak since the last `forget_peak`, or VmRSS, now."""
+    found = re.search(rf"{name}:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
+    assert found is not None
+    return int(found[1]) * 1024
 
 
-def _documents(tokenizer: Any) -> Any:
-    from ckl_bench.benchmarks.format import load_benchmark
-    from ckl_bench.encode import encode_documents
-
-    return encode_documents(tokenizer, list(load_benchmark("lama-ckl-mini").stages[0].documents)[:DOCUMENTS], 512)
-
-
-def _train(side: str) -> tuple[float, Callable[[], object]]:
-    import torch
-
-    from ckl_bench.encode import batches
-    from ckl_bench.learning.sizes import micro_batch
-    from ckl_bench.learning.train import train_epoch
-    from ckl_bench.models.find import find_model
-    from ckl_bench_methods.lora import Lora
-
-    base = find_model("smollm2-135m")
-    model, documents = Lora().build(base.load), _documents(base.tokenizer)
-    tokens = sum(len(document.ids) for document in documents)
-    if side == "ours":
-        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, weight_decay=0.0)
-        at_once = micro_batch(model, "cpu", None)
-
-        def ours() -> object:
-            stream = batches(documents, BATCH, random.Random(0))
-            ones = lambda batch, nll: torch.ones_like(nll)  # noqa: E731
-            return train_epoch(model, stream, optimizer, ones, micro_batch=at_once, reads_nll=False)
-
-        return tokens, ours
-    from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
-
-    base.tokenizer.pad_token = base.tokenizer.pad_token or base.tokenizer.eos_token
-    folder = tempfile.mkdtemp()
-    given = TrainingArguments(
-        output_dir=folder,
-        per_device_train_batch_size=BATCH,
-        num_train_epochs=1,
-        learning_rate=1e-4,
-        report_to=[],
-        save_strategy="no",
-        logging_strategy="no",
-        disable_tqdm=True,
-        use_cpu=True,
-        dataloader_pin_memory=False,
-    )
-    rows: Any = [{"input_ids": list(document.ids)} for document in documents]
-    collator = DataCollatorForLanguageModeling(base.tokenizer, mlm=False)
-    return tokens, lambda: Trainer(model=model, args=given, train_dataset=rows, data_collator=collator).train()
-
-
-def _score(benchmark: str, side: str) -> tuple[float, Callable[[], object]]:
-    from ckl_bench.benchmarks.format import load_benchmark
-    from ckl_bench.models.find import find_model
-    from ckl_bench.scoring.engine import score_probes
-
-    base = find_model("smollm2-135m")
-    stages = load_benchmark(benchmark).stages
-    probes = [probe for stage in stages for rows in stage.probes.values() for probe in rows][:PROBES]
-    model = base.load()
-    if side == "ours":
-        return len(probes), lambda: score_probes(model, base.tokenizer, probes)
-    from lm_eval.api.instance import Instance  # type: ignore[import-untyped]
-    from lm_eval.models.huggingface import HFLM  # type: ignore[import-untyped]
-
-    peer = HFLM(pretrained=model, tokenizer=base.tokenizer, batch_size=32)
-    cut = [(probe.prompt[: probe.prompt.rindex(probe.object)].rstrip(), probe) for probe in probes]
-    asked = [
-        Instance("loglikelihood", {}, (prefix, probe.prompt[len(prefix) :][: 1 + len(probe.object)]), i)
-        for i, (prefix, probe) in enumerate(cut)
-    ]
-    return len(probes), lambda: peer.loglikelihood(asked, disable_tqdm=True)
-
-
-def _loss(side: str) -> tuple[float, Callable[[], object]]:
-    import torch
-    import torch.nn.functional as F
-    from torch import nn
-
-    from ckl_bench.models.head import Hidden, weighted_nll
-
-    tokens = 1024
-    head = nn.Linear(256, 1 << 18, bias=False).requires_grad_(False)
-    states = torch.randn(1, tokens, 256, requires_grad=True)
-    rows = torch.arange(tokens)
-
-    def ours() -> object:
-        scales = torch.full((tokens,), 1 / tokens)
-        return weighted_nll(Hidden(states=states, head=head), rows, rows, scales).backward()  # type: ignore[no-untyped-call]
-
-    def full() -> object:
-        return F.nll_loss(F.log_softmax(head(states[0]), -1), rows).backward()  # type: ignore[no-untyped-call]
-
-    return tokens, ours if side == "ours" else full
+def forget_peak() -> None:
+    """What stood in memory while weights were loaded is no peak of the work, nor free for it to use again."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def measure(name: str) -> dict[str, float]:
-    """What one side takes: units a second in its second pass, peak memory and that above what was loaded, in bytes."""
-    what, side = name.split("-")
-    benchmarks = {"lama": "lama-ckl-mini", "wiki": "temporalwiki-mini"}
-    made = {"train": _train, "loss": _loss}
-    units, work = made[what](side) if what in made else _score(benchmarks[what], side)
-    loaded = _peak()
+    """What one side takes: units a second in its best pass, peak memory and that above what was loaded, in bytes."""
+    from ckl_bench.learning.environment import give_back
+
+    kind, side = name.split("-")
+    if "ours" in side:
+        give_back()  # as a run does
+    made: dict[str, Callable[[str, str], tuple[float, Callable[[], object], float]]] = {
+        **dict.fromkeys(TRAINING, training),
+        **dict.fromkeys(SCORING, scoring),
+        **dict.fromkeys(DOCUMENT_STEPS, meta),
+        "loss": loss,
+    }
+    units, work, share = made[kind](kind, side)
+    forget_peak()
+    loaded, seconds = memory("VmRSS"), []
     work()
-    start = time.perf_counter()
-    work()
-    seconds = time.perf_counter() - start
-    return {"rate": units / seconds, "peak": _peak(), "above": _peak() - loaded}
+    for _ in range(PASSES):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    peak = memory("VmHWM")
+    return {"rate": units / min(seconds), "peak": peak, "above": peak - loaded, "share": share}
 
 
-def main() -> None:
+def machine() -> str:
+    """Processor, threads, versions and date in words."""
+    import torch
+    import transformers
+
+    named = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    return (
+        f"{named[1] if named else platform.processor()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, "
+        f"torch {torch.__version__}, transformers {transformers.__version__}, {datetime.date.today()}, by `make perf`"
+    )
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 by itself."""
+    return bool(re.search(r"avx512_bf16|amx_bf16", Path("/proc/cpuinfo").read_text(encoding="utf-8")))
+
+
+def shown(value: float, of: str) -> str:
+    """A figure with its unit."""
+    return f"{value / 1e9:.2f} GB" if of in ("peak", "above") else f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+def line(ratio: Ratio, found: dict[str, dict[str, float]]) -> str:
+    """A row of the table."""
+    for name in filter(None, (ratio.ours, ratio.theirs)):
+        if name not in found:
+            done = subprocess.run(
+                [sys.executable, "-m", "perf.sides", "--side", name], stdout=subprocess.PIPE, text=True, check=True
+            )
+            found[name] = json.loads(done.stdout.splitlines()[-1])
+    ours = found[ratio.ours][ratio.of]
+    theirs = found[ratio.theirs][ratio.of] if ratio.theirs else 0.0
+    value = ours / theirs if theirs else ours
+    least = ratio.of in ("rate", "share")
+    met = value >= ratio.asked if least else value <= ratio.asked
+    bound = f"{ratio.asked:.2f}" if ratio.theirs or ratio.of == "share" else shown(ratio.asked, ratio.of)
+    cells = [
+        ratio.what,
+        shown(ours, ratio.of),
+        shown(theirs, ratio.of) if theirs else "",
+        f"{value:.2f}" if theirs else "",
+        f"{'at least' if least else 'at most'} {bound}",
+        "yes" if met else "no",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main(word: str = "") -> None:
     """The table: both sides of every ratio, what is asked, and whether it is met."""
     found: dict[str, dict[str, float]] = {}
-    print("| what | ours | theirs | ratio | asked | met |\n|---|---|---|---|---|---|")
-    for label, ours, theirs, of, asked in RATIOS:
-        for name in (ours, theirs):
-            if name not in found:
-                done = subprocess.run([sys.executable, __file__, name], stdout=subprocess.PIPE, text=True, check=True)
-                found[name] = json.loads(done.stdout.splitlines()[-1])
-        a, b = found[ours][of], found[theirs][of]
-        unit, scale = ("", 1.0) if of == "rate" else (" GB", 1e9)
-        met = a / b >= asked if of == "rate" else a / b <= asked
-        bound = f"{'at least' if of == 'rate' else 'at most'} {asked}"
-        shown = (f"{value / scale:.{1 if of == 'rate' else 2}f}{unit}" for value in (a, b))
-        print(f"| {label} | {' | '.join(shown)} | {a / b:.2f} | {bound} | {'yes' if met else 'no'} |", flush=True)
+    print(f"{machine()}:\n\n| what, beside whom | ours | theirs | ratio | asked | met |\n|---|--:|--:|--:|---|---|")
+    for ratio in RATIOS:
+        if word not in ratio.what:
+            continue
+        if ratio.ours.endswith("16") and not has_bfloat16():
+            print(f"| {ratio.what} | | | | at least {ratio.asked} | this processor has no bfloat16 |", flush=True)
+            continue
+        print(line(ratio, found), flush=True)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(json.dumps(measure(sys.argv[1])))
+    if "--side" in sys.argv:
+        print(json.dumps(measure(sys.argv[-1])))
     else:
-        main()
+        main(*sys.argv[1:])
