@@ -21,8 +21,11 @@ _SAYS_NOTHING = {
 _STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 
 
-def require_adapter(folder: Path) -> int:
-    """The rank that vLLM has to make room for; UserError for an adapter of which it would leave anything out."""
+def require_adapter(folder: Path) -> tuple[int, list[str]]:
+    """The rank that vLLM has to make room for, and the names of the modules that are changed.
+
+    Raises UserError for an adapter of which vLLM would leave anything out.
+    """
     about: Any = read_json(folder / "adapter_config.json")
     hint = "--backend transformers scores it"
     if about.get("peft_type") != "LORA":
@@ -30,14 +33,15 @@ def require_adapter(folder: Path) -> int:
     beyond = next((name for name, value in about.items() if value and not _runs(name, value)), None)
     if beyond is not None:
         raise UserError(f"{folder} has {beyond}, which vLLM does not run; {hint}")
-    dropped = [name for name in _tensors(folder) if "lm_head" in name or "embed" in name]
+    tensors = _tensors(folder)
+    dropped = [name for name in tensors if "lm_head" in name or "embed" in name]
     if dropped:
         raise UserError(f"{folder} changes {dropped[0]}, which vLLM would silently leave out; {hint}")
     rank = max([int(about.get("r", 8)), *map(int, (about.get("rank_pattern") or {}).values())])
     room = next((size for size in RANKS if size >= rank), None)
     if room is None:
         raise UserError(f"{folder} has rank {rank}, and vLLM runs at most {RANKS[-1]}; {hint}")
-    return room
+    return room, sorted({name.partition(".lora_")[0].rpartition(".")[2] for name in tensors})
 
 
 def _runs(name: str, value: Any) -> bool:

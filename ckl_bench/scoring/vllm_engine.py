@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +29,7 @@ from torch import nn
 from ckl_bench.errors import CklError, UserError, first_line
 from ckl_bench.models.find import BaseModel
 from ckl_bench.scoring.vllm_adapters import require_adapter
-from ckl_bench.scoring.vllm_processes import Said, none_left, stopping_at_once
+from ckl_bench.scoring.vllm_processes import Said, none_left, stopping_at_once, while_alive
 
 BACKENDS = ("transformers", "vllm")
 Ask = Callable[[Sequence[Sequence[int]]], list[Any]]
@@ -42,7 +43,10 @@ _SIZES = {
     *("tensor_parallel_size", "pipeline_parallel_size", "distributed_executor_backend", "enforce_eager", "block_size"),
     *("enable_prefix_caching", "swap_space", "cpu_offload_gb", "download_dir", "load_format", "disable_log_stats"),
 }
-_OURS = ("model", "tokenizer", "dtype", "enable_lora", "max_loras", "max_lora_rank", "enable_chunked_prefill")
+_OURS = {
+    *("model", "tokenizer", "dtype", "enable_chunked_prefill"),
+    *("enable_lora", "max_loras", "max_lora_rank", "lora_target_modules"),
+}
 
 
 def options_of(given: Sequence[str]) -> dict[str, Any]:
@@ -141,7 +145,10 @@ def arguments(engine: Engine, longest: int) -> dict[str, Any]:
     else:
         chosen["kv_cache_memory_bytes"] = max(1 << 28, min(2 << 30, free // 4))
     if engine.adapter is not None:
-        chosen |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": require_adapter(engine.adapter)}
+        rank, modules = require_adapter(engine.adapter)
+        chosen |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
+        # Without them the head is wrapped too, which fails for a prompt's logits (vllm-project/vllm#16668).
+        chosen["lora_target_modules"] = modules
     return chosen | dict(engine.options)
 
 
@@ -164,11 +171,12 @@ def started(engine: Engine, longest: int) -> Iterator[Ask]:
     with ExitStack() as ending:
         where = engine.base.where or ending.enter_context(_written(engine.base))
         said = Said()
-        ending.enter_context(none_left())
+        processes_of_it = ending.enter_context(none_left())
         with stopping_at_once(), said.aside(), _dying(engine, chosen, said):
             vllm = import_module("vllm")
             running = vllm.LLM(model=where, **chosen)
         ending.callback(_end, running)
+        processes = processes_of_it()
         over = None
         if engine.adapter is not None:
             over = import_module("vllm.lora.request").LoRARequest("adapter", 1, str(engine.adapter.resolve()))
@@ -177,7 +185,8 @@ def started(engine: Engine, longest: int) -> Iterator[Ask]:
         def ask(prompts: Sequence[Sequence[int]]) -> list[Any]:
             given = [{"prompt_token_ids": list(ids)} for ids in prompts]
             with stopping_at_once(), said.aside(), _dying(engine, chosen, said):
-                return list(running.generate(given, asked, use_tqdm=False, lora_request=over))
+                work = partial(running.generate, given, asked, use_tqdm=False, lora_request=over)
+                return list(while_alive(work, processes))
 
         yield ask
 
@@ -213,7 +222,9 @@ def _dying(engine: Engine, chosen: Mapping[str, Any], said: Said) -> Iterator[No
         if not isinstance(error, Exception | SystemExit):
             raise
         own = first_line(error) if isinstance(error, Exception) else "it left"
-        reason = said.first_error() or f"{type(error).__name__}: {own}"
+        reason = said.first_error() or (
+            own if isinstance(error, ChildProcessError) else f"{type(error).__name__}: {own}"
+        )
         raise CklError(
             f"vLLM's engine stopped: {reason[:140]}; what was scored is kept, the same command goes on. Where memory "
             f"ran out: {_smaller(chosen)}; else {engine.switch} transformers, or VLLM_LOGGING_LEVEL=INFO to see its log"

@@ -8,17 +8,21 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
+from queue import Empty, Queue
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from ckl_bench.storage.stops import on_stops, put_back
 
 _MARK = "CKL_BENCH_ENGINE"  # a variable of their environment, by which they are known
 _PATIENCE = 5.0  # seconds between asking a process to end and ending it
+_LOOK = 0.2  # seconds between two looks at whether they are all alive
 _READ = 4 << 20  # bytes of what was said, at most
+T = TypeVar("T")
 _ERROR = re.compile(
     r"^(?:\([^)]*\) )*(?:ERROR \S+ \S+ \[[^\]]*\] )?"  # whose line it is, as vLLM begins each
     r"(?P<error>[A-Za-z_][\w.]*(?:Error|Exception|Exit): .+)$",
@@ -121,12 +125,12 @@ def stopping_at_once() -> Iterator[None]:
 
 
 @contextmanager
-def none_left() -> Iterator[None]:
-    """Every process that is started in the block, by whomever, has ended behind it."""
+def none_left() -> Iterator[Callable[[], list[Any]]]:
+    """Every process that is started in the block, by whomever, has ended behind it; yields who they are so far."""
     mark = uuid4().hex
     os.environ[_MARK] = mark
     try:
-        yield
+        yield lambda: _of(mark)
     finally:
         os.environ.pop(_MARK, None)
         main = threading.current_thread() is threading.main_thread()
@@ -140,7 +144,7 @@ def none_left() -> Iterator[None]:
 def _end_all(mark: str) -> None:
     import psutil
 
-    left = [process for process in psutil.process_iter() if _is_of(process, mark)]
+    left = _of(mark)
     for process in left:
         with suppress(psutil.Error):
             process.terminate()
@@ -148,6 +152,50 @@ def _end_all(mark: str) -> None:
         with suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(left, timeout=_PATIENCE)
+
+
+def while_alive(work: Callable[[], T], processes: Sequence[Any]) -> T:
+    """What `work` returns, or raises; ChildProcessError where one of the processes ends meanwhile.
+
+    vLLM awaits the answer of a killed engine for ever: the work is done in a thread, which is then left to it.
+    """
+    done: Queue[tuple[T | None, BaseException | None]] = Queue()
+
+    def run() -> None:
+        try:
+            done.put((work(), None))
+        except BaseException as error:
+            done.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    gone: float | None = None
+    while True:
+        try:
+            value, error = done.get(timeout=_LOOK)
+        except Empty:
+            if gone is None and not all(_alive(process) for process in processes):
+                gone = time.monotonic()  # it may still say why itself
+            if gone is not None and time.monotonic() - gone > _PATIENCE:
+                raise ChildProcessError("a process of it was killed, as where memory runs out") from None
+            continue
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value]
+
+
+def _alive(process: Any) -> bool:
+    import psutil
+
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def _of(mark: str) -> list[Any]:
+    import psutil
+
+    return [process for process in psutil.process_iter() if _is_of(process, mark)]
 
 
 def _is_of(process: Any, mark: str) -> bool:
