@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ckl_bench_data.choose_defaults import MODEL, WORK, held_out  # type: ignore[import-untyped, unused-ignore]
+from ckl_bench_data.choose_defaults import MODEL, WORK, held_out
 
 from ckl_bench.benchmarks.format import load_benchmark, write_benchmark
 from ckl_bench.learning.run import RunRequest, plan_run
