@@ -29,7 +29,7 @@ LOG = Path(__file__).with_name("validation.jsonl")
 
 def validation() -> Path:
     """The benchmark, built once: what `choose_defaults` holds out, with the rest of the attention set as solved."""
-    target = WORK / "lama-ckl-validation"
+    target: Path = WORK / "lama-ckl-validation"
     if not target.exists():
         held, embedded = load_benchmark(str(held_out())), load_benchmark("lama-ckl-mini")
         (stage,) = held.stages

@@ -132,7 +132,7 @@ def test_ranks_scalings_and_a_token_before_the_first_word(tmp_path: Path, monkey
     _typed("score", "--model", "base", "--limit", 8, "--output", "bare")
     (bare,) = read_records(Path("bare"))
     moved = bare.stages[0].epochs[0].sets["to_learn"].nll - ours.stages[0].epochs[0].sets["to_learn"].nll
-    assert abs(moved) > 0.1  # the adapter does something
+    assert abs(moved) > 0.01  # the adapter does something, ten times what would be rounding
 
 
 def test_spaces_repetitions_long_prompts_and_a_killed_engine(users_cache: None) -> None:
