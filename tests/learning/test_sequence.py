@@ -88,9 +88,8 @@ def test_learning_rate_zero_changes_nothing_in_any_month(command: Command) -> No
 
 
 @pytest.mark.parametrize("method", sorted(origins()))
-def test_every_method_runs_over_the_months(method: str, command: Command, phi: Path) -> None:
-    sets = ("--set", f"taalm.attention={phi}") if method == "taalm" else ()
-    result = command(*RUN, "--method", method, *sets)
+def test_every_method_runs_over_the_months(method: str, command: Command, prepared: dict[str, list[str]]) -> None:
+    result = command(*RUN, "--method", method, *prepared.get(method, ()))
     assert result.code == 0, result.err
     assert len(json.loads(result.out)["stages"]) == 3
 

@@ -73,16 +73,18 @@ def assert_it_ends_as_undisturbed(
 
 @pytest.mark.parametrize("method", [*LEARNING, *PAPER])
 def test_every_method_ends_bit_identical(
-    method: str, command: Command, small: Path, phi: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, command: Command, small: Path, prepared: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sets = ("--set", f"taalm.attention={phi}") if "taalm" in method else ()
+    sets = [word for name in method.split("+") for word in prepared.get(name, ())]
     run = ("run", "--method", method, "--model", "tiny", "--benchmark", small, "--lr", "1e-2", "--json", *sets)
     assert_it_ends_as_undisturbed(command, run, [2, 2], monkeypatch)  # 3 steps an epoch, 2 epochs: in both
 
 
 @pytest.mark.parametrize("method", [*LEARNING, "ewc+wiseft", "rho1+finetune", *PAPER])
-def test_months_end_bit_identical(method: str, command: Command, phi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sets = ("--set", f"taalm.attention={phi}") if "taalm" in method else ()
+def test_months_end_bit_identical(
+    method: str, command: Command, prepared: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = [word for name in method.split("+") for word in prepared.get(name, ())]
     run = ("run", "--method", method, "--model", "tiny", "--benchmark", "temporalwiki-mini", "--limit", 5, "--json")
     assert_it_ends_as_undisturbed(command, (*run, "--lr", "1e-2", *sets), [1, 2], monkeypatch)  # 2 steps a month
 
