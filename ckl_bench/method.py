@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ckl_bench.benchmarks.format import AttentionDocument
@@ -126,6 +126,8 @@ class Method:
 
     # The learning rate a method needs where --lr is not given; None takes the benchmark's default.
     learning_rate: ClassVar[float | None] = None
+    # The same of a method that does not build: its rate with another that does, by that one's name.
+    learning_rates: ClassVar[Mapping[str, float]] = MappingProxyType({})
     # False for what learns nothing: no parameter has to train, and the model is scored once.
     trains: ClassVar[bool] = True
     # What the owner of `build` holds the base model's weights in, where that is not the run's dtype.

@@ -229,58 +229,6 @@ def _say(message: str) -> None:
     log(message)
 
 
-@app.command("train-attention", cls=Configured)
-def train_attention(
-    out: Annotated[Path, typer.Option(help="FILE.safetensors to write; a JSON goes beside it.")],
-    benchmark: BenchmarkOption = "lama-ckl-mini",
-    model: ModelOption = "smollm2-135m",
-    seed: Annotated[int, typer.Option(help="Seeds φ, adapters and the order of documents.")] = 0,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="field=value, as steps=60; a wrong field lists all.")
-    ] = None,
-    device: DeviceOption = "auto",
-    attention: AttentionOption = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew although a checkpoint is there.")] = False,
-    methods_dir: MethodsOption = None,
-    trust_remote_code: RemoteOption = False,
-    allow_pickle: PickleOption = False,
-    config: ConfigOption = None,
-    preset: PresetOption = None,
-) -> Callable[[], None]:
-    """Meta-train TAALM's train-attention φ on a benchmark's attention set; run it again to go on after a stop."""
-    from ckl_bench.progress import line
-
-    with line(LOADING):
-        from ckl_bench.benchmarks.format import load_benchmark
-        from ckl_bench.learning.environment import pick_device, settle
-        from ckl_bench.models.find import find_model
-        from ckl_bench.stacks.plugins import load_method
-        from ckl_bench.storage.writing import require_writable
-
-        method = load_method("taalm", methods_dir)()
-    valid_seeds([seed])
-    require_writable(out.absolute().parent)
-    place = pick_device(device)
-    with line(f"reading {benchmark} and {model}"):
-        data = load_benchmark(benchmark)
-        base = find_model(
-            model,
-            device=place,
-            trust_remote_code=trust_remote_code,
-            allow_pickle=allow_pickle,
-            attention=attention,
-        )
-
-    def go() -> None:
-        settle(place)
-        method.prepare(
-            benchmark=data, base=base, out=out, device=place, seed=seed, settings=settings or [], fresh=fresh
-        )
-        say(f"{out}: use it with ckl-bench run --method taalm --set taalm.attention={out}")
-
-    return go
-
-
 for room in (planning, score, sweep, lists, authors, prepare, results, sharing):
     room.register(app)
 for command in (*app.registered_commands, *build.registered_commands):

@@ -153,7 +153,7 @@ def _learning_rate(stack: Stack, defaults: Mapping[str, Any]) -> float:
     """The rate of a stack on a benchmark where none is given.
 
     The benchmark's `learning_rates` name stacks: of those whose parts are all in this one the longest counts, of two
-    as long the first. Then comes what the owner of `build` asks for, then the benchmark's `learning_rate`.
+    as long the first. Then comes what the stack's parts ask for, then the benchmark's `learning_rate`.
     """
     rates: Mapping[str, float] = defaults.get("learning_rates", {})
     ours = [name for name in rates if set(name.split("+")) <= set(stack.parts)]

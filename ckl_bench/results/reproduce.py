@@ -17,6 +17,8 @@ from ckl_bench.results.reproduced import Mark
 from ckl_bench.spec import Spec
 from ckl_bench.storage.files import leaderboards_dir, sha256_file
 
+SURROUNDINGS = ("python", "packages", "platform", "device", "threads", "processes")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
@@ -109,18 +111,16 @@ def scored_sets(record: Record) -> Iterator[tuple[str, str, str, SetScores]]:
 
 def surroundings(record: Record) -> dict[str, object]:
     """What must be equal for two runs of one spec to be equal to the last bit: machine, versions, how many computed."""
-    found = record.environment
-    names = ("python", "packages", "platform", "device", "threads", "processes")
-    return {name: getattr(found, name) for name in names}
+    return {name: getattr(record.environment, name) for name in SURROUNDINGS}
 
 
 def agreement(then: Record, now: Record) -> Agreement:
     """Whether two runs of one spec agree.
 
-    On the same machine, versions, threads and processes every number must be equal to the last bit. Elsewhere rounding
-    differs, and a mean must lie within the 95 % bootstrap interval over probes of the recorded one.
+    On the same machine, versions, threads, processes and code (git commit) every number must be equal to the last bit.
+    Elsewhere rounding differs, and a mean must lie within the 95 % bootstrap interval over probes of the recorded one.
     """
-    same = surroundings(then) == surroundings(now)
+    same = surroundings(then) == surroundings(now) and then.environment.commit == now.environment.commit
     lines, wrong = [], 0
     again = {place: scores for place, _, _, scores in scored_sets(now)}
     for place, _, _, scores in scored_sets(then):
@@ -140,7 +140,7 @@ def agreement(then: Record, now: Record) -> Agreement:
     rule = (
         "to the last bit"
         if same
-        else "within the interval over probes (another machine, versions, threads or processes)"
+        else "within the interval over probes (another machine, commit, versions, threads or processes)"
     )
     if wrong:
         return Agreement(lines=lines, agrees=False, summary=f"{wrong} of {len(lines)} numbers do not agree {rule}")

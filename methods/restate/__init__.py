@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
@@ -27,9 +27,9 @@ class Restate(Method):
     read. Of other names the model is held to what it would have said: KL to the base model on answers that it writes
     itself to questions of the same forms. Where probes are asked in forms that no solved pair has, less is to be
     expected: lama-ckl-mini's `asked_otherwise` says how much.
-
-    On validation a rate of 1e-3 was better than 5e-4 (`--lr 1e-3`; EXPERIMENTS.md).
     """
+
+    learning_rates: ClassVar[Mapping[str, float]] = {"lora": 1e-3}  # better than 5e-4 on validation (EXPERIMENTS.md)
 
     writer: Path | None = None  # the prepared file; None takes the one that ships for this benchmark and model
     statements: PositiveInt = 4  # learned of a document, at most
@@ -41,10 +41,10 @@ class Restate(Method):
     beams: PositiveInt = 12  # of the search for statements
 
     def inputs(self, target: RunTarget) -> Mapping[str, Path]:
-        from .writer import read_about
+        from .writer import FILES
 
         path = self.writer or _shipped(target)
-        about = read_about(path)
+        about = FILES.about(path)
         if target.tokenizer_hash and about["tokenizer_hash"] != target.tokenizer_hash:
             raise UserError(
                 f"{path} was made for the tokenizer of '{about.get('model')}', not for that of '{target.model}'; "
@@ -53,9 +53,9 @@ class Restate(Method):
         return {"writer": path}
 
     def preparation(self, inputs: Mapping[str, Path]) -> Preparation | None:
-        from .writer import read_about
+        from .writer import FILES
 
-        cost = read_about(inputs["writer"]).get("cost")
+        cost = FILES.about(inputs["writer"]).get("cost")
         return Preparation(input="writer", **cost) if cost else None
 
     def penalty(self, model: nn.Module, stage: StageContext) -> Penalty:

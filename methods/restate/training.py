@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,11 @@ from ckl_bench.errors import UserError
 from ckl_bench.learning.fits import require_fit, texts_of_attention
 from ckl_bench.models.find import BaseModel
 from ckl_bench.progress import line, log
-from ckl_bench.storage.checkpoint import Keeper, Store, undertaking
-from ckl_bench.storage.json import sha256_json
+from ckl_bench.storage.checkpoint import Keeper
+from ckl_bench.storage.prepared import require_name
 
 from .forms import forms_of
-from .writer import Row, Shape, adapted, read_about, save_writer, solved_row, written_nll
+from .writer import FILES, Row, Shape, adapted, solved_row, written_nll
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +44,7 @@ def train_writer(
     One of the very same training that is there already is left as it is, unless `fresh`. Raises UserError for a
     benchmark without solved pairs, and where another process is training to the same file.
     """
-    if out.suffix != ".safetensors":
-        raise UserError(f"--out {out}: expected a name that ends in .safetensors")
+    require_name(out)
     apart = load_benchmark(settings.apart) if settings.apart else None
     rows = list(_left(benchmark.attention, apart))[: settings.limit or None]
     if not forms_of(rows):
@@ -63,19 +61,16 @@ def train_writer(
         "seed": seed,
         "settings": asdict(settings) | {"apart": apart.name if apart else None},
     }
-    store = Store(out.parent / f".{out.name}.checkpoint", sha256_json(about))
-    with undertaking(store, out.parent / f".{out.name}.lock", f"the training of {out}", fresh=fresh):
-        if not fresh and _finished(out, about):
-            log(f"{out} is trained already; --fresh trains it again")
+    with FILES.making(out, about, fresh=fresh) as keeper:
+        if keeper is None:
             return
-        keeper = Keeper(store)
         with keeper.listening(), line("training the writer") as shown:
             shown.status = f"loading {base.name}"
             training = _Training(base, rows, settings, device, seed)
             keeper.take_up(training)
             shown.begin(training.steps, training.step)
             training.learn(keeper, shown.advance)
-        save_writer(out, training.own, {**about, **training.about()})
+        FILES.save(out, training.own, {**about, **training.about()})
 
 
 def _left(rows: Sequence[AttentionDocument], apart: Benchmark | None) -> list[AttentionDocument]:
@@ -88,13 +83,6 @@ def _left(rows: Sequence[AttentionDocument], apart: Benchmark | None) -> list[At
         for row in rows
         if row.id not in documents and (row.fact.subject, row.fact.relation, row.fact.object) not in facts
     ]
-
-
-def _finished(out: Path, about: Mapping[str, Any]) -> bool:
-    with suppress(UserError):
-        found = read_about(out)
-        return all(found.get(name) == value for name, value in about.items())
-    return False
 
 
 class _Training:

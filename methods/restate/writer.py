@@ -7,26 +7,23 @@ the object. No declared fact of a document to learn is read.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
-from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import Field, FiniteFloat
 from torch import Tensor, nn
 
 from ckl_bench.benchmarks.format import AttentionDocument
 from ckl_bench.encode import Tokenizer, object_span, pad, tokenize
-from ckl_bench.errors import UserError
 from ckl_bench.models.head import forward, weighted_nll
-from ckl_bench.storage.files import read_sealed, sha256_bytes, sha256_file
-from ckl_bench.storage.json import json_text, sealed
-from ckl_bench.storage.writing import write_files
+from ckl_bench.storage.prepared import Kind
 
 from ..lora.low_rank import low_rank
 
-SCHEMA = "writer-1"
+FILES = Kind(schema="writer-1", name="writer", command="ckl-bench prepare restate")
 READ, MARK = "\n\n", " ->"  # behind the document; before the object
 Row = tuple[list[int], int]  # tokens, and how many of them are only read
 
@@ -98,47 +95,13 @@ def predicted(rows: Sequence[Row], mask: Tensor) -> tuple[Tensor, Tensor]:
     return row, place
 
 
-def save_writer(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write a writer as safetensors (half precision) with a JSON of the same name beside it."""
-    from safetensors.torch import save
-
-    content = save({n: t.detach().to("cpu", torch.float16).contiguous() for n, t in tensors.items()})
-    beside = sealed({"schema": SCHEMA, **about, "sha256": sha256_bytes(content)})
-    write_files({path: content, path.with_suffix(".json"): json_text(beside).encode()})
-
-
-def read_about(path: Path) -> dict[str, Any]:
-    """The JSON beside a writer's file; UserError where either is missing, damaged, or not a writer's."""
-    make = f"make one with ckl-bench prepare restate --out {path}"
-    if not path.is_file():
-        raise UserError(f"no writer at {path}; {make}")
-    about = read_sealed(path.with_suffix(".json"))
-    if about.get("schema") != SCHEMA or "tokenizer_hash" not in about:
-        raise UserError(f"{path.with_suffix('.json')} does not describe a writer of restate; {make}")
-    if sha256_file(path) != about.get("sha256"):
-        raise UserError(f"{path} does not match its {path.with_suffix('.json').name}; restore it or {make}")
-    return about
-
-
 def load_writer(path: Path, base: nn.Module) -> nn.Module:
     """The writer from its file, a model of its own over a copy of `base`, frozen; UserError where it does not fit."""
     from peft.tuners.tuners_utils import BaseTunerLayer
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
-    about = read_about(path)
-    try:
-        shape = TypeAdapter(Shape).validate_python(about.get("shape"))
-        tensors = load_file(path)
-    except (ValidationError, SafetensorError) as error:
-        raise UserError(f"{path} is no writer ({str(error).splitlines()[0]}); restore it or make it again") from error
+    shape, tensors = FILES.load(path, Shape)
     model, own = adapted(copy.deepcopy(base), shape)
-    wrong = list(own.keys() ^ tensors.keys()) or [n for n in own if own[n].shape != tensors[n].shape]
-    if wrong:
-        raise UserError(f"{path} was made for another model shape (at {wrong[0]}); it names {about.get('model')!r}")
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            own[name].copy_(tensor)
+    FILES.fill(own, path, tensors)
     for module in model.modules():
         if isinstance(module, BaseTunerLayer):
             module.merge()  # one product a layer: the writer reads many short texts

@@ -31,12 +31,12 @@ class Taalm(Method):
     attention: Path | None = None
 
     def inputs(self, target: RunTarget) -> Mapping[str, Path]:
-        from .attention import read_about
+        from .attention import FILES
 
         path = self.attention
         if path is None or not path.is_file():
             path = shipped(target, path)
-        about = read_about(path)
+        about = FILES.about(path)
         if target.tokenizer_hash and about["tokenizer_hash"] != target.tokenizer_hash:
             raise UserError(
                 f"{path} was made for the tokenizer of '{about.get('model')}', not for that of '{target.model}'; "
@@ -45,9 +45,9 @@ class Taalm(Method):
         return {"attention": path}
 
     def preparation(self, inputs: Mapping[str, Path]) -> Preparation | None:
-        from .attention import read_about
+        from .attention import FILES
 
-        cost = read_about(inputs["attention"]).get("cost")
+        cost = FILES.about(inputs["attention"]).get("cost")
         return Preparation(input="attention", **cost) if cost else None
 
     reads_nll: ClassVar[bool] = False

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import Field, FiniteFloat
 from torch import Tensor, nn
 
-from ckl_bench.errors import UserError
-from ckl_bench.storage.files import read_sealed, sha256_bytes, sha256_file
-from ckl_bench.storage.json import json_text, sealed
-from ckl_bench.storage.writing import write_files
+from ckl_bench.storage.prepared import Kind
 
 from ..lora.low_rank import low_rank
 
-SCHEMA = 1
+FILES = Kind(schema=1, name="train-attention", command="ckl-bench train-attention")
 Scale = Literal["max", "plain"]
 
 
@@ -74,48 +70,12 @@ class TrainAttention(nn.Module):
         return weights  # type: ignore[no-any-return]
 
 
-def save_attention(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write φ as safetensors (half precision, LoRA and head only) with a JSON of the same name beside it."""
-    from safetensors.torch import save
-
-    content = save({n: t.detach().to("cpu", torch.float16).contiguous() for n, t in tensors.items()})
-    beside = sealed({"schema": SCHEMA, **about, "sha256": sha256_bytes(content)})
-    write_files({path: content, path.with_suffix(".json"): json_text(beside).encode()})
-
-
-def read_about(path: Path) -> dict[str, Any]:
-    """The JSON beside a φ file; UserError where either is missing, damaged, or not a φ's."""
-    if not path.is_file():
-        raise UserError(f"no train-attention at {path}; make one with ckl-bench train-attention --out {path}")
-    about = read_sealed(path.with_suffix(".json"))
-    if about.get("schema") != SCHEMA or "tokenizer_hash" not in about:
-        raise UserError(f"{path.with_suffix('.json')} does not describe a train-attention; train it again")
-    if sha256_file(path) != about.get("sha256"):
-        raise UserError(f"{path} does not match its {path.with_suffix('.json').name}; restore it or train it again")
-    return about
-
-
 def load_attention(path: Path, base: nn.Module) -> TrainAttention:
     """φ from its file, over the trunk of `base`, frozen and in evaluation mode.
 
     Raises UserError where the file does not fit the base model's shape.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    about = read_about(path)
-    try:
-        shape = TypeAdapter(Shape).validate_python(about.get("shape"))
-        tensors = load_file(path)
-    except (ValidationError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} is no train-attention ({reason}); restore it or train it again") from error
+    shape, tensors = FILES.load(path, Shape)
     phi = TrainAttention(base, shape, seed=0)
-    own = phi.trained()
-    wrong = list(own.keys() ^ tensors.keys()) or [n for n in own if own[n].shape != tensors[n].shape]
-    if wrong:
-        raise UserError(f"{path} was made for another model shape (at {wrong[0]}); it names {about.get('model')!r}")
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            own[name].copy_(tensor)
+    FILES.fill(phi.trained(), path, tensors)
     return phi.requires_grad_(False).eval()

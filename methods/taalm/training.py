@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -23,11 +22,11 @@ from ckl_bench.errors import CklError, UserError
 from ckl_bench.learning.fits import require_fit, texts_of_attention
 from ckl_bench.models.find import BaseModel, share_trunk
 from ckl_bench.progress import Line, line, log
-from ckl_bench.storage.checkpoint import Keeper, Store, undertaking
-from ckl_bench.storage.json import sha256_json
+from ckl_bench.storage.checkpoint import Keeper
+from ckl_bench.storage.prepared import require_name
 
 from ..qlora import load_nf4
-from .attention import Shape, TrainAttention, read_about, save_attention
+from .attention import FILES, Shape, TrainAttention
 from .meta_gradient import supported_form
 from .meta_train import Example, MetaTraining, batch_of, make_examples, make_learner, meta_step, token_weights, validate
 
@@ -42,8 +41,7 @@ def train_attention(
     Raises UserError for a benchmark without an attention set or with too few documents, and where another process is
     training to the same file; CklError where φ's gradient is not finite.
     """
-    if out.suffix != ".safetensors":
-        raise UserError(f"--out {out}: expected a name that ends in .safetensors")
+    require_name(out)
     rows = list(benchmark.attention)[: settings.limit or None]
     if len(rows) <= settings.held_out:
         raise UserError(
@@ -62,25 +60,14 @@ def train_attention(
         "seed": seed,
         "settings": asdict(settings),
     }
-    store = Store(out.parent / f".{out.name}.checkpoint", sha256_json(about))
-    with undertaking(store, out.parent / f".{out.name}.lock", f"the training of {out}", fresh=fresh):
-        if not fresh and _finished(out, about):
-            log(f"{out} is trained already; --fresh trains it again")
+    with FILES.making(out, about, fresh=fresh) as keeper:
+        if keeper is None:
             return
-        keeper = Keeper(store)
         with keeper.listening(), line("meta-training φ") as shown:
             shown.status = f"loading {base.name}"
             training = _Training(base, rows, settings, device, seed)
             training.learn(keeper, shown)
-        save_attention(out, training.best, {**about, **training.about()})
-
-
-def _finished(out: Path, about: Mapping[str, Any]) -> bool:
-    """Whether `out` is whole and of this very training."""
-    with suppress(UserError):
-        found = read_about(out)
-        return all(found.get(name) == value for name, value in about.items())
-    return False
+        FILES.save(out, training.best, {**about, **training.about()})
 
 
 class _Training:

@@ -23,7 +23,7 @@ from ckl_bench.storage.checkpoint import Store, sha256_tensors
 from ckl_bench.storage.files import sha256_bytes
 from ckl_bench.storage.json import CHECKSUM, json_text, sealed, sha256_json
 from ckl_bench.storage.seals import is_sealed, seal_folder
-from ckl_bench_methods.taalm.attention import Shape, TrainAttention, load_attention, read_about, save_attention
+from ckl_bench_methods.taalm.attention import FILES, Shape, TrainAttention, load_attention
 from conftest import knows_first_capitals, write_lama
 from harness.fuzz_bench import OUTSIDE, SECRET, Files, Reader
 from harness.fuzz_sources import SOURCES, put
@@ -94,13 +94,13 @@ def _restore_benchmark(files: Files) -> None:
 def _make_attention(folder: Path) -> None:
     base, shape = find_model("tiny"), Shape(r=2)
     about = {"model": "tiny", "tokenizer_hash": base.tokenizer_hash, "shape": asdict(shape)}
-    save_attention(folder / "phi.safetensors", TrainAttention(base.load(), shape, seed=0).trained(), about)
+    FILES.save(folder / "phi.safetensors", TrainAttention(base.load(), shape, seed=0).trained(), about)
 
 
 def _read_attention(folder: Path, scratch: Path) -> object:
     path = folder / "phi.safetensors"
     phi = load_attention(path, find_model("tiny").load())
-    return [read_about(path), asdict(phi.shape), sha256_tensors(phi.trained())]
+    return [FILES.about(path), asdict(phi.shape), sha256_tensors(phi.trained())]
 
 
 def _restore_attention(files: Files) -> None:

@@ -144,7 +144,7 @@ def flaw(folder: Path) -> str | None:
 def _read(path: Path) -> None:
     """Read a file as its readers do; UserError, ValueError or SafetensorError where it is damaged."""
     from ckl_bench.records import read_record
-    from ckl_bench_methods.taalm.attention import read_about
+    from ckl_bench_methods.taalm.attention import FILES
 
     if path.is_dir() and path.name == "benchmark":
         load_benchmark(str(path))
@@ -153,7 +153,7 @@ def _read(path: Path) -> None:
     elif path.suffix == ".safetensors":
         deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
         if path.with_suffix(".json").exists():
-            read_about(path)
+            FILES.about(path)
     elif path.suffix in (".csv", ".md"):
         text = path.read_text()
         widths = {len(row) for row in csv.reader(text.splitlines())} if path.suffix == ".csv" else {1}

@@ -40,6 +40,17 @@ def test_the_rate_is_that_of_the_longest_named_stack(rated: Path, method: str, r
     assert plan_run(RunRequest(method=method, benchmark=str(rated), model="tiny")).spec.learning_rate == rate
 
 
+def test_a_method_that_does_not_build_asks_for_a_rate_with_one_that_does(writer: Path) -> None:
+    def rate(method: str) -> float:
+        settings = [f"restate.writer={writer}"] if "restate" in method else []
+        request = RunRequest(method=method, benchmark="lama-ckl-mini", model="tiny", settings=settings)
+        return plan_run(request).spec.learning_rate
+
+    assert rate("restate") == 1e-3 != rate("lora")
+    assert rate("restate+finetune") == rate("finetune")
+    assert rate("restate+kadapter") == rate("kadapter")
+
+
 def test_a_rate_that_is_typed_counts(rated: Path) -> None:
     request = RunRequest(method="oracle", benchmark=str(rated), model="tiny", learning_rate=0.0)
     assert plan_run(request).spec.learning_rate == 0

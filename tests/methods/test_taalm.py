@@ -21,7 +21,7 @@ from ckl_bench.method import StageContext
 from ckl_bench.models.find import find_model, share_trunk, tiny_tokenizer
 from ckl_bench_methods.lora import Lora
 from ckl_bench_methods.taalm import Taalm, training
-from ckl_bench_methods.taalm.attention import Shape, TrainAttention, load_attention, save_attention
+from ckl_bench_methods.taalm.attention import FILES, Shape, TrainAttention, load_attention
 from ckl_bench_methods.taalm.meta_train import MetaTraining
 from ckl_bench_methods.taalm.training import train_attention
 from conftest import Command, forge
@@ -133,7 +133,7 @@ def test_phi_survives_its_file(tmp_path: Path) -> None:
             p.add_(0.1 * torch.randn_like(p))
     path = tmp_path / "phi.safetensors"
     about = {"shape": {"r": 2, "alpha": 16.0, "bias": 0.0, "scale": "max"}, "tokenizer_hash": "x", "model": "m"}
-    save_attention(path, phi.trained(), about)
+    FILES.save(path, phi.trained(), about)
     back = load_attention(path, make("llama"))
     batch = collate(encode_documents(tiny_tokenizer(), [Document(id="a", text="some words to weigh")], 64))
     torch.testing.assert_close(back(batch.ids, batch.mask), phi(batch.ids, batch.mask), atol=2e-3, rtol=0)

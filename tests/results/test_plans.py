@@ -16,7 +16,7 @@ PLANS = sorted((leaderboards_dir() / "plans").glob("*.toml"))
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.stem)
 def test_a_plan_is_of_stacks_that_there_are(plan: Path) -> None:
-    runs = read_options(plan, ("benchmark", "method", "seed", "set", "lr"))
+    runs = read_options(plan, ("benchmark", "method", "seed", "set"))
     assert runs
     for run in runs:
         assert run["benchmark"][0] in BENCHMARKS
@@ -27,6 +27,6 @@ def test_no_run_is_planned_twice() -> None:
     every = [
         (run["benchmark"][0], make_stack(run["method"][0], run.get("set", [])).label)
         for plan in PLANS
-        for run in read_options(plan, ("benchmark", "method", "seed", "set", "lr"))
+        for run in read_options(plan, ("benchmark", "method", "seed", "set"))
     ]
     assert len(every) == len(set(every)) > 25

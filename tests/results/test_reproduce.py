@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from ckl_bench.learning.environment import environment
 from ckl_bench.records import Record, read_record, read_records, write_record
-from ckl_bench.results.reproduce import agreement
+from ckl_bench.results.reproduce import SURROUNDINGS, agreement
 from ckl_bench.results.tables import first_difference, write_tables
 from ckl_bench.storage.files import leaderboards_dir
 from conftest import Command, forge
@@ -32,8 +33,9 @@ def test_a_committed_run_of_the_tiny_model_repeats(command: Command) -> None:
     numbers = [line for line in result.out.splitlines() if " epoch " in line]
     assert len(numbers) == 3 * 2 * (read_record(TINY_RECORD).spec.epochs + 1)  # of every set accuracy and NLL
     assert "numbers agree" in result.out
-    if "to the last bit" in result.out:  # the machine and versions it was recorded with
-        assert all(line.endswith(": equal") for line in numbers)
+    then, here = read_record(TINY_RECORD).environment, environment("cpu")
+    if all(getattr(then, name) == getattr(here, name) for name in SURROUNDINGS):
+        assert all(line.endswith(": equal") for line in numbers)  # whatever commit is tested here
 
 
 def test_a_number_that_does_not_repeat_is_found(command: Command, tmp_path: Path) -> None:
@@ -56,10 +58,12 @@ def test_elsewhere_a_mean_may_move_within_its_interval(right: int, agrees: bool)
         return record([[0.0] * 64, [1.0] * count + [0.0] * (64 - count)], [[1.0] * 64] * 2)
 
     then = run(2)  # where all probes agree (epoch 0, what was kept), nothing may move
-    elsewhere = then.environment.model_copy(update={"threads": 64})
-    found = agreement(then, run(right).model_copy(update={"environment": elsewhere}))
-    assert found.agrees == agrees
-    assert not agreement(run(0), run(1).model_copy(update={"environment": elsewhere})).agrees
+    for changed in ({"threads": 64}, {"commit": "1" * 40}):
+        elsewhere = then.environment.model_copy(update=changed)
+        found = agreement(then, run(right).model_copy(update={"environment": elsewhere}))
+        assert found.agrees == agrees
+        assert not agreement(run(0), run(1).model_copy(update={"environment": elsewhere})).agrees
+    assert agreement(then, run(right)).agrees == (right == 2)  # here nothing may move
 
 
 def test_a_run_that_cannot_be_made_here_says_what_differs(command: Command, tmp_path: Path) -> None:

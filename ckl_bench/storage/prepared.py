@@ -1,0 +1,100 @@
+"""Prepared files: what a method learns once and its runs read; safetensors, with a JSON of the same name beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+
+from ckl_bench.errors import UserError
+from ckl_bench.progress import log
+from ckl_bench.storage.checkpoint import Keeper, Store, undertaking
+from ckl_bench.storage.files import read_sealed, sha256_bytes, sha256_file
+from ckl_bench.storage.json import json_text, sealed, sha256_json
+from ckl_bench.storage.writing import write_files
+
+Shape = TypeVar("Shape")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of prepared file: what its JSON says it is, its name in messages, and the command that makes one."""
+
+    schema: int | str
+    name: str
+    command: str
+
+    def save(self, path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+        """Write both files, the tensors in half precision."""
+        from safetensors.torch import save
+
+        content = save({n: t.detach().to("cpu", torch.float16).contiguous() for n, t in tensors.items()})
+        beside = sealed({"schema": self.schema, **about, "sha256": sha256_bytes(content)})
+        write_files({path: content, path.with_suffix(".json"): json_text(beside).encode()})
+
+    def about(self, path: Path) -> dict[str, Any]:
+        """The JSON beside a file; UserError where either is missing, damaged, or of another kind."""
+        make = f"make one with {self.command} --out {path}"
+        if not path.is_file():
+            raise UserError(f"no {self.name} at {path}; {make}")
+        about = read_sealed(path.with_suffix(".json"))
+        if about.get("schema") != self.schema or "tokenizer_hash" not in about:
+            raise UserError(f"{path.with_suffix('.json')} does not describe a {self.name}; {make}")
+        if sha256_file(path) != about.get("sha256"):
+            raise UserError(f"{path} does not match its {path.with_suffix('.json').name}; restore it or {make}")
+        return about
+
+    def load(self, path: Path, shape: type[Shape]) -> tuple[Shape, dict[str, Tensor]]:
+        """How the file's part of a model is made, and its tensors; UserError as `about`, and where one is no such."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        about = self.about(path)
+        try:
+            return TypeAdapter(shape).validate_python(about.get("shape")), load_file(path)
+        except (ValidationError, SafetensorError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path} is no {self.name} ({reason}); restore it or make it again") from error
+
+    @torch.no_grad()
+    def fill(self, own: Mapping[str, Tensor], path: Path, tensors: Mapping[str, Tensor]) -> None:
+        """Put a file's tensors into a model's parameters `own`; UserError where names or shapes differ."""
+        wrong = list(own.keys() ^ tensors.keys()) or [n for n in own if own[n].shape != tensors[n].shape]
+        if wrong:
+            named = self.about(path).get("model")
+            raise UserError(f"{path} was made for another model shape (at {wrong[0]}); it names {named!r}")
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
+
+    @contextmanager
+    def making(self, out: Path, about: Mapping[str, Any], *, fresh: bool) -> Iterator[Keeper | None]:
+        """The making of `out`, by one process at a time: who keeps its state, or None where it is made already.
+
+        `about` says what is made of what. Raises UserError where another process is making the same file.
+        """
+        store = Store(out.parent / f".{out.name}.checkpoint", sha256_json(dict(about)))
+        with undertaking(store, out.parent / f".{out.name}.lock", f"the training of {out}", fresh=fresh):
+            if not fresh and self._made(out, about):
+                log(f"{out} is trained already; --fresh trains it again")
+                yield None
+            else:
+                yield Keeper(store)
+
+    def _made(self, out: Path, about: Mapping[str, Any]) -> bool:
+        """Whether `out` is whole and made of this very thing."""
+        with suppress(UserError):
+            found = self.about(out)
+            return all(found.get(name) == value for name, value in about.items())
+        return False
+
+
+def require_name(out: Path) -> None:
+    """UserError for a file to be prepared whose name does not say what it is."""
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out {out}: expected a name that ends in .safetensors")
