@@ -178,6 +178,6 @@ def writer(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def prepared(phi: Path, writer: Path) -> dict[str, list[str]]:
     """Method -> words of a command that name its prepared file for the tiny model, and keep it quick."""
-    small = ("beams=2", "replay=4", "statements=2")
+    small = ("beams=2", "replay=40", "statements=2")
     settings = {"taalm": [f"attention={phi}"], "restate": [f"writer={writer}", *small]}
     return {name: [w for one in given for w in ("--set", f"{name}.{one}")] for name, given in settings.items()}

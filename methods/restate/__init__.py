@@ -36,8 +36,8 @@ class Restate(Method):
     temperature: PositiveFloat = 2.0  # a statement weighs exp((score - best score) / temperature)
     strength: NonNegativeFloat = 4.0  # of the statements' loss beside the document's
     keep: NonNegativeFloat = 8.0  # of the KL
-    replayed: PositiveInt = 16  # answers a step
     replay: PositiveInt = 128  # answers that the base model writes, before the stage
+    replayed: PositiveInt = 4  # of these answers with each document
     beams: PositiveInt = 12  # of the search for statements
 
     def inputs(self, target: RunTarget) -> Mapping[str, Path]:
@@ -79,7 +79,7 @@ class Restate(Method):
 
         def penalty(step: Step) -> Tensor:
             ids = [document.id for document in step.batch.documents]
-            picked = held.drawn(self.replayed, f"{stage.seed}:{ids}")
+            picked = [row for name in ids for row in held.drawn(self.replayed, f"{stage.seed}:{name}")]
             return beside.loss(model, ids) + self.keep * held.kl(model, picked)
 
         return penalty

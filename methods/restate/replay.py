@@ -57,7 +57,7 @@ class Held:
         return (before.exp() * (before - now)).sum(-1).mean()
 
     def drawn(self, count: int, key: str) -> list[int]:
-        """The rows that a step takes: a pure function of `key`."""
+        """The rows that go with a document, by `key` alone: the same in whatever part of a batch it stands."""
         return random.Random(key).sample(range(len(self.rows)), min(count, len(self.rows)))
 
 

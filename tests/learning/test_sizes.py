@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +20,9 @@ from ckl_bench.learning.sizes import micro_batch, score_tokens
 from ckl_bench.learning.stages import _Run
 from ckl_bench.models.find import find_model
 from ckl_bench.records import Record
+from ckl_bench.stacks.plugins import origins
 from ckl_bench.storage.checkpoint import Keeper
+from conftest import Command
 
 
 def a_run(**changes: Any) -> Record:
@@ -49,6 +53,20 @@ def test_what_only_makes_a_run_fit_is_in_the_environment_and_leaves_its_numbers(
     assert nll(found) == pytest.approx(nll(plain), abs=1e-4)
     for name, value in changes.items():
         assert getattr(found.environment, name) == value != getattr(plain.environment, name)
+
+
+@pytest.mark.parametrize("method", sorted(origins().keys() - {"none"}))
+def test_every_method_learns_the_same_in_parts_of_a_batch(
+    method: str, command: Command, small: Path, prepared: dict[str, list[str]]
+) -> None:
+    def after(*more: object) -> list[float]:
+        run = ("run", "--method", method, "--model", "tiny", "--benchmark", small, "--lr", "1e-2", "--fresh", "--json")
+        done = command(*run, *prepared.get(method, ()), *more)
+        assert done.code == 0, done.err
+        (stage,) = json.loads(done.out)["stages"]
+        return [scores["nll"] for scores in stage["epochs"][-1]["sets"].values()]
+
+    assert after("--micro-batch", 1) == pytest.approx(after("--micro-batch", 2), abs=1e-4)
 
 
 @pytest.mark.parametrize("method", ["lora", "finetune", "rho1", "qlora"])
