@@ -23,8 +23,9 @@ def find_runs(records: Sequence[Record], wanted: str, methods_dir: Path | None =
 
     `wanted` is a stack's name or label (taalm, taalm+lora, lora(r=8)) or the beginning of a run id (four hex digits or
     more), and may go on with `@setting=value[,setting=value...]`: a field of the spec, `seed`, or `method.field`, which
-    then finds the stack under every label. Numbers are compared as numbers, hashes by their beginning. UserError where
-    no run is meant, or runs that differ in more than their seed; it lists what tells them apart.
+    then finds the stack under every label. So does a name alone where no run has the stack's defaults. Numbers are
+    compared as numbers, hashes by their beginning. UserError where no run is meant, or runs that differ in more than
+    their seed; it lists what tells them apart.
     """
     done = [record for record in records if record.status == "done"]
     name, given = _split(wanted, {r.spec.method for r in done})
@@ -33,11 +34,9 @@ def find_runs(records: Sequence[Record], wanted: str, methods_dir: Path | None =
     except UserError:
         label = name  # a run id, or a label with hyperparameters
     parts = any("." in setting and not is_hash(setting) for setting, _ in given)
-    chosen = [
-        r
-        for r in done
-        if r.spec.method in (name, label) or (parts and "+".join(r.spec.hyperparameters) in (name, label))
-    ]
+    chosen = [r for r in done if r.spec.method in (name, label)]
+    if parts or not chosen:
+        chosen = [r for r in done if {r.spec.method, "+".join(r.spec.hyperparameters)} & {name, label}]
     if not chosen and re.fullmatch("[0-9a-f]{4,16}", name):
         chosen = [r for r in done if r.run_id.startswith(name)]
     if not chosen:

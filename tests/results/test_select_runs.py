@@ -59,6 +59,14 @@ def test_runs_are_named_by_what_they_are(wanted: str, found: list[Record]) -> No
     assert find_runs(RUNS, wanted) == found
 
 
+def test_a_name_alone_finds_what_was_run_with_other_settings_where_nothing_else_was() -> None:
+    assert find_runs([SMALL, TAALM], "lora") == [SMALL]
+    assert find_runs([SMALL, PLAIN], "lora") == [PLAIN]
+    smaller = run(method="lora(r=4)", hyperparameters={"lora": {"r": 4}})
+    with pytest.raises(UserError, match=r"'lora' was run with several settings; name one: .*r=8.*r=4"):
+        find_runs([SMALL, smaller], "lora")
+
+
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [

@@ -163,7 +163,10 @@ def test_a_state_survives_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", STOPS)
-def test_a_signal_lets_the_step_finish_and_be_saved_a_second_one_does_not(number: int, tmp_path: Path) -> None:
+def test_a_signal_lets_the_step_finish_and_be_saved_a_second_one_does_not(
+    number: int, tmp_path: Path, own_signals: None
+) -> None:
+    signal.signal(number, signal.SIG_DFL)  # as where these tests do not run under nohup
     store = Store(tmp_path / "s", "run")
     keeper, before = Keeper(store), signal.getsignal(number)
     with keeper.listening():
