@@ -60,10 +60,10 @@ def _units() -> dict[str, tuple[str, str, str]]:
         single, many, symbol = (form.replace("_", " ") for form in forms.split())
         found[name] = (single, many, re.sub(r"(?<=[mt])([23])\b", lambda m: superscript(m[1]), symbol))
     for single, many, symbol in list(found.values()):  # a unit is also called by its words
-        us = re.sub(r"(met|lit)re\b", r"\1er", single), re.sub(r"(met|lit)res\b", r"\1ers", many)
-        for names, forms in (((single, many, symbol), (single, many, symbol)), (us, (*us, symbol))):
-            for name in names:
-                found.setdefault(name, forms)
+        us = (re.sub(r"(met|lit)re\b", r"\1er", single), re.sub(r"(met|lit)res\b", r"\1ers", many), symbol)
+        for words in ((single, many, symbol), us):
+            for word in words:
+                found.setdefault(word, words)
     return found
 
 
