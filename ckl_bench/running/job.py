@@ -33,6 +33,9 @@ class Job:
     def __call__(self, task: bytes) -> None:
         """Until the run has ended, by itself or as it was asked to."""
         post, stop, asked = Postbox(self.folder / f"{self.run_id}.json"), self.folder / STOP, False
+        if stop.exists():
+            post.tell(Heard(state="stopped"))
+            return
         with tempfile.TemporaryDirectory(prefix="ckl-bench-", ignore_cleanup_errors=True) as own:
             told = Path(own) / f"{self.run_id}.json"
             try:

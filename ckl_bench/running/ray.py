@@ -25,7 +25,9 @@ from ckl_bench.running.remote import Remote
 from ckl_bench.running.task import TASK, Task
 from ckl_bench.storage.stops import STOPS, put_back
 
-AHEAD = 32  # runs at most that wait in Ray's own queue
+STARTS = 3  # of a cluster of this machine: Ray gives each 15 seconds, which are short on a busy one (ray#65983)
+AHEAD = 16  # runs at most that wait in Ray's own queue
+TRIES = 5  # to begin a run that has not begun where Ray wanted it to
 ANSWER = 10.0  # seconds in which a cluster has to let itself be reached
 SHORT = 40  # characters of a folder at most below which Ray can make its sockets
 
@@ -36,6 +38,7 @@ class _Run:
     actor: Any
     told: Any  # the reference of what it will tell next
     begun: bool = False
+    tries: int = 1  # to begin it
 
 
 class Ray:
@@ -57,7 +60,7 @@ class Ray:
         memory: int | None = None,
     ) -> None:
         """Reach the cluster, or start one; UserError where that fails, or this machine has not what runs need."""
-        self._folder, self._jobs, self._runs = folder, jobs, dict[str, _Run]()
+        self._folder, self._jobs, self._runs, self._stopping = folder, jobs, dict[str, _Run](), False
         address = address or os.environ.get("RAY_ADDRESS") or "local"
         self._own: str | None = None
         with line("starting Ray" if address == "local" else f"reaching Ray at {address}"):
@@ -84,6 +87,7 @@ class Ray:
         _require_answer(address)
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or it would give its users a tip
+        os.environ |= {"RAY_DEDUP_LOGS": "1", "RAY_DEDUP_LOGS_SKIP_REGEX": ".*"}  # or tell of lost nodes on stdout
         import ray
 
         self._ours = not ray.is_initialized()
@@ -94,15 +98,20 @@ class Ray:
             usual = tempfile.gettempdir()
             self._own = tempfile.mkdtemp(prefix="ckl-ray-", dir=usual if len(usual) < SHORT else "/tmp")
             here = {"num_cpus": cores(), "include_dashboard": False, "_temp_dir": self._own}
-        try:
-            with _signals_kept(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                ray.init(address=address, logging_level="ERROR", log_to_driver=False, **here)
-        except (ConnectionError, RuntimeError, ValueError, OSError, ImportError) as error:
-            self._leave(ray)
-            if address == "local":
-                raise UserError(f"Ray does not start: {first_line(error)}") from error
-            raise _unreached(address, error) from error
+        for left in reversed(range(STARTS if address == "local" else 1)):
+            try:
+                with _signals_kept(), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    ray.init(address=address, logging_level="ERROR", log_to_driver=False, **here)
+                break
+            except Exception as error:  # of many kinds, up to Exception itself where its processes are slow to start
+                ray.shutdown()
+                if left:
+                    continue
+                self._leave(ray)
+                if address == "local":
+                    raise UserError(f"Ray does not start: {first_line(error)}") from error
+                raise _unreached(address, error) from error
         return ray
 
     def _require_room(self, tasks: Sequence[Task], machines: Sequence[Mapping[str, float]], only: bool) -> None:
@@ -129,10 +138,13 @@ class Ray:
 
     def start(self, task: Task) -> None:
         """Give a run to Ray, which starts it where and when there is room."""
+        self._runs[task.run_id] = _Run(task, *self._begin(task))
+
+    def _begin(self, task: Task) -> tuple[Any, Any]:
         wants = {name: value or None for name, value in self._wants[task.run_id].items()}
         actor = self._ray.remote(Remote).options(max_concurrency=2, max_restarts=0, **wants).remote()
-        begun = actor.begin.remote(task.run_id, TASK.dump_json(task), self._folder, task.folder, self._threads)
-        self._runs[task.run_id] = _Run(task, actor, begun)
+        words = task.run_id, TASK.dump_json(task), self._folder, task.folder, self._threads
+        return actor, actor.begin.remote(*words)
 
     def poll(self) -> list[tuple[str, Heard]]:
         """What the actors told, and which of them are gone."""
@@ -141,13 +153,18 @@ class Ray:
         for reference in self._ray.wait(list(told), num_returns=len(told), timeout=0)[0] if told else []:
             run = told[reference]
             news = self._got(run)
-            if news is not None:
-                heard.append((run.task.run_id, news))
             if news is None or news.state == "running":
                 run.begun, run.told = True, run.actor.watch.remote()
             else:
-                del self._runs[run.task.run_id]
                 self._ray.kill(run.actor)
+                if news.state == "lost" and not run.begun and run.tries < TRIES and not self._stopping:
+                    # It waited on a machine that is gone, or for its actor to be made there.
+                    run.actor, run.told = self._begin(run.task)
+                    run.tries += 1
+                    continue
+                del self._runs[run.task.run_id]
+            if news is not None:
+                heard.append((run.task.run_id, news))
         return heard
 
     def _got(self, run: _Run) -> Heard | None:
@@ -164,6 +181,7 @@ class Ray:
 
     def stop(self) -> None:
         """Let runs save and end, and those that wait in Ray's queue not begin."""
+        self._stopping = True
         for run in self._runs.values():
             if run.begun:
                 run.actor.stop.remote()
@@ -249,6 +267,8 @@ def _words(resources: Mapping[str, float]) -> str:
 
 def _gone(error: Exception) -> Heard:
     """What is heard of a run whose actor cannot answer."""
-    if "No module named 'ckl_bench" in str(error):
+    said = str(error)
+    if "No module named 'ckl_bench" in said:
         return Heard(state="failed", error="a machine has no ckl-bench; pip install 'ckl-bench[ray]' on all of them")
-    return Heard(state="lost", error=f"its machine or what watched it there is gone: {first_line(error)}")
+    why = f": {first_line(error)}" if "memory" in said else ""  # of which Ray kills whoever takes too much
+    return Heard(state="lost", error=f"its machine, or what watched it there, is gone{why}")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +66,7 @@ class Slurm:
         self._jobs = jobs or (1 if self._cluster == "local" else None)
         self._submitted: dict[str, _Submitted] = {}
         self._heard: list[tuple[str, Heard]] = []
-        self._looked, self._keep = 0.0, False
+        self._looked, self._keep, self._left = 0.0, False, False
         of_slurm = {
             "slurm_job_name": "ckl-bench",
             "slurm_signal_delay_s": notice,
@@ -99,7 +101,8 @@ class Slurm:
         job = Job(task.run_id, self._folder, task.folder, self._threads)
         try:
             self._executor.update_parameters(mem_gb=None if memory is None else math.ceil(memory / 2**30))
-            self._submitted[task.run_id] = _Submitted(self._executor.submit(job, TASK.dump_json(task)), post)
+            with _interrupts_later():
+                self._submitted[task.run_id] = _Submitted(self._executor.submit(job, TASK.dump_json(task)), post)
         except Exception as error:  # submitit's own of many kinds, whose last line is sbatch's
             said = str(error).strip().splitlines() or [type(error).__name__]
             self._heard.append((task.run_id, Heard(state="failed", error=f"Slurm takes no such job: {said[-1]}")))
@@ -131,26 +134,42 @@ class Slurm:
         self._keep |= news.state == "lost"
 
     def stop(self) -> None:
-        """Let runs save and end; jobs that have not begun are taken out of the queue."""
+        """Let runs save and end; jobs that wait in Slurm's queue are taken out of it."""
         self._stop.touch()
-        self._cancel([run_id for run_id, one in self._submitted.items() if one.post.last is None])
+        if self._cluster == "slurm":
+            self._give_up([run_id for run_id, one in self._submitted.items() if one.post.last is None])
 
     def kill(self) -> None:
-        """Cancel all jobs."""
-        self._cancel(list(self._submitted))
+        """Cancel all jobs; those on this machine have been asked to stop, and are waited for no longer."""
+        self._left |= self._cluster == "local" and bool(self._submitted)
+        self._give_up(list(self._submitted))
 
-    def _cancel(self, run_ids: Sequence[str]) -> None:
+    def _give_up(self, run_ids: Sequence[str]) -> None:
         for run_id in run_ids:
-            self._submitted[run_id].job.cancel(check=False)
+            if self._cluster == "slurm":
+                self._submitted[run_id].job.cancel(check=False)
             self._over(run_id, Heard(state="stopped"))
             self._heard.append((run_id, Heard(state="stopped")))
 
     def close(self) -> None:
         """Leave no job and, unless there is something to look at, no file."""
-        self.kill()
-        self._stop.unlink(missing_ok=True)
-        if not self._keep:
+        if self._submitted:  # the sweep itself has failed
+            self.stop()
+            self.kill()
+        if not self._left:
+            self._stop.unlink(missing_ok=True)
+        if not self._keep and not self._left:
             shutil.rmtree(self._own, ignore_errors=True)
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """What is started in the block, and all that this starts, never hears of Ctrl-C: that is for the sweep."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _whole(key: str, keys: Mapping[str, str], usual: int) -> int:
