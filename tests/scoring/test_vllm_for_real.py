@@ -107,7 +107,7 @@ def test_a_kept_lora_scores_the_same(users_cache: None, tmp_path: Path, monkeypa
 
 
 def test_ranks_scalings_and_a_token_before_the_first_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Adapters with ranks, alphas and modules of their own, by one engine; over a model whose tokenizer adds a token."""
+    """Adapters with ranks, alphas and modules of their own, by one engine; a tokenizer that adds a token."""
     from peft import LoraConfig, get_peft_model
     from tokenizers.processors import TemplateProcessing
     from transformers import LlamaConfig, LlamaForCausalLM
