@@ -31,7 +31,7 @@ def _nll(record: Record) -> list[float]:
 
 
 def test_several_adapters_are_scored_by_one_engine(command: Command, small: Path, engines: Engines) -> None:
-    first, second = _learned(command, small), _learned(command, small, "lora", "--set", "lora.r=16", "--seed", 1)
+    first, second = _learned(command, small), _learned(command, small, "lora", "--set", "lora.r=32", "--seed", 1)
     asked = ("score", "--model", "tiny", "--adapter", first, "--adapter", second, "--benchmark", small)
     engines.dies_after = 10 + 8 + 4  # behind the first adapter's probes, asked again too
     broken = command(*asked, "--backend", "vllm")
@@ -53,7 +53,7 @@ def test_several_adapters_are_scored_by_one_engine(command: Command, small: Path
         assert _nll(record) == pytest.approx(_nll(made[name]), abs=1e-5)
     assert abs(_nll(theirs[0])[0] - _nll(theirs[1])[0]) > 1e-3  # and not one adapter twice
     for given in engines.arguments:
-        assert (given["max_loras"], given["max_lora_rank"]) == (1, 64)
+        assert (given["max_loras"], given["max_lora_rank"]) == (1, 32)  # the larger of both
     assert len(engines.arguments) == engines.ended == 2  # one a command
 
 
