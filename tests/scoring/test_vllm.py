@@ -16,7 +16,8 @@ from tokenizers.processors import TemplateProcessing
 
 from ckl_bench.benchmarks.format import Probe, load_benchmark
 from ckl_bench.errors import CklError, UserError
-from ckl_bench.models.find import find_model, tiny_tokenizer
+from ckl_bench.models.find import find_model
+from ckl_bench.models.tiny import tiny_tokenizer
 from ckl_bench.records import Record, read_record, read_records
 from ckl_bench.scoring import vllm_engine
 from ckl_bench.scoring.engine import score_probes
