@@ -132,7 +132,9 @@ def test_ranks_scalings_and_a_token_before_the_first_word(tmp_path: Path, monkey
         task_type="CAUSAL_LM",
     )
     get_peft_model(model, asked).save_pretrained("adapter")
-    other = LoraConfig(r=17, target_modules=["gate_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    other = LoraConfig(
+        r=17, lora_alpha=99, target_modules=["gate_proj"], init_lora_weights=False, task_type="CAUSAL_LM"
+    )
     get_peft_model(LlamaForCausalLM.from_pretrained("base"), other).save_pretrained("other")
     (ours, theirs), (second, seconds) = _pairs(
         *("--model", "base", "--adapter", "adapter", "--adapter", "other", "--limit", 8)
