@@ -27,8 +27,8 @@ from ckl_bench.storage.prepared import require_name
 
 from ..qlora import load_nf4
 from .attention import FILES, Shape, TrainAttention
-from .meta_gradient import supported_form
-from .meta_train import Example, MetaTraining, batch_of, make_examples, make_learner, meta_step, token_weights, validate
+from .meta_train import MetaTraining, Weigh, batch_of, make_examples, make_learners, meta_step, token_weights, validate
+from .tried import side_by_side, supported_form
 
 
 def train_attention(
@@ -77,18 +77,19 @@ class _Training:
         self, base: BaseModel, rows: Sequence[AttentionDocument], settings: MetaTraining, device: str, seed: int
     ) -> None:
         self.settings, self.device, self.seed = settings, device, seed
-        examples = make_examples(base.tokenizer, rows, settings.max_tokens, device)
+        examples = make_examples(base.tokenizer, rows, settings.max_tokens)
         self.held_out, self.training = examples[: settings.held_out], examples[settings.held_out :]
         torch.manual_seed(seed)
         trunk_of_learner = load_nf4(base.load) if settings.nf4 else base.load()
-        self.learner, self.theta = make_learner(trunk_of_learner, settings.inner_r, settings.inner_alpha, seed)
+        self.learners = make_learners(trunk_of_learner, settings.inner_r, settings.inner_alpha, seed)
         self.shape = Shape(r=settings.r, alpha=settings.alpha, bias=settings.bias, scale=settings.scale)
-        trunk: nn.Module | None = share_trunk(self.learner)
+        trunk: nn.Module | None = share_trunk(self.learners.model)
         self.phi = TrainAttention(trunk if trunk is not None else base.load(), self.shape, seed)
         self.own = self.phi.trained()
         self.optimizer = torch.optim.AdamW(self.own.values(), lr=settings.lr, weight_decay=0.0)
-        first = torch.tensor(self.training[0].document.ids, device=device)
-        self.form = supported_form(self.learner, self.theta, first)
+        texts = [example.document.ids for example in self.training[:3]]
+        self.form = supported_form(self.learners, texts[0], torch.device(device))
+        self.learners.together = side_by_side(self.learners, texts, torch.device(device))
         self.step = 0
         self.baselines: dict[str, float] = {}
         self.curve: list[dict[str, Any]] = []
@@ -113,9 +114,9 @@ class _Training:
     def begin(self) -> None:
         """Measure φ as it starts, and what it has to beat."""
         start = time.perf_counter()
-        by_hand: dict[str, Callable[[Example], Tensor]] = {
-            "uniform": lambda example: torch.ones(len(example.on_object)),
-            "object only": lambda example: example.on_object.float(),
+        by_hand: dict[str, Weigh] = {
+            "uniform": lambda examples: [torch.ones(len(example.on_object)) for example in examples],
+            "object only": lambda examples: [example.on_object.float() for example in examples],
         }
         self.baselines = {name: self.validate(weigh)["task_nll"] for name, weigh in by_hand.items()}
         log("held-out task NLL: " + ", ".join(f"{name} weights {nll:.3f}" for name, nll in self.baselines.items()))
@@ -127,7 +128,7 @@ class _Training:
         step, settings = self.step + 1, self.settings
         batch = batch_of(self.training, settings.batch_size, step, self.seed)
         self.optimizer.zero_grad(set_to_none=True)
-        seen = meta_step(self.phi, self.learner, self.theta, batch, settings, self.form, self.device, advance)
+        seen = meta_step(self.phi, self.learners, batch, settings, self.form, self.device, advance)
         norm = torch.stack([p.grad.norm() for p in self.own.values() if p.grad is not None]).norm().item()
         if not norm < float("inf"):
             names = ", ".join(example.document.id for example in batch)
@@ -153,9 +154,9 @@ class _Training:
             self.best = {name: p.detach().cpu().clone() for name, p in self.own.items()}
         return score
 
-    def validate(self, weigh: Callable[[Example], Tensor]) -> dict[str, float]:
+    def validate(self, weigh: Weigh) -> dict[str, float]:
         """What weights are worth on the held-out documents."""
-        return validate(self.learner, self.theta, self.held_out, weigh, self.settings, self.device)
+        return validate(self.learners, self.held_out, weigh, self.settings, self.device)
 
     def state(self) -> dict[str, Any]:
         """Everything that the training needs to go on behind this step."""
