@@ -71,7 +71,7 @@ class Learners:
         if kept is not None:
             kept.extend([] for _ in self._layers)
         makers = [
-            partial(_adapted, layer, a, b, kept[i] if kept is not None else None)
+            partial(_adapted, layer, a, b, ids.shape[1], kept[i] if kept is not None else None)
             for i, (layer, (a, b)) in enumerate(zip(self._layers, _paired(parts), strict=True))
         ]
         with self._behaving(makers):
@@ -86,7 +86,7 @@ class Learners:
         """
         pairs, slopes = _paired(self.views(numbers)), _paired(self.views(direction))
         makers = [
-            partial(_tangent, layer, a, b, da, db, iter(kept[i]) if kept is not None else None)
+            partial(_tangent, layer, a, b, da, db, ids.shape[1], iter(kept[i]) if kept is not None else None)
             for i, (layer, (a, b), (da, db)) in enumerate(zip(self._layers, pairs, slopes, strict=True))
         ]
         # Fused attention has no forward-mode derivative; the plain products have.
@@ -111,44 +111,44 @@ def _paired(parts: Sequence[Tensor]) -> Pairs:
     return list(zip(parts[::2], parts[1::2], strict=True))
 
 
-def _low(x: Tensor, a: Tensor) -> Tensor:
-    """x (B, T, in) or, of one row alone, of any shape, times A (B, r, in): (..., r)."""
+def _low(x: Tensor, a: Tensor, length: int) -> Tensor:
+    """x (B, T, in), or (B * T, in), or of one row alone of any shape, times A (B, r, in): (..., r); T is `length`."""
     if not torch.is_autocast_enabled(x.device.type):
         x = x.to(a.dtype)
-    return x @ (a.mT if len(a) == x.shape[0] and x.dim() == 3 else _alone(a).mT)
-
-
-def _alone(part: Tensor) -> Tensor:
-    if len(part) != 1:
+    if len(a) == 1:
+        return x @ a[0].mT
+    if x.dim() == 2 and len(x) == len(a) * length:
+        x = x.view(len(a), length, -1)
+    if x.dim() != 3 or len(x) != len(a):
         raise ValueError("a layer does not get its input row by row")
-    return part[0]
+    return torch.bmm(x, a.mT)
 
 
 def _add(y: Tensor, low: Tensor, b: Tensor, scale: float) -> Tensor:
     """y + scale * low B^T, in y's precision."""
-    if len(b) == low.shape[0] and low.dim() == 3:
-        return torch.baddbmm(y, low, b.mT, alpha=scale).to(y.dtype)
-    return (y + scale * (low @ _alone(b).mT)).to(y.dtype)
+    if low.dim() != 3 or len(low) != len(b):
+        return (y + scale * (low @ b[0].mT)).to(y.dtype)
+    return torch.baddbmm(y.view(*low.shape[:2], -1), low, b.mT, alpha=scale).to(y.dtype).view(y.shape)
 
 
 def _adapted(
-    layer: Any, a: Tensor, b: Tensor, kept: list[Tensor] | None, x: Tensor, *args: Any, **options: Any
+    layer: Any, a: Tensor, b: Tensor, length: int, kept: list[Tensor] | None, x: Tensor, *args: Any, **options: Any
 ) -> Tensor:
-    y = _add(layer.base_layer(x, *args, **options), _low(x, a), b, layer.scaling["default"])
+    y = _add(layer.base_layer(x, *args, **options), _low(x, a, length), b, layer.scaling["default"])
     if kept is not None:
         kept.append(y.detach())
     return y
 
 
 def _tangent(
-    layer: Any, a: Tensor, b: Tensor, da: Tensor, db: Tensor, kept: Iterator[Tensor] | None, x: Tensor
+    layer: Any, a: Tensor, b: Tensor, da: Tensor, db: Tensor, length: int, kept: Iterator[Tensor] | None, x: Tensor
 ) -> Tensor:
     x, dx = _parted(x)
-    low, dlow, scale = _low(x, a), _low(x, da), layer.scaling["default"]
+    low, dlow, scale = _low(x, a, length), _low(x, da, length), layer.scaling["default"]
     y = next(kept) if kept is not None else _add(layer.base_layer(x), low, b, scale)
     dy = torch.zeros_like(y)
     if dx is not None:
-        dlow = dlow + _low(dx, a)
+        dlow = dlow + _low(dx, a, length)
         dy = layer.base_layer(dx)
         if layer.base_layer.bias is not None:
             dy = dy - layer.base_layer.bias

@@ -148,10 +148,15 @@ def directional_derivative(
         change = learners.tangent(numbers, direction, texts.ids, kept).flatten(0, 1)[texts.rows]
     else:
         e = STEP.get(numbers.dtype, STEP[torch.float32]) if step is None else step
-        both = torch.cat([numbers + e * direction, numbers - e * direction])
-        with learners.read(learners.views(both), texts.ids.repeat(2, 1)) as hidden:
-            ahead, behind = hidden.states.chunk(2)
-        change = (ahead.flatten(0, 1)[texts.rows] - behind.flatten(0, 1)[texts.rows]) / (2 * e)
+        ends = [numbers + e * direction, numbers - e * direction]
+        if learners.together:
+            ends = [torch.cat(ends)]
+        states = []
+        for end in ends:
+            ids = texts.ids.repeat(len(end) // len(numbers), 1)
+            with learners.read(learners.views(end), ids) as hidden:
+                states += [found.flatten(0, 1)[texts.rows] for found in torch.split(hidden.states, len(numbers))]
+        change = (states[0] - states[1]) / (2 * e)
     wide = slopes.dtype if slopes.dtype.itemsize >= 4 else torch.float32
     found = (change.to(wide) * slopes.to(wide)).sum(1)
     back = torch.where(longer > 0, 1 / longer, torch.zeros_like(longer))
