@@ -159,7 +159,7 @@ def forecast(request: ForecastRequest) -> Forecast:
         epoch=in_epoch,
         all=in_epoch * epochs * stack.trains,
     )
-    operations = _operations(shape, needs, setting, tokens, epochs)
+    operations = _operations(shape, needs, setting, tokens, epochs, min(DOCUMENTS, request.limit or DOCUMENTS))
     room = request.memory
     fits = [
         min(documents_that_fit(shape, needs, replace(setting, checkpoints=checkpoints), room), batch_size)
@@ -244,7 +244,7 @@ def _at_once(shape: Shape, request: ForecastRequest, longest: int, batch_size: i
     return max(longest, min(fit, whole))
 
 
-def _operations(shape: Shape, needs: Needs, setting: Setting, tokens: Tokens, epochs: int) -> float:
+def _operations(shape: Shape, needs: Needs, setting: Setting, tokens: Tokens, epochs: int, looked_at: int) -> float:
     applied = shape.applied + shape.head
     stages, prompts = len(tokens.stages), tokens.prompts
     scored = sum(prompts) * (epochs + 1 if setting.trains else 1) + sum(prompts[1:])
@@ -256,8 +256,8 @@ def _operations(shape: Shape, needs: Needs, setting: Setting, tokens: Tokens, ep
     through = 0.0 if needs.trunk_once else (2.0 + setting.checkpoints) * 2.0 * shape.applied
     a_token = through + back + 4.0 * shape.head + 6.0 * shape.applied_added + 2.0 * shape.head * shape.base_trains
     once = needs.passes + needs.trunk_once
-    looked_at = 2 * DOCUMENTS * setting.longest * 3 * stages  # divergence, at most
-    return total + a_token * tokens.all + 2.0 * applied * (once * sum(tokens.stages) + looked_at)
+    moved = 2 * looked_at * setting.longest * 3 * stages  # divergence, at most
+    return total + a_token * tokens.all + 2.0 * applied * (once * sum(tokens.stages) + moved)
 
 
 def _seconds(operations: float, dtype: str) -> dict[str, float]:
