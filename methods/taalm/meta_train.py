@@ -24,7 +24,7 @@ from .learners import Learners
 from .meta_gradient import Adam, Form, learn, meta_gradients, task_losses
 from .texts import Task, documents, questions
 
-TOKENS = 256  # of documents that go together: more costs memory, and hardly takes less time on a CPU
+TOKENS = 256  # of documents that go together: what is kept for their gradients grows with them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +64,17 @@ Weigh = Callable[[Sequence[Example]], Sequence[Tensor]]  # each document's weigh
 def expected(extent: Extent) -> Training:
     """What a training with the default settings needs.
 
-    For a document the learner's steps take a forward and a backward pass each, and two more forward passes find the
-    directional derivative; φ reads it twice and goes back once. A backward pass over frozen weights costs as much as a
-    forward pass. The learner has its adapters, their moments and a gradient twice over, and the step's slope.
+    For a document the learner's steps take a forward and a backward pass each, one more finds the directional
+    derivative, and φ takes one of each. A backward pass over frozen weights costs as much as a forward pass. A learner
+    has its adapters, their moments and a gradient; φ's graph stands beside it.
     """
     default = MetaTraining()
     steps = default.dummy_steps + 1
     looks = 3 + default.steps // default.validate_every  # two baselines, φ as it starts, and then now and again
     of_learner = 2.0 * steps
     return Training(
-        documents=default.steps * default.batch_size + default.held_out * looks * (of_learner / (of_learner + 5)),
-        passes=of_learner + 5,
+        documents=default.steps * default.batch_size + default.held_out * looks * (of_learner / (of_learner + 3)),
+        passes=of_learner + 3,
         trained=default.r * extent.inputs_and_outputs,
         bytes=4 * 8 * default.inner_r * extent.inputs_and_outputs,
     )
