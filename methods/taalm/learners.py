@@ -14,7 +14,9 @@ import torch
 import torch.autograd.forward_ad as dual
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
+from ckl_bench.errors import UserError
 from ckl_bench.models.head import Hidden, forward
 
 Pairs = Sequence[tuple[Tensor, Tensor]]  # of each adapted layer A (B, r, in) and B (B, out, r)
@@ -43,6 +45,12 @@ class Learners:
         own = [p for layer in self._layers for p in (layer.lora_A["default"].weight, layer.lora_B["default"].weight)]
         self._shapes = [p.shape for p in own]
         self.start = torch.cat([p.detach().flatten() for p in own])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In what products are computed."""
+        device = self.start.device.type
+        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.start.dtype
 
     def views(self, numbers: Tensor) -> list[Tensor]:
         """`numbers` (B, P) as A (B, r, in) and B (B, out, r) of one layer behind the other."""
@@ -105,6 +113,29 @@ class Learners:
         finally:
             for layer in self._layers:
                 del layer.forward
+
+
+def compute_again(model: nn.Module, name: str) -> None:
+    """Let a model's layers be computed again for the gradient, in evaluation mode too; UserError where it has none.
+
+    transformers' own switch waits for training mode, in which dropout would be drawn.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
+        raise UserError(
+            f"--checkpoint-activations: {name} cannot, its layers are not transformers' own; --set inner_r=N or "
+            "max_tokens=N needs less memory too"
+        )
+    for layer in layers:
+        layer.forward = partial(_again, layer.forward)
+
+
+def _again(run: Callable[..., Any], *given: Any, **options: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return run(*given, **options)
+    return checkpoint(run, *given, use_reentrant=False, preserve_rng_state=False, **options)
 
 
 def _paired(parts: Sequence[Tensor]) -> Pairs:

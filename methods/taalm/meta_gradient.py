@@ -33,7 +33,7 @@ Form = Literal["forward", "central"]
 # Relative length of the central difference's step. In float32 it is long, since thirty layers' rounding stands against
 # it: on a 135M Llama 3e-2 errs by 1e-3, 1e-2 by 2e-3, 1e-3 by 3e-2. In float64 short, but not so short that norms and
 # rotary embeddings, which Llama models compute in float32 whatever the weights' precision, drown it.
-STEP = {torch.float32: 2e-2, torch.float64: 1e-4}
+STEP = {torch.float32: 2e-2, torch.float64: 1e-4, torch.bfloat16: 1e-1, torch.float16: 5e-2}
 PIECE = 1 << 16  # numbers that an elementwise rule takes at once, so that what it makes on the way stays small
 
 
@@ -98,8 +98,8 @@ def learn(learners: Learners, texts: Texts, weights: Sequence[Tensor], *, steps:
 
 
 def _scales(weights: Sequence[Tensor]) -> Tensor:
-    """(N,): each token's weight over the sum of its document's."""
-    return torch.cat([w / w.sum() for w in weights])
+    """(N,): each token's weight over the sum of its document's; where all are 0, nothing is learned."""
+    return torch.cat([w / w.sum().clamp_min(torch.finfo(w.dtype).tiny) for w in weights])
 
 
 def _pieces(*each: Tensor) -> zip[tuple[Tensor, ...]]:
@@ -147,7 +147,7 @@ def directional_derivative(
     if form == "forward":
         change = learners.tangent(numbers, direction, texts.ids, kept).flatten(0, 1)[texts.rows]
     else:
-        e = STEP.get(numbers.dtype, STEP[torch.float32]) if step is None else step
+        e = STEP[learners.dtype] if step is None else step
         ends = [numbers + e * direction, numbers - e * direction]
         if learners.together:
             ends = [torch.cat(ends)]

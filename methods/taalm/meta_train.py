@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
@@ -92,13 +93,13 @@ def make_examples(tokenizer: Tokenizer, rows: Sequence[AttentionDocument], max_t
     return examples
 
 
-def make_learners(base: nn.Module, r: int, alpha: float, seed: int) -> Learners:
-    """The base model with fresh LoRA, from which every document's learner starts."""
+def make_learners(base: nn.Module, r: int, alpha: float, seed: int, **options: Any) -> Learners:
+    """The base model with fresh LoRA, from which every document's learner starts; `options` are those of `Learners`."""
     from peft import get_peft_model
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Learners(get_peft_model(base, low_rank(base, r=r, alpha=alpha)))
+        return Learners(get_peft_model(base, low_rank(base, r=r, alpha=alpha)), **options)
 
 
 def token_weights(phi: TrainAttention, examples: Sequence[Example], device: str) -> list[Tensor]:

@@ -20,24 +20,37 @@ from torch import Tensor, nn
 from ckl_bench.benchmarks.format import AttentionDocument, Benchmark
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.learning.fits import require_fit, texts_of_attention
+from ckl_bench.learning.sizes import loss_scale, precision
 from ckl_bench.models.base import BaseModel
 from ckl_bench.models.trunk import share_trunk
 from ckl_bench.progress import Line, line, log
+from ckl_bench.spec import Dtype
 from ckl_bench.storage.checkpoint import Keeper
 from ckl_bench.storage.prepared import require_name
 
 from ..qlora import load_nf4
 from .attention import FILES, Shape, TrainAttention
+from .learners import compute_again
 from .meta_train import MetaTraining, Weigh, batch_of, make_examples, make_learners, meta_step, token_weights, validate
 from .tried import side_by_side, supported_form
 
 
 def train_attention(
-    *, benchmark: Benchmark, base: BaseModel, out: Path, device: str, seed: int, settings: MetaTraining, fresh: bool
+    *,
+    benchmark: Benchmark,
+    base: BaseModel,
+    out: Path,
+    device: str,
+    seed: int,
+    settings: MetaTraining,
+    fresh: bool,
+    dtype: Dtype = "float32",
+    checkpoint_activations: bool = False,
 ) -> None:
     """Train φ on the benchmark's attention set and write `out` (safetensors) with a JSON of its curve beside it.
 
-    A φ of the very same training that is there already is left as it is, unless `fresh`.
+    A φ of the very same training that is there already is left as it is, unless `fresh`. Products are in `dtype`, which
+    is that of the base model's weights; adapters, φ and the optimizers are float32.
 
     Raises UserError for a benchmark without an attention set or with too few documents, and where another process is
     training to the same file; CklError where φ's gradient is not finite.
@@ -60,14 +73,16 @@ def train_attention(
         "data_sha256": benchmark.manifest["files"]["attention/train.jsonl"],
         "seed": seed,
         "settings": asdict(settings),
+        **({} if dtype == "float32" else {"dtype": dtype}),  # what is said of older ones stays true
     }
     with FILES.making(out, about, fresh=fresh) as keeper:
         if keeper is None:
             return
         with keeper.listening(), line("meta-training φ") as shown:
             shown.status = f"loading {base.name}"
-            training = _Training(base, rows, settings, device, seed)
-            training.learn(keeper, shown)
+            with precision(device, dtype):
+                training = _Training(base, rows, settings, device, seed, loss_scale(dtype), checkpoint_activations)
+                training.learn(keeper, shown)
         FILES.save(out, training.best, {**about, **training.about()})
 
 
@@ -75,17 +90,28 @@ class _Training:
     """φ on its way through the meta-steps."""
 
     def __init__(
-        self, base: BaseModel, rows: Sequence[AttentionDocument], settings: MetaTraining, device: str, seed: int
+        self,
+        base: BaseModel,
+        rows: Sequence[AttentionDocument],
+        settings: MetaTraining,
+        device: str,
+        seed: int,
+        magnified: float,
+        again: bool,
     ) -> None:
         self.settings, self.device, self.seed = settings, device, seed
         examples = make_examples(base.tokenizer, rows, settings.max_tokens)
         self.held_out, self.training = examples[: settings.held_out], examples[settings.held_out :]
         torch.manual_seed(seed)
         trunk_of_learner = load_nf4(base.load) if settings.nf4 else base.load()
-        self.learners = make_learners(trunk_of_learner, settings.inner_r, settings.inner_alpha, seed)
+        options = {"magnified": magnified, "keeps": not again}
+        self.learners = make_learners(trunk_of_learner, settings.inner_r, settings.inner_alpha, seed, **options)
         self.shape = Shape(r=settings.r, alpha=settings.alpha, bias=settings.bias, scale=settings.scale)
         trunk: nn.Module | None = share_trunk(self.learners.model)
         self.phi = TrainAttention(trunk if trunk is not None else base.load(), self.shape, seed)
+        if again:
+            for model in (self.learners.model, self.phi.trunk):
+                compute_again(model, base.name)
         self.own = self.phi.trained()
         self.optimizer = torch.optim.AdamW(self.own.values(), lr=settings.lr, weight_decay=0.0)
         texts = [example.document.ids for example in self.training[:3]]

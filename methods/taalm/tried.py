@@ -51,5 +51,5 @@ def side_by_side(learners: Learners, ids: Sequence[Sequence[int]], device: torch
     except (ValueError, RuntimeError):
         return False
     alone = [states([text], numbers[i : i + 1])[0] for i, text in enumerate(three)]
-    near = 5e-2 if torch.is_autocast_enabled(device.type) else 1e-3
+    near = 5e-2 if learners.dtype.itemsize < 4 else 1e-3
     return all(bool((a - b).norm() <= near * b.norm()) for a, b in zip(together, alone, strict=True))
