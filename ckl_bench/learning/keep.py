@@ -13,8 +13,8 @@ from torch import nn
 
 from ckl_bench.errors import UserError, first_line
 from ckl_bench.method import hooks_of
+from ckl_bench.models.base import BaseModel, tokenizer_hash
 from ckl_bench.models.catalogue import MODELS
-from ckl_bench.models.find import BaseModel, tokenizer_hash
 from ckl_bench.records import Record, StageScores
 from ckl_bench.spec import Spec
 from ckl_bench.stacks.plugins import load_method

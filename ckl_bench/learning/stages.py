@@ -18,7 +18,7 @@ from ckl_bench.benchmarks.format import Probe, Stage
 from ckl_bench.encode import Batch, EncodedDocument, Tokenizer, batches, encode_documents
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.events import EpochDone, RunStarted, StageStarted, StepDone, Watcher, Watchers, Working
-from ckl_bench.learning.environment import peak_memory
+from ckl_bench.learning.cost import cost_of
 from ckl_bench.learning.line import Shown
 from ckl_bench.learning.measures import Measures
 from ckl_bench.learning.planned import Learned, Plan
@@ -29,9 +29,10 @@ from ckl_bench.learning.standing import Standing
 from ckl_bench.learning.train import token_weights, train_epoch
 from ckl_bench.learning.tripwire import Tripwire
 from ckl_bench.method import Penalty, StageContext, Weigh
-from ckl_bench.models.find import BaseModel, share_trunk
+from ckl_bench.models.base import BaseModel
+from ckl_bench.models.trunk import share_trunk
 from ckl_bench.progress import line
-from ckl_bench.records import Cost, EpochScores, Retained, StageScores, TokenWeights
+from ckl_bench.records import EpochScores, Retained, StageScores, TokenWeights
 from ckl_bench.scoring.sets import ProbeSets
 from ckl_bench.storage.checkpoint import Keeper, sha256_tensors
 
@@ -124,7 +125,7 @@ class _Run:
                 )
             )
         return Learned(
-            cost=self.cost(),
+            cost=cost_of(now, self.model, self.plan),
             before=now.before,
             stages=now.scored,
             told=now.told,
@@ -267,20 +268,6 @@ class _Run:
                 seconds=dict(now.clock.seconds),
                 tokens=now.tokens,
             )
-        )
-
-    def cost(self) -> Cost:
-        """What the run took so far."""
-        seconds = self.now.clock.seconds
-        learning = seconds.get("weigh", 0.0) + seconds.get("train", 0.0)
-        return Cost(
-            seconds={name: round(value, 3) for name, value in seconds.items()},
-            train_tokens=self.now.tokens,
-            train_tokens_per_second=round(self.now.tokens / max(learning, 1e-9), 2),
-            peak_memory_bytes=max(ranks.gather(peak_memory(self.plan.device))),
-            trainable_parameters=sum(p.numel() for p in self.now.trained.values()),
-            total_parameters=sum(p.numel() for p in self.model.parameters()),
-            preparations=self.stack.preparations(self.plan.inputs),
         )
 
 
