@@ -163,13 +163,14 @@ def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) 
     def place(row: Row) -> tuple[bool, object, float]:
         return league(row) != first, league(row), -row["total_knowledge"] if lama else row["avg_nll"]
 
+    all_names = list(named.values())
     room = max(_NARROWEST, _COLUMNS - 3 - sum(2 + _widest(name, cell, every) for name, cell in columns))
     before = first
     for row in sorted(every, key=place):
         if league(row) != before:
             table.add_section()
         before = league(row)
-        name = without_settings(named[id(row)], list(named.values()), room)
+        name = without_settings(named[id(row)], all_names, room)
         name += ("*" if row["told"] else "") + ("†" if row.get("scored_only") else "")
         name += " (a try)" if row["limit"] else ""
         cells = [Text(cell(row)) for _, cell in columns]
@@ -178,6 +179,8 @@ def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) 
         marked = id(row) in own
         mark = ">" if marked else "=" if row["method"] == UNTRAINED else ""
         table.add_row(mark, Text(_broken(name, room)), *cells, style="bold" if marked else "dim")
+    if any(without_settings(name, all_names, room) != name for name in all_names) and isinstance(table.caption, Text):
+        table.caption.append("\n(…): settings, which tell it from no other row here; the CSV has them")
     return table
 
 
