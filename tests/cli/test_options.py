@@ -49,7 +49,7 @@ def every_option() -> Iterator[tuple[tuple[str, ...], str]]:
             yield from walk((*words, name), found)
         for option in group.params if words and not hasattr(group, "commands") else ():
             if option.param_type_name == "option" and not (option.multiple or option.is_flag):
-                yield from ((words, name) for name in option.opts)
+                yield from ((words, name) for name in option.opts if name != "--preset")  # "1" is refused as none
 
     return walk((), typer.main.get_command(app))
 
