@@ -19,6 +19,7 @@ from ckl_bench.encode import Batch, EncodedDocument, Tokenizer, batches, encode_
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.events import EpochDone, RunStarted, StageStarted, StepDone, Watcher, Watchers, Working
 from ckl_bench.learning.cost import cost_of
+from ckl_bench.learning.environment import give_back
 from ckl_bench.learning.line import Shown
 from ckl_bench.learning.measures import Measures
 from ckl_bench.learning.planned import Learned, Plan
@@ -110,7 +111,7 @@ class _Run:
             context = self.context(stage.name, index, documents)
             weights = self.learn_stage(context, self.probes[index])
             base = context.base if self.stack.trains else lambda: self.model
-            texts = self.measures.moved(base, documents, self.plan.benchmark.rehearsal, self.spec.max_tokens)
+            texts = self.measures.moved(base, documents, self.plan.benchmark.rehearsal, self.spec)
             now.scored.append(
                 StageScores(
                     name=stage.name,
@@ -250,6 +251,7 @@ class _Run:
                 raise
             where = f"stage {stage.name}, epoch {epoch}, step {now.progress.steps + 1}"
             raise CklError(f"{where}: {OUT_OF_MEMORY}") from error
+        give_back()
         learning = time.perf_counter() - start - (seconds.get("weigh", 0.0) - weighing)
         seconds["train"] = seconds.get("train", 0.0) + learning
         now.tokens += now.progress.tokens
