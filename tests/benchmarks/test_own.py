@@ -126,7 +126,8 @@ def test_what_must_not_be_forgotten_is_drawn_from_what_the_model_knows(tmp_path:
 
 
 def test_without_rehearsal_only_ones_own_questions_are_asked(tmp_path: Path) -> None:
-    sources, asked_of = write_own(tmp_path), []
+    sources = write_own(tmp_path)
+    asked_of: list[str] = []
 
     def scorer(probes: Sequence[Probe]) -> list[float]:
         asked_of.extend(probe.prompt for probe in probes)
