@@ -111,7 +111,7 @@ class _Run:
             context = self.context(stage.name, index, documents)
             weights = self.learn_stage(context, self.probes[index])
             base = context.base if self.stack.trains else lambda: self.model
-            texts = self.measures.moved(base, documents, self.plan.benchmark.rehearsal, self.spec.max_tokens)
+            texts = self.measures.moved(base, documents, self.plan.benchmark.rehearsal, self.spec)
             now.scored.append(
                 StageScores(
                     name=stage.name,
