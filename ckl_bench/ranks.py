@@ -291,17 +291,3 @@ def require_same(value: object, what: str) -> None:
                 f"{what} is {each[0]} in process 0 and {each[other]} in process {other}; give every machine the same "
                 "files and the same command"
             )
-
-
-@contextmanager
-def own_random(device: str) -> Iterator[None]:
-    """Random numbers of this process's own, which the shared generator seeds: that one goes on alike in all."""
-    if world() == 1:
-        yield
-        return
-    import torch
-
-    seed = int(torch.randint(1 << 62, ()))
-    with torch.random.fork_rng(devices=[torch.device(device)] if device.startswith("cuda") else []):
-        torch.manual_seed(seed + rank())
-        yield

@@ -132,6 +132,16 @@ class EpochScores(_Model):
     """After the last epoch of a method that scores the model in several ways (wiseft): scores by view and probe set."""
 
 
+def total(epoch: EpochScores) -> float:
+    """LAMA-ckl's total of an epoch: accuracy on what is to be learned plus that on what is not to be forgotten."""
+    return epoch.sets["to_learn"].accuracy + epoch.sets["not_to_forget"].accuracy
+
+
+def best_total(epochs: Sequence[EpochScores]) -> EpochScores:
+    """The epoch with the highest total, of several the first: that of the tables' `best_total`."""
+    return max(epochs, key=total)
+
+
 class Retained(_Model):
     """One number of one task that has nothing to do with the benchmark, by lm-evaluation-harness."""
 

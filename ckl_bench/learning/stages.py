@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from math import ceil
@@ -18,7 +19,8 @@ from ckl_bench.benchmarks.format import Probe, Stage
 from ckl_bench.encode import Batch, EncodedDocument, Tokenizer, batches, encode_documents
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.events import EpochDone, RunStarted, StageStarted, StepDone, Watcher, Watchers, Working
-from ckl_bench.learning.environment import peak_memory
+from ckl_bench.learning.best import Best
+from ckl_bench.learning.cost import cost
 from ckl_bench.learning.line import Shown
 from ckl_bench.learning.measures import Measures
 from ckl_bench.learning.planned import Learned, Plan
@@ -31,18 +33,20 @@ from ckl_bench.learning.tripwire import Tripwire
 from ckl_bench.method import Penalty, StageContext, Weigh
 from ckl_bench.models.find import BaseModel, share_trunk
 from ckl_bench.progress import line
-from ckl_bench.records import Cost, EpochScores, Retained, StageScores, TokenWeights
+from ckl_bench.records import EpochScores, Retained, StageScores, TokenWeights
 from ckl_bench.scoring.sets import ProbeSets
 from ckl_bench.storage.checkpoint import Keeper, sha256_tensors
 
 SHOWN = 4  # documents whose token weights are recorded
 
 
-def learn_stages(plan: Plan, keeper: Keeper, watchers: Iterable[Watcher] = ()) -> Learned:
+def learn_stages(plan: Plan, keeper: Keeper, watchers: Iterable[Watcher] = (), *, keep_best: bool = False) -> Learned:
     """Learn every stage in order, going on from what `keeper` holds. Sets torch's global random state.
 
-    `watchers` are told of everything that happens.
-    Raises CklError where nothing trains, a loss or gradient is not finite, or the tripwire catches a rehearsed probe.
+    `watchers` are told of everything that happens. With `keep_best`, of a run of one stage, the model to keep is that
+    of the epoch with the best total, else that of the last one.
+    Raises CklError where nothing trains, a loss or gradient is not finite, or the tripwire catches a rehearsed probe;
+    UserError where `keep_best` comes too late for a run that goes on.
     """
     with keeper.listening(), line(plan.spec.method) as shown:
         tell = Watchers([Shown(shown), *watchers])
@@ -54,14 +58,14 @@ def learn_stages(plan: Plan, keeper: Keeper, watchers: Iterable[Watcher] = ()) -
             tell.working(Working(what="asking other tasks"))
             with precision(plan.device, plan.spec.dtype):
                 before = ranks.from_first(partial(measured_before, plan.base, plan.retain, plan.spec.dtype))
-        run = _Run(plan, keeper, tell)
+        run = _Run(plan, keeper, tell, keep_best)
         return replace(run.learn(), retained=run.retained(before) if before else {})
 
 
 class _Run:
     """One model on its way through the stages."""
 
-    def __init__(self, plan: Plan, keeper: Keeper, watchers: Watcher) -> None:
+    def __init__(self, plan: Plan, keeper: Keeper, watchers: Watcher, keep_best: bool = False) -> None:
         self.plan, self.spec, self.stack, self.keeper, self.tell = plan, plan.spec, plan.stack, keeper, watchers
         self.tell.working(Working(what=f"loading {plan.base.name}"))
         self.tokenizer: Tokenizer = plan.base.tokenizer
@@ -76,6 +80,7 @@ class _Run:
         if not trained and self.stack.trains:
             raise CklError(f"{self.spec.method} builds a model in which no parameter trains")
         self.now = Standing(trained, plan.device)
+        self.best = Best(self.now, keeper, wanted=keep_best and plan.stack.trains)
         self.now.clock.seconds["load"] = time.perf_counter() - start
         for p in trained.values():
             p.data = p.data.float()  # of steps as small as a rate, 16 bits would lose most
@@ -100,6 +105,8 @@ class _Run:
             now.before = {
                 name: self.measures.score(sets) for name, sets in zip(names[1:], self.probes[1:], strict=True)
             }
+        else:
+            ranks.from_first(self.best.require)
         for index, stage in enumerate(stages):
             rows = _first(stage.documents, self.spec.limit)
             documents = encode_documents(self.tokenizer, rows, self.spec.max_tokens, now.tell)
@@ -124,15 +131,22 @@ class _Run:
                 )
             )
         return Learned(
-            cost=self.cost(),
+            cost=cost(now, self.model, self.stack.preparations(self.plan.inputs)),
             before=now.before,
             stages=now.scored,
             told=now.told,
             weights_sha256=sha256_tensors(now.trained),
             model=self.model,
             retained={},
+            to_keep=self.to_keep,
             as_scored=self.measures.as_scored,
         )
+
+    @contextmanager
+    def to_keep(self) -> Iterator[int]:
+        """In the first process: in it, the model is the one to keep, as it is scored; gives its epoch."""
+        with self.best.put_in() as epoch, self.measures.as_scored():
+            yield epoch
 
     def retained(self, before: GeneralScores) -> dict[str, dict[str, Retained]]:
         """What became of the scores on other tasks, of the model as its method wants it scored."""
@@ -170,13 +184,10 @@ class _Run:
         )
         if fresh:
             self.tell.working(Working(what="scoring"))
-            now.results.append(EpochScores(epoch=0, train_loss=None, sets=self.measures.score(probes)))
-            self.epoch_done(stage)
+            self.scored(stage, EpochScores(epoch=0, train_loss=None, sets=self.measures.score(probes)))
         if not self.stack.trains:
-            still = [now.results[0].model_copy(update={"epoch": e}) for e in range(1, self.spec.epochs + 1)]
-            for scores in still:
-                now.results.append(scores)
-                self.epoch_done(stage)
+            for epoch in range(1, epochs + 1):
+                self.scored(stage, now.results[0].model_copy(update={"epoch": epoch}))
             return []
         optimizer = self.stack.owner("optimizer").optimizer(list(now.trained.values()), self.spec.learning_rate)
         if self.stack.owners("weigh"):
@@ -194,8 +205,7 @@ class _Run:
             self.tell.working(Working(what="scoring"))
             views = self.measures.score_views(probes) if epoch == self.spec.epochs else {}
             sets = views[self.measures.main] if views else self.measures.score(probes)
-            now.results.append(EpochScores(epoch=epoch, train_loss=now.progress.loss, sets=sets, views=views))
-            self.epoch_done(stage)
+            self.scored(stage, EpochScores(epoch=epoch, train_loss=now.progress.loss, sets=sets, views=views))
         self.tell.working(Working(what="done"))
         return token_weights(self.model, stage.documents[:SHOWN], weigh) if self.stack.owners("weigh") else []
 
@@ -253,9 +263,11 @@ class _Run:
         seconds["train"] = seconds.get("train", 0.0) + learning
         now.tokens += now.progress.tokens
 
-    def epoch_done(self, stage: StageContext) -> None:
-        """Tell the watchers of the epoch whose scores came last."""
-        now, last = self.now, self.now.results[-1]
+    def scored(self, stage: StageContext, last: EpochScores) -> None:
+        """An epoch has its scores: note them, keep its weights where they are the best so far, tell the watchers."""
+        now = self.now
+        now.results.append(last)
+        self.best.scored(self.spec.epochs)
         self.tell.epoch_done(
             EpochDone(
                 stage=stage.name,
@@ -267,20 +279,6 @@ class _Run:
                 seconds=dict(now.clock.seconds),
                 tokens=now.tokens,
             )
-        )
-
-    def cost(self) -> Cost:
-        """What the run took so far."""
-        seconds = self.now.clock.seconds
-        learning = seconds.get("weigh", 0.0) + seconds.get("train", 0.0)
-        return Cost(
-            seconds={name: round(value, 3) for name, value in seconds.items()},
-            train_tokens=self.now.tokens,
-            train_tokens_per_second=round(self.now.tokens / max(learning, 1e-9), 2),
-            peak_memory_bytes=max(ranks.gather(peak_memory(self.plan.device))),
-            trainable_parameters=sum(p.numel() for p in self.now.trained.values()),
-            total_parameters=sum(p.numel() for p in self.model.parameters()),
-            preparations=self.stack.preparations(self.plan.inputs),
         )
 
 

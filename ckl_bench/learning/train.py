@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 
@@ -157,7 +158,7 @@ def train_epoch(
         optimizer.zero_grad(set_to_none=True)
         trained = [p for group in optimizer.param_groups for p in group["params"]]
         loss, sequences = torch.zeros((), device=batch.ids.device), len(batch.ids)
-        with ranks.together(), ranks.own_random(str(batch.ids.device)):
+        with ranks.together(), _own_random(str(batch.ids.device)):
             own = share(batch)
             parts = split(own, micro_batch) if own is not None else []
             terms = [_learn_part(model, part, weigh, of_step, reads_nll, sequences, loss_scale) for part in parts]
@@ -209,6 +210,18 @@ def _alike(batches: Iterable[Batch], done: Progress) -> Iterator[Batch]:
             )
         if batch is not None:
             yield batch
+
+
+@contextmanager
+def _own_random(device: str) -> Iterator[None]:
+    """Random numbers of this process's own, which the shared generator seeds: that one goes on alike in all."""
+    if ranks.world() == 1:
+        yield
+        return
+    seed = int(torch.randint(1 << 62, ()))
+    with torch.random.fork_rng(devices=[torch.device(device)] if device.startswith("cuda") else []):
+        torch.manual_seed(seed + ranks.rank())
+        yield
 
 
 def takes_step(penalty: Penalty) -> TypeIs[OfStep]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from ckl_bench.learning.keep import LAST
 from ckl_bench.learning.run import RunRequest
 
 # lost: whatever ran it is gone without a word (killed, a node that went away). busy: another process is at this run.
@@ -24,6 +25,7 @@ class Task:
     folder: Path  # from which the request's relative paths are read
     output: Path
     save_to: Path | None = None
+    keep: str = LAST  # which epoch's model goes there
     log_to: tuple[str, ...] = ()
 
 

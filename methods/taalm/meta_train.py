@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from ckl_bench import ranks
 from ckl_bench.benchmarks.format import AttentionDocument, Probe
 from ckl_bench.encode import EncodedDocument, Tokenizer, collate, encode_documents, object_tokens
 from ckl_bench.method import Extent, Training
@@ -52,6 +53,34 @@ class Example:
     document: EncodedDocument
     task: Task
     on_object: Tensor  # (n-1,) bool: which predicted tokens are the fact's object
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What was seen of documents: the task's loss after learning each, the weights on the object's tokens and off."""
+
+    losses: list[float] = field(default_factory=list)
+    on: list[float] = field(default_factory=list)
+    off: list[float] = field(default_factory=list)
+
+    def add(self, loss: float, weights: Tensor, on_object: Tensor) -> None:
+        """One document more, with the weights (n-1,) of its tokens."""
+        self.losses.append(loss)
+        self.on.extend(weights[on_object].tolist())
+        self.off.extend(weights[~on_object].tolist())
+
+    def means(self) -> dict[str, float]:
+        """The means, over what all processes have seen."""
+        each = ranks.gather(self)
+        losses, on, off = (
+            [value for seen in each for value in getattr(seen, name)] for name in ("losses", "on", "off")
+        )
+        return {"task_nll": _mean(losses), "weight_on_object": _mean(on), "weight_elsewhere": _mean(off)}
+
+
+def own_share(examples: Sequence[Example]) -> list[Example]:
+    """Of documents that all processes have, those that are this one's to read: as many tokens as the others'."""
+    return [examples[i] for i in ranks.share([len(example.document.ids) for example in examples])]
 
 
 def expected(extent: Extent) -> Training:
@@ -111,19 +140,17 @@ def validate(
     weigh: Callable[[Example], Tensor],
     settings: MetaTraining,
     device: str,
-) -> dict[str, float]:
-    """Mean task loss after learning each document with the given weights, and mean weight on and off the object."""
-    losses, on, off = [], [], []
+) -> Seen:
+    """The task's loss after learning each document with the given weights."""
+    seen = Seen()
     adam = Adam(lr=settings.inner_lr)
     for example in examples:
         weights = weigh(example).detach().to(device)
         ids = torch.tensor(example.document.ids, device=device)
         after, _ = learn(learner, theta, ids, weights, steps=settings.dummy_steps + 1, adam=adam)
         with torch.no_grad():
-            losses.append(task_loss(learner, after, example.task).item())
-        on += weights.cpu()[example.on_object].tolist()
-        off += weights.cpu()[~example.on_object].tolist()
-    return {"task_nll": _mean(losses), "weight_on_object": _mean(on), "weight_elsewhere": _mean(off)}
+            seen.add(task_loss(learner, after, example.task).item(), weights.cpu(), example.on_object)
+    return seen
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -139,9 +166,13 @@ def meta_step(
     form: Form,
     device: str,
     advance: Callable[[int], None] = lambda amount: None,
-) -> dict[str, float]:
-    """Accumulate φ's gradient over a batch of documents (averaged), and say what was seen."""
-    losses, on, off = [], [], []
+    documents: int | None = None,
+) -> Seen:
+    """Accumulate φ's gradient over documents of a batch, and say what was seen.
+
+    The gradient is of the mean over the batch's `documents`, by default those that are given.
+    """
+    found, of = Seen(), documents or len(batch)
     for example in batch:
         with torch.no_grad():
             weights = token_weights(phi, example, device)  # (n-1,)
@@ -157,13 +188,10 @@ def meta_step(
             adam=Adam(lr=settings.inner_lr),
         )
         # φ is read again, now with its graph: one more forward pass, but the graph never stands beside the learner's.
-        token_weights(phi, example, device).backward(result.gradient.to(weights) / len(batch))  # type: ignore[no-untyped-call]
-        losses.append(result.task_loss)
-        seen = weights.cpu()
-        on += seen[example.on_object].tolist()
-        off += seen[~example.on_object].tolist()
+        token_weights(phi, example, device).backward(result.gradient.to(weights) / of)  # type: ignore[no-untyped-call]
+        found.add(result.task_loss, weights.cpu(), example.on_object)
         advance(1)
-    return {"task_nll": _mean(losses), "weight_on_object": _mean(on), "weight_elsewhere": _mean(off)}
+    return found
 
 
 def batch_of(examples: Sequence[Example], size: int, step: int, seed: int) -> list[Example]:

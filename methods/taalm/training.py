@@ -1,7 +1,8 @@
 """Meta-train φ: a benchmark's pairs of document and task -> φ's file, kept where it does best on held-out documents.
 
 A training that was stopped goes on from its last checkpoint when the same command is given again, and ends with the
-same φ, to the last bit.
+same φ, to the last bit. Several processes (`ckl_bench.ranks`) share the documents of every step, and of a look at φ; each
+takes the same step, and the first one writes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ckl_bench import ranks
 from ckl_bench.benchmarks.format import AttentionDocument, Benchmark
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.learning.fits import require_fit, texts_of_attention
@@ -28,7 +30,17 @@ from ckl_bench.storage.prepared import require_name
 from ..qlora import load_nf4
 from .attention import FILES, Shape, TrainAttention
 from .meta_gradient import supported_form
-from .meta_train import Example, MetaTraining, batch_of, make_examples, make_learner, meta_step, token_weights, validate
+from .meta_train import (
+    Example,
+    MetaTraining,
+    batch_of,
+    make_examples,
+    make_learner,
+    meta_step,
+    own_share,
+    token_weights,
+    validate,
+)
 
 
 def train_attention(
@@ -86,6 +98,7 @@ class _Training:
         trunk: nn.Module | None = share_trunk(self.learner)
         self.phi = TrainAttention(trunk if trunk is not None else base.load(), self.shape, seed)
         self.own = self.phi.trained()
+        ranks.as_first([p.data for p in (*self.own.values(), *self.theta.values())])
         self.optimizer = torch.optim.AdamW(self.own.values(), lr=settings.lr, weight_decay=0.0)
         first = torch.tensor(self.training[0].document.ids, device=device)
         self.form = supported_form(self.learner, self.theta, first)
@@ -127,7 +140,13 @@ class _Training:
         step, settings = self.step + 1, self.settings
         batch = batch_of(self.training, settings.batch_size, step, self.seed)
         self.optimizer.zero_grad(set_to_none=True)
-        seen = meta_step(self.phi, self.learner, self.theta, batch, settings, self.form, self.device, advance)
+        with ranks.together():
+            own = own_share(batch)
+            seen = meta_step(
+                self.phi, self.learner, self.theta, own, settings, self.form, self.device, advance, len(batch)
+            )
+        advance(len(batch) - len(own))
+        ranks.sum_gradients(list(self.own.values()))
         norm = torch.stack([p.grad.norm() for p in self.own.values() if p.grad is not None]).norm().item()
         if not norm < float("inf"):
             names = ", ".join(example.document.id for example in batch)
@@ -136,7 +155,7 @@ class _Training:
         self.step = step
         self.cost["documents"] += len(batch)
         self.cost["tokens"] += sum(len(example.document.ids) for example in batch)
-        entry: dict[str, Any] = {"step": step, "train": seen, "gradient_norm": norm}
+        entry: dict[str, Any] = {"step": step, "train": seen.means(), "gradient_norm": norm}
         if step % settings.validate_every == 0 or step == settings.steps:
             entry["held_out"] = score = self.look()
             log(
@@ -155,7 +174,10 @@ class _Training:
 
     def validate(self, weigh: Callable[[Example], Tensor]) -> dict[str, float]:
         """What weights are worth on the held-out documents."""
-        return validate(self.learner, self.theta, self.held_out, weigh, self.settings, self.device)
+        with ranks.together():
+            own = own_share(self.held_out)
+            seen = validate(self.learner, self.theta, own, weigh, self.settings, self.device)
+        return seen.means()
 
     def state(self) -> dict[str, Any]:
         """Everything that the training needs to go on behind this step."""
