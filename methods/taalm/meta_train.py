@@ -72,10 +72,11 @@ class Seen:
     def means(self) -> dict[str, float]:
         """The means, over what all processes have seen."""
         each = ranks.gather(self)
-        losses, on, off = (
-            [value for seen in each for value in getattr(seen, name)] for name in ("losses", "on", "off")
-        )
-        return {"task_nll": _mean(losses), "weight_on_object": _mean(on), "weight_elsewhere": _mean(off)}
+        return {
+            "task_nll": _mean([loss for seen in each for loss in seen.losses]),
+            "weight_on_object": _mean([weight for seen in each for weight in seen.on]),
+            "weight_elsewhere": _mean([weight for seen in each for weight in seen.off]),
+        }
 
 
 def own_share(examples: Sequence[Example]) -> list[Example]:

@@ -1,8 +1,8 @@
 """Meta-train φ: a benchmark's pairs of document and task -> φ's file, kept where it does best on held-out documents.
 
 A training that was stopped goes on from its last checkpoint when the same command is given again, and ends with the
-same φ, to the last bit. Several processes (`ckl_bench.ranks`) share the documents of every step, and of a look at φ; each
-takes the same step, and the first one writes.
+same φ, to the last bit. Several processes (`ckl_bench.ranks`) share the documents of every step, and of a look at φ;
+each takes the same step, and the first one writes.
 """
 
 from __future__ import annotations

@@ -20,8 +20,14 @@ from ckl_bench.storage.checkpoint import Keeper
 from conftest import Command
 
 EPOCHS = 6
-RUN = ("run", "--model", "tiny", "--lr", "LR", "--epochs", EPOCHS, "--save-model", "models")
+RATES = {"kadapter": 3e-2}  # at which some epoch between is the best
 BEST = ("--keep", "best-total")
+
+
+def run(method: str, small: Path) -> tuple[object, ...]:
+    """The words of a run that keeps its model."""
+    what = ("run", "--model", "tiny", "--benchmark", small, "--method", method, "--lr", RATES[method])
+    return (*what, "--epochs", EPOCHS, "--save-model", "models")
 
 
 def kept() -> tuple[Path, Record]:
@@ -38,9 +44,9 @@ def best_epoch(record: Record) -> int:
     return best
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", RATES)
 def test_the_kept_model_scores_as_its_epoch(method: str, command: Command, small: Path, tmp_path: Path) -> None:
-    assert command(*RUN, "--benchmark", small, "--method", method, *BEST).code == 0
+    assert command(*run(method, small), *BEST).code == 0
     folder, record = kept()
     best = best_epoch(record)
     wanted, last = record.stages[0].epochs[best].sets, record.stages[0].epochs[-1].sets
@@ -60,9 +66,8 @@ def test_the_kept_model_scores_as_its_epoch(method: str, command: Command, small
 def test_a_run_that_is_stopped_again_and_again_keeps_the_same_bytes(
     command: Command, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = (*RUN, "--benchmark", small, "--method", "lora")
-    assert command(*run, *BEST).code == 0
-    folder, record = kept()
+    assert command(*run("kadapter", small), *BEST).code == 0
+    folder, _ = kept()
     once, after, steps = hashes(folder), Keeper.after_step, count(1)
 
     def stop(keeper: Keeper, state: Any) -> None:
@@ -70,7 +75,8 @@ def test_a_run_that_is_stopped_again_and_again_keeps_the_same_bytes(
             signal.raise_signal(signal.SIGTERM)
         after(keeper, state)
 
-    words = tuple("again" if word == "models" else word for word in (*run, *BEST, "--output", "stopped"))
+    asked = (*run("kadapter", small), *BEST, "--output", "stopped")
+    words = tuple("again" if word == "models" else word for word in asked)
     with monkeypatch.context() as patch:
         patch.setattr(Keeper, "after_step", stop)
         assert [command(*words).code for _ in range(5)] == [130, 130, 130, 130, 0]  # 3 steps an epoch
@@ -84,7 +90,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def test_what_comes_too_late_is_one_line(command: Command, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = (*RUN, "--benchmark", small, "--method", "lora")
+    words = run("kadapter", small)
     after, steps = Keeper.after_step, count(1)
 
     def stop(keeper: Keeper, state: Any) -> None:
@@ -94,13 +100,13 @@ def test_what_comes_too_late_is_one_line(command: Command, small: Path, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(Keeper, "after_step", stop)
-        assert command(*run).code == 130
-    late = command(*run, *BEST)
+        assert command(*words).code == 130
+    late = command(*words, *BEST)
     assert late.code == 2
     assert "begun without --keep best-total" in late.err
-    assert command(*run).code == 0  # what was learned is still there
-    folder, record = kept()
-    done = command(*run, *BEST)
+    assert command(*words).code == 0  # what was learned is still there
+    _, record = kept()
+    done = command(*words, *BEST)
     assert done.code == 2
     assert f"has its model of epoch {EPOCHS}, not {best_epoch(record)}; --fresh" in done.err
 
@@ -123,7 +129,8 @@ def test_what_cannot_be_kept_is_one_line(more: tuple[str, ...], said: str, comma
 def test_a_sweep_keeps_it_too_and_it_is_shared_with_its_own_scores(
     command: Command, small: Path, tmp_path: Path
 ) -> None:
-    asked = RunRequest(method="lora", benchmark=str(small), model="tiny", epochs=EPOCHS, learning_rate=float(RUN[4]))
+    rate = RATES["kadapter"]
+    asked = RunRequest(method="kadapter", benchmark=str(small), model="tiny", epochs=EPOCHS, learning_rate=rate)
     (task,) = planned([asked], Path("runs"), Path("models"), keep_epoch="best-total")
     ended = work(task, lambda heard: None)
     assert ended.state == "done", ended.error

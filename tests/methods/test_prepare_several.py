@@ -83,7 +83,7 @@ def stop_behind_the_second_step(rank: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         after(keeper, state)
 
-    Keeper.after_step = stop  # type: ignore[method-assign]
+    Keeper.after_step = stop  # type: ignore[method-assign, assignment]
 
 
 @pytest.mark.parametrize("world", [3, pytest.param(1, marks=pytest.mark.slow)])
@@ -101,8 +101,8 @@ def test_a_training_goes_on_with_another_number_of_processes(world: int, small: 
 
 @pytest.mark.slow
 def test_several_processes_train_one_writer(small: Path, tmp_path: Path) -> None:
-    arguments = ("prepare", "restate", "--model", "tiny", "--benchmark", small, "--out", "writer.safetensors")
-    arguments += ("--set", "epochs=2", "--set", "r=2")
+    where = ("--model", "tiny", "--benchmark", small, "--out", "writer.safetensors")
+    arguments = ("prepare", "restate", *where, "--set", "epochs=2", "--set", "r=2")
     assert run_several(1, arguments, tmp_path / "one").codes == [0]
     several = run_several(2, arguments, tmp_path / "several")
     assert several.codes == [0, 0], several.err
