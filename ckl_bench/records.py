@@ -55,6 +55,8 @@ class Environment(_Model):
     """Whether activations were computed again for the gradient rather than kept."""
     attention: str = ""
     """The attention kernel that was asked for; empty where transformers chose."""
+    shard: bool = False
+    """Whether the frozen base model lay in parts, one a process; it changes memory and time."""
     tf32: bool = False
     """Whether a GPU multiplied float32 in TF32."""
     deterministic: bool | None = None

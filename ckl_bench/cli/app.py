@@ -103,6 +103,9 @@ def run(
     score_batch_tokens: ScoreTokensOption = "auto",
     checkpoint_activations: CheckpointOption = False,
     attention: AttentionOption = None,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Spread the frozen base model over the run's processes (FSDP).")
+    ] = False,
     output: Annotated[Path, typer.Option(help="Where records and tables go.")] = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Run again although the record is there.")] = False,
     log_to: Annotated[
@@ -133,6 +136,7 @@ def run(
         from ckl_bench.learning.keep import require_epoch, require_keepable
         from ckl_bench.learning.retain import wanted
         from ckl_bench.learning.run import RunRequest, plan_seeds
+        from ckl_bench.learning.shard import asked
         from ckl_bench.learning.trackers import tracker
         from ckl_bench.stacks.stack import make_stack
         from ckl_bench.storage.writing import require_writable
@@ -166,6 +170,7 @@ def run(
         dtype=pick_dtype(dtype, place),
         checkpoint_activations=checkpoint_activations,
         attention=attention,
+        shard=shard or asked(),
         micro_batch=micro_batch,
         score_batch_tokens=tokens_or_auto("--score-batch-tokens", score_batch_tokens),
         trust_remote_code=trust_remote_code,

@@ -18,6 +18,7 @@ from ckl_bench.learning.fits import require_fit, texts_of_run
 from ckl_bench.learning.keep import BEST_TOTAL, LAST, save_model
 from ckl_bench.learning.planned import Learned, Plan
 from ckl_bench.learning.retain import Retain, check
+from ckl_bench.learning.shard import require_several
 from ckl_bench.learning.sizes import Sizes
 from ckl_bench.learning.stages import learn_stages
 from ckl_bench.learning.tripwire import check_rehearsal
@@ -52,6 +53,7 @@ class RunRequest:
     score_batch_tokens: int | None = None
     checkpoint_activations: bool = False
     attention: str | None = None
+    shard: bool = False
     trust_remote_code: bool = False
     allow_pickle: bool = False
     retain: Retain | None = None
@@ -72,13 +74,17 @@ def target_of(named: str, benchmark: Benchmark, model: str, pinned: BaseModel | 
 
 def plan_run(request: RunRequest) -> Plan:
     """Resolve a request: every mistake that a user can make is found here. Raises UserError."""
+    if request.shard:
+        require_several()
+        if request.retain is not None:
+            raise UserError("--shard leaves no process a whole model to ask other tasks with; leave out --retain")
     if request.retain is not None:
         check(request.retain)
     stack = make_stack(request.method, request.settings, request.methods_dir)
     benchmark = load_benchmark(request.benchmark)
     base = find_model(
         request.model,
-        device=request.device,
+        device="cpu" if request.shard else request.device,  # no device is to hold all of it
         trust_remote_code=request.trust_remote_code,
         allow_pickle=request.allow_pickle,
         dtype=request.dtype,
@@ -145,6 +151,7 @@ def plan_run(request: RunRequest) -> Plan:
             score_batch_tokens=request.score_batch_tokens,
             checkpoint_activations=request.checkpoint_activations,
             attention=request.attention or "",
+            shard=request.shard,
         ),
     )
 

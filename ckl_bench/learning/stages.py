@@ -12,7 +12,6 @@ from math import ceil
 from typing import Any
 
 import torch
-from torch import nn
 
 from ckl_bench import ranks
 from ckl_bench.benchmarks.format import Probe, Stage
@@ -21,17 +20,17 @@ from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.events import EpochDone, RunStarted, StageStarted, StepDone, Watcher, Watchers, Working
 from ckl_bench.learning.best import Best
 from ckl_bench.learning.cost import cost
+from ckl_bench.learning.learner import Learner
 from ckl_bench.learning.line import Shown
 from ckl_bench.learning.measures import Measures
 from ckl_bench.learning.planned import Learned, Plan
 from ckl_bench.learning.retain import Scores as GeneralScores
 from ckl_bench.learning.retain import beside, measured_before
-from ckl_bench.learning.sizes import checkpoint_activations, loss_scale, micro_batch, precision, score_tokens
+from ckl_bench.learning.sizes import loss_scale, precision
 from ckl_bench.learning.standing import Standing
 from ckl_bench.learning.train import token_weights, train_epoch
 from ckl_bench.learning.tripwire import Tripwire
 from ckl_bench.method import Penalty, StageContext, Weigh
-from ckl_bench.models.find import BaseModel, share_trunk
 from ckl_bench.progress import line
 from ckl_bench.records import EpochScores, Retained, StageScores, TokenWeights
 from ckl_bench.scoring.sets import ProbeSets
@@ -48,7 +47,7 @@ def learn_stages(plan: Plan, keeper: Keeper, watchers: Iterable[Watcher] = (), *
     Raises CklError where nothing trains, a loss or gradient is not finite, or the tripwire catches a rehearsed probe;
     UserError where `keep_best` comes too late for a run that goes on.
     """
-    with keeper.listening(), line(plan.spec.method) as shown:
+    with keeper.listening(), ranks.in_step(plan.sizes.shard), line(plan.spec.method) as shown:
         tell = Watchers([Shown(shown), *watchers])
         tell.run_started(
             RunStarted(spec=plan.spec, stages=[stage.name for stage in plan.benchmark.stages], place=plan.place)
@@ -71,26 +70,14 @@ class _Run:
         self.tokenizer: Tokenizer = plan.base.tokenizer
         self.probes = [_probe_sets(stage, plan.spec.limit) for stage in plan.benchmark.stages]
         self.tripwire = Tripwire(probe for sets in self.probes for rows in sets.values() for probe in rows)
-        if plan.device.startswith("cuda"):
-            torch.cuda.reset_peak_memory_stats(plan.device)
-        torch.manual_seed(self.spec.seed)
         start = time.perf_counter()
-        self.model = self.stack.owner("build").build(plan.base.load)
-        trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        if not trained and self.stack.trains:
-            raise CklError(f"{self.spec.method} builds a model in which no parameter trains")
-        self.now = Standing(trained, plan.device)
+        self.learner = Learner(plan)
+        self.model = self.learner.model
+        self.now = Standing(self.learner.trained, plan.device)
         self.best = Best(self.now, keeper, wanted=keep_best and plan.stack.trains)
         self.now.clock.seconds["load"] = time.perf_counter() - start
-        for p in trained.values():
-            p.data = p.data.float()  # of steps as small as a rate, 16 bits would lose most
-        ranks.as_first([p.data for p in trained.values()])
-        if plan.sizes.checkpoint_activations:
-            checkpoint_activations(self.model, plan.base.name)
-        self.micro_batch = micro_batch(self.model, plan.device, plan.sizes.micro_batch)
         scoring = self.stack.owner("scoring").scoring(self.model)
-        at_once = score_tokens(self.model, plan.device, plan.sizes.score_batch_tokens)
-        self.measures = Measures(self.model, self.tokenizer, scoring, self.now.clock, at_once)
+        self.measures = Measures(self.model, self.tokenizer, scoring, self.now.clock, self.learner.score_tokens)
 
     def learn(self) -> Learned:
         """`learn_all` in the arithmetic that the spec names."""
@@ -115,7 +102,7 @@ class _Run:
                 continue  # learned before this run was stopped
             context = self.context(stage.name, index, documents)
             weights = self.learn_stage(context, self.probes[index])
-            base = context.base if self.stack.trains else lambda: self.model
+            base = self.learner.below if self.stack.trains else lambda: self.model
             texts = self.measures.moved(base, documents, self.plan.benchmark.rehearsal, self.spec.max_tokens)
             now.scored.append(
                 StageScores(
@@ -164,7 +151,7 @@ class _Run:
             seed=self.spec.seed,
             documents=documents,
             rehearsal=cache(lambda: self.tripwire.hand_out(encode_documents(self.tokenizer, rows, limit))),
-            base=lambda: _base_beside(self.model, self.plan.base),
+            base=self.learner.base,
             inputs=self.plan.inputs,
             tokenizer=self.tokenizer,
             solved=lambda: self.plan.benchmark.attention,
@@ -246,7 +233,7 @@ class _Run:
                 advance,
                 now.progress,
                 after,
-                micro_batch=self.micro_batch,
+                micro_batch=self.learner.micro_batch,
                 reads_nll=self.stack.weighs_by_nll,
                 loss_scale=loss_scale(self.spec.dtype),
             )
@@ -284,11 +271,6 @@ class _Run:
 
 def _probe_sets(stage: Stage, limit: int | None) -> dict[str, Sequence[Probe]]:
     return {name: _first(rows, limit) for name, rows in stage.probes.items()}
-
-
-def _base_beside(model: nn.Module, base: BaseModel) -> nn.Module:
-    shared = share_trunk(model)
-    return shared if shared is not None else base.load()
 
 
 def _first(items: Sequence[Any], limit: int | None) -> list[Any]:

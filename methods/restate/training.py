@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from ckl_bench import ranks
+from ckl_bench import ranks, shares
 from ckl_bench.benchmarks.format import AttentionDocument, Benchmark, load_benchmark
 from ckl_bench.errors import UserError
 from ckl_bench.learning.fits import require_fit, texts_of_attention
@@ -124,15 +124,15 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=self.device)
         with ranks.together():
-            own = [group[i] for i in ranks.share([len(ids) for ids, _ in group])]
+            own = [group[i] for i in shares.share([len(ids) for ids, _ in group])]
             if own:
                 with torch.autocast(torch.device(self.device).type, torch.bfloat16):
                     loss = written_nll(self.model, own) * (len(own) / len(group))
                 loss.backward()  # type: ignore[no-untyped-call]
-        ranks.sum_gradients(list(self.own.values()))
+        shares.sum_gradients(list(self.own.values()))
         self.optimizer.step()
         self.step += 1
-        self.losses.append(ranks.total(loss.detach()).item())
+        self.losses.append(shares.total(loss.detach()).item())
         self.cost["documents"] += len(group)
         self.cost["tokens"] += sum(len(ids) for ids, _ in group)
 

@@ -13,7 +13,7 @@ import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from ckl_bench import ranks
+from ckl_bench import ranks, shares
 from ckl_bench.benchmarks.format import AttentionDocument, Probe
 from ckl_bench.encode import EncodedDocument, Tokenizer, collate, encode_documents, object_tokens
 from ckl_bench.method import Extent, Training
@@ -81,7 +81,7 @@ class Seen:
 
 def own_share(examples: Sequence[Example]) -> list[Example]:
     """Of documents that all processes have, those that are this one's to read: as many tokens as the others'."""
-    return [examples[i] for i in ranks.share([len(example.document.ids) for example in examples])]
+    return [examples[i] for i in shares.share([len(example.document.ids) for example in examples])]
 
 
 def expected(extent: Extent) -> Training:

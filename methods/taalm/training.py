@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ckl_bench import ranks
+from ckl_bench import ranks, shares
 from ckl_bench.benchmarks.format import AttentionDocument, Benchmark
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.learning.fits import require_fit, texts_of_attention
@@ -146,7 +146,7 @@ class _Training:
                 self.phi, self.learner, self.theta, own, settings, self.form, self.device, advance, len(batch)
             )
         advance(len(batch) - len(own))
-        ranks.sum_gradients(list(self.own.values()))
+        shares.sum_gradients(list(self.own.values()))
         norm = torch.stack([p.grad.norm() for p in self.own.values() if p.grad is not None]).norm().item()
         if not norm < float("inf"):
             names = ", ".join(example.document.id for example in batch)
