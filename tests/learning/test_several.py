@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -169,20 +167,11 @@ def test_work_is_shared_by_length(monkeypatch: pytest.MonkeyPatch) -> None:
     assert abs(loads[0] - loads[1]) <= 2
 
 
-def as_accelerate_says(rank: int) -> None:
-    """What `accelerate launch` puts into the environment where its file says `distributed_type: FSDP`."""
-    os.environ["ACCELERATE_USE_FSDP"] = "true"
-
-
-@pytest.mark.parametrize("before", [None, pytest.param(as_accelerate_says, marks=pytest.mark.slow)])
-def test_a_base_model_that_is_spread_learns_what_a_whole_one_does(
-    before: Callable[[int], object] | None, tmp_path: Path
-) -> None:
+def test_a_base_model_that_is_spread_learns_what_a_whole_one_does(tmp_path: Path) -> None:
     arguments = (*RUN, "--method", "lora+mixreview+ewc", "--set", "lora.dropout=0.1", "--save-model", "models")
     one = run_several(1, arguments, tmp_path / "one")
     assert one.codes == [0], one.err
-    more = () if before else ("--shard",)
-    several = run_several(2, (*arguments, *more), tmp_path / "several", before)
+    several = run_several(2, (*arguments, "--shard"), tmp_path / "several")
     assert several.codes == [0, 0], several.err
     assert several.err.count("record: runs/records/") == 1
     ours, theirs = the_record(tmp_path / "one"), the_record(tmp_path / "several")
@@ -217,6 +206,21 @@ def test_what_cannot_be_spread_is_told_once(
     assert len(lines(ended)) == 1
     assert said in ended.err
     assert not list(tmp_path.glob("several/runs/records/*"))
+
+
+@pytest.mark.slow
+def test_accelerate_starts_it_with_the_file_of_the_documentation(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "several-processes.md"
+    file = page.read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+    assert "num_processes: 4" in file
+    (tmp_path / "fsdp.yaml").write_text(file.replace("num_processes: 4", "num_processes: 2"))
+    words = [*map(str, RUN), "--method", "lora", "--device", "cpu"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "fsdp.yaml", "-m", "ckl_bench"]
+    ended = subprocess.run([*launch, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("record: runs/records/") == 1
+    assert the_record(tmp_path).environment.processes == 2
+    assert the_record(tmp_path).environment.shard
 
 
 @pytest.mark.slow
