@@ -20,7 +20,7 @@ from ckl_bench.encode import Batch, EncodedDocument, Tokenizer, batches, encode_
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.events import EpochDone, RunStarted, StageStarted, StepDone, Watcher, Watchers, Working
 from ckl_bench.learning.best import Best
-from ckl_bench.learning.cost import cost
+from ckl_bench.learning.cost import cost_of
 from ckl_bench.learning.line import Shown
 from ckl_bench.learning.measures import Measures
 from ckl_bench.learning.planned import Learned, Plan
@@ -31,7 +31,8 @@ from ckl_bench.learning.standing import Standing
 from ckl_bench.learning.train import token_weights, train_epoch
 from ckl_bench.learning.tripwire import Tripwire
 from ckl_bench.method import Penalty, StageContext, Weigh
-from ckl_bench.models.find import BaseModel, share_trunk
+from ckl_bench.models.base import BaseModel
+from ckl_bench.models.trunk import share_trunk
 from ckl_bench.progress import line
 from ckl_bench.records import EpochScores, Retained, StageScores, TokenWeights
 from ckl_bench.scoring.sets import ProbeSets
@@ -131,7 +132,7 @@ class _Run:
                 )
             )
         return Learned(
-            cost=cost(now, self.model, self.stack.preparations(self.plan.inputs)),
+            cost=cost_of(now, self.model, self.plan),
             before=now.before,
             stages=now.scored,
             told=now.told,
