@@ -94,7 +94,7 @@ class _Run:
         self.measures = Measures(self.model, self.tokenizer, scoring, self.now.clock, at_once)
 
     def learn(self) -> Learned:
-        """`learn_all` in the arithmetic that the spec names."""
+        """`learn_all` in the arithmetic of the spec."""
         with precision(self.plan.device, self.spec.dtype):
             return self.learn_all()
 
