@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ckl_bench.api import Place as Place
     from ckl_bench.api import RunResult as RunResult
-    from ckl_bench.api import leaderboard as leaderboard
-    from ckl_bench.api import load_records as load_records
     from ckl_bench.api import run as run
     from ckl_bench.api import score as score
     from ckl_bench.api import sweep as sweep
@@ -26,6 +24,8 @@ if TYPE_CHECKING:
     from ckl_bench.events import Watcher as Watcher
     from ckl_bench.method import Method as Method
     from ckl_bench.records import Record as Record
+    from ckl_bench.results.frames import leaderboard as leaderboard
+    from ckl_bench.results.frames import load_records as load_records
 
 __version__ = "0.1.0"
 
@@ -33,8 +33,8 @@ _WHERE = {
     "run": "api",
     "score": "api",
     "sweep": "api",
-    "load_records": "api",
-    "leaderboard": "api",
+    "load_records": "results.frames",
+    "leaderboard": "results.frames",
     "RunResult": "api",
     "load_benchmark": "benchmarks.format",
     "Benchmark": "benchmarks.format",

@@ -5,7 +5,7 @@ Its names are those of `ckl_bench` itself (`from ckl_bench import run`), where e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,16 +18,14 @@ from ckl_bench.learning.planned import Plan
 from ckl_bench.learning.retain import Retain
 from ckl_bench.learning.run import RunRequest, execute, plan_run
 from ckl_bench.learning.score import ScoreRequest, plan_score, score_model
-from ckl_bench.records import Record, read_record, read_records
+from ckl_bench.records import Record, read_record
 from ckl_bench.results.output import run_once, score_once
-from ckl_bench.results.tables import BOARDS, tables
 from ckl_bench.running.grid import grid, planned
 from ckl_bench.running.place import Place as Place
 from ckl_bench.running.sweep import Board
 from ckl_bench.running.sweep import sweep as carry_out
 
 if TYPE_CHECKING:
-    import pandas as pd
     from torch import nn
 
 OnEpoch = Callable[[EpochDone], object]
@@ -266,55 +264,3 @@ def sweep(
 def _several(value: Any) -> list[Any]:
     """The values of a list, or the one that is given."""
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-
-
-def load_records(folder: str | Path = "runs") -> pd.DataFrame:
-    """The records of a folder of runs as a table: a row a run, stage, epoch, probe set and probe.
-
-    Columns: run_id, method, benchmark, model, seed, stage, epoch, set, probe, accuracy (of the answer's tokens), nll
-    (nats), guess. Epoch 0 is the model before it learns. UserError for a folder without records or a damaged one.
-    """
-    import pandas as pd
-
-    found = _records(folder)
-    rows = [
-        (
-            *(record.run_id, record.spec.method, record.spec.benchmark, record.spec.model, record.spec.seed),
-            *(stage.name, epoch.epoch, name, probe, accuracy, nll, guess),
-        )
-        for record in found
-        for stage in record.stages
-        for epoch in stage.epochs
-        for name, scores in epoch.sets.items()
-        for probe, accuracy, nll, guess in zip(
-            stage.probe_ids[name], scores.probe_accuracy, scores.probe_nll, scores.probe_guess, strict=True
-        )
-    ]
-    columns = ["run_id", "method", "benchmark", "model", "seed", "stage", "epoch", "set", "probe", "accuracy", "nll"]
-    return pd.DataFrame(rows, columns=[*columns, "guess"])
-
-
-def leaderboard(records: str | Path | Iterable[Record] = "runs", kind: str = "lama-ckl") -> pd.DataFrame:
-    """The leaderboard of a kind of benchmark: a row for runs that differ in their seed alone, the best first.
-
-    `records` are Record objects or a folder of runs; the columns are those of the kind's CSV file. Raises UserError for
-    an unknown kind, and where there is no finished run of that kind.
-    """
-    import io
-
-    import pandas as pd
-
-    if kind not in BOARDS:
-        raise UserError(f"kind '{kind}': expected one of {', '.join(BOARDS)}")
-    found = _records(records) if isinstance(records, str | Path) else list(records)
-    text = tables(found).get(BOARDS[kind].file)
-    if text is None:
-        raise UserError(f"there is no finished run of kind {kind}; run a method on such a benchmark first")
-    return pd.read_csv(io.StringIO(text))
-
-
-def _records(folder: str | Path) -> list[Record]:
-    found = list(read_records(Path(folder)))
-    if not found:
-        raise UserError(f"{folder} holds no records; expected a folder of runs, with records/ in it")
-    return found

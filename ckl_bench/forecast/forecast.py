@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ckl_bench.benchmarks.format import Benchmark, load_benchmark
-from ckl_bench.encode import tokenize
 from ckl_bench.errors import UserError
 from ckl_bench.forecast.memory import Memory, Setting, documents_that_fit, memory_of
+from ckl_bench.forecast.operations import operations_of, seconds_of
 from ckl_bench.forecast.shape import Shape, shape_of
-from ckl_bench.learning.divergence import DOCUMENTS
+from ckl_bench.forecast.tokens import BYTES_A_TOKEN, Tokens, count_tokens, lengths
 from ckl_bench.learning.run import target_of
 from ckl_bench.learning.sizes import CPU_TOKENS, GPU_SHARE, GPU_TOKEN
 from ckl_bench.method import Extent, Method, Needs, hooks_of
 from ckl_bench.models.sketch import Sketch, sketch_model
 from ckl_bench.spec import Dtype
 from ckl_bench.stacks.stack import Stack, make_stack
-
-BYTES_A_TOKEN = 4  # of English text, where the tokenizer is not at hand
-
-# Operations a second, in 10^12, that a run gets out of a device: (float32, 16 bits). Of two CPU cores it is what the
-# records of the default model show; a laptop's eight cores count as three times that; of GPUs it is 30 % of what their
-# makers name, dense and without TF32, which a run turns off. Small models and micro-batches get less out of a GPU.
-DEVICES: Mapping[str, tuple[float, float]] = {
-    "2 CPU cores": (0.1, 0.1),
-    "laptop CPU (8 cores)": (0.3, 0.3),
-    "RTX 4090 (24 GB)": (0.3 * 82.6, 0.3 * 165.2),
-    "A100 (80 GB)": (0.3 * 19.5, 0.3 * 312.0),
-    "H100 (80 GB)": (0.3 * 66.9, 0.3 * 989.4),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,18 +41,6 @@ class ForecastRequest:
     attention: str | None = None
     trust_remote_code: bool = False
     memory: int = 0  # bytes of the device
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tokens:
-    """Tokens that a run reads."""
-
-    estimated: bool  # at four bytes a token, where the tokenizer is not at hand
-    longest: int  # of a document
-    stages: Sequence[int]  # of a stage's documents
-    prompts: Sequence[int]  # of a stage's probes
-    epoch: int  # read in training in one epoch of all stages, rehearsed ones among them
-    all: int  # in all epochs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +99,7 @@ def forecast(request: ForecastRequest) -> Forecast:
     defaults = benchmark.manifest["defaults"]
     epochs = request.epochs or int(defaults["epochs"])
     batch_size = request.batch_size or int(defaults["batch_size"])
-    documents, prompts, longest, estimated = _count(benchmark, sketch, request.max_tokens, request.limit)
+    documents, prompts, longest, estimated = count_tokens(benchmark, sketch, request.max_tokens, request.limit)
     extent = Extent(
         trained=shape.trained,
         base_bytes=0 if shape.shared else 4 * shape.base,
@@ -159,7 +133,7 @@ def forecast(request: ForecastRequest) -> Forecast:
         epoch=in_epoch,
         all=in_epoch * epochs * stack.trains,
     )
-    operations = _operations(shape, needs, setting, tokens, epochs)
+    operations = operations_of(shape, needs, setting, tokens, epochs)
     room = request.memory
     fits = [
         min(documents_that_fit(shape, needs, replace(setting, checkpoints=checkpoints), room), batch_size)
@@ -176,7 +150,7 @@ def forecast(request: ForecastRequest) -> Forecast:
         memory=memory,
         tokens=tokens,
         operations=operations,
-        seconds=_seconds(operations, request.dtype),
+        seconds=seconds_of(operations, request.dtype),
         available=room,
         fits=memory.peak <= room,
         micro_batch=fits[0],
@@ -210,28 +184,6 @@ def _needs(stack: Stack, extent: Extent) -> tuple[Needs, list[str]]:
     return total, notes
 
 
-def _count(
-    benchmark: Benchmark, sketch: Sketch, max_tokens: int, limit: int | None
-) -> tuple[list[int], list[int], int, bool]:
-    """Tokens of every stage's documents and prompts, those of the longest document, and whether they are estimated."""
-    known = sketch.tokenizer is not None
-    documents, prompts, longest = [], [], 1
-    for stage in benchmark.stages:
-        each = _lengths(sketch, (row.text for row in islice(stage.documents, limit)), max_tokens)
-        documents.append(sum(each))
-        longest = max([longest, *each])
-        texts = (row.prompt for rows in stage.probes.values() for row in islice(rows, limit))
-        prompts.append(sum(_lengths(sketch, texts, None)))
-    return documents, prompts, longest, not known
-
-
-def _lengths(sketch: Sketch, texts: Iterable[str], cut: int | None) -> list[int]:
-    if sketch.tokenizer is not None:
-        return [len(tokenize(sketch.tokenizer, text, cut)[0]) for text in texts]
-    counts = (max(1, len(text.encode()) // BYTES_A_TOKEN) for text in texts)
-    return [min(count, cut) if cut else count for count in counts]
-
-
 def _at_once(shape: Shape, request: ForecastRequest, longest: int, batch_size: int) -> int:
     """Tokens that go through the model at once, as `learning.sizes` has it, at most a whole batch of the longest."""
     whole = batch_size * longest
@@ -242,27 +194,6 @@ def _at_once(shape: Shape, request: ForecastRequest, longest: int, batch_size: i
     room = request.memory - shape.base_bytes
     fit = int(room * GPU_SHARE / max(1, shape.layers * shape.width * GPU_TOKEN))
     return max(longest, min(fit, whole))
-
-
-def _operations(shape: Shape, needs: Needs, setting: Setting, tokens: Tokens, epochs: int) -> float:
-    applied = shape.applied + shape.head
-    stages, prompts = len(tokens.stages), tokens.prompts
-    scored = sum(prompts) * (epochs + 1 if setting.trains else 1) + sum(prompts[1:])
-    scored += sum(count * (stages - 1 - place) for place, count in enumerate(prompts))
-    total = 2.0 * applied * scored
-    if not setting.trains:
-        return total
-    back = 2.0 * shape.applied if shape.base_trains else 0.0
-    through = 0.0 if needs.trunk_once else (2.0 + setting.checkpoints) * 2.0 * shape.applied
-    a_token = through + back + 4.0 * shape.head + 6.0 * shape.applied_added + 2.0 * shape.head * shape.base_trains
-    once = needs.passes + needs.trunk_once
-    looked_at = 2 * DOCUMENTS * setting.longest * 3 * stages  # divergence, at most
-    return total + a_token * tokens.all + 2.0 * applied * (once * sum(tokens.stages) + looked_at)
-
-
-def _seconds(operations: float, dtype: str) -> dict[str, float]:
-    place = 0 if dtype == "float32" else 1
-    return {name: operations / (speeds[place] * 1e12) for name, speeds in DEVICES.items()}
 
 
 def _preparing(
@@ -280,7 +211,7 @@ def _preparing(
     training = needs.training
     if training is None:
         return Preparing(needed=needed, why=why, documents=0, tokens=0, memory=0, seconds={})
-    each = _lengths(sketch, (row.text for row in benchmark.attention), request.max_tokens) or [0]
+    each = lengths(sketch, (row.text for row in benchmark.attention), request.max_tokens) or [0]
     tokens = round(training.documents * sum(each) / len(each))
     plain = memory_of(
         shape,
@@ -303,5 +234,5 @@ def _preparing(
         documents=training.documents,
         tokens=tokens,
         memory=max(plain.phases["before a stage"], plain.phases["loading"]),
-        seconds=_seconds(operations, "float32"),
+        seconds=seconds_of(operations, "float32"),
     )

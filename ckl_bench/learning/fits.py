@@ -8,7 +8,7 @@ from itertools import islice
 from ckl_bench.benchmarks.format import AttentionDocument, Benchmark
 from ckl_bench.encode import tokenize
 from ckl_bench.errors import UserError
-from ckl_bench.models.find import BaseModel
+from ckl_bench.models.base import BaseModel
 
 Text = tuple[str, str, int | None]  # what it is called, the text, and at how many tokens it is cut, if it is
 

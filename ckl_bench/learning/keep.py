@@ -14,8 +14,8 @@ from ckl_bench.errors import UserError, first_line
 from ckl_bench.learning.card import model_card
 from ckl_bench.learning.planned import Plan
 from ckl_bench.method import hooks_of
+from ckl_bench.models.base import BaseModel, tokenizer_hash
 from ckl_bench.models.catalogue import MODELS
-from ckl_bench.models.find import BaseModel, tokenizer_hash
 from ckl_bench.records import Record, best_total
 from ckl_bench.spec import Spec
 from ckl_bench.stacks.plugins import load_method

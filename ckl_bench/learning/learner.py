@@ -14,7 +14,7 @@ from ckl_bench.errors import CklError, UserError
 from ckl_bench.learning.planned import Plan
 from ckl_bench.learning.shard import Below, shard
 from ckl_bench.learning.sizes import checkpoint_activations, micro_batch, score_tokens
-from ckl_bench.models.find import share_trunk
+from ckl_bench.models.trunk import share_trunk
 
 T = TypeVar("T")
 

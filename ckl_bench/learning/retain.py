@@ -20,7 +20,7 @@ from torch import nn
 
 from ckl_bench.encode import Tokenizer
 from ckl_bench.errors import CklError, UserError, first_line, out_of_memory, unknown
-from ckl_bench.models.find import BaseModel
+from ckl_bench.models.base import BaseModel
 from ckl_bench.progress import log
 from ckl_bench.records import Retained
 from ckl_bench.storage.files import cache_dir, read_sealed, sha256_file

@@ -23,7 +23,8 @@ from ckl_bench.learning.sizes import Sizes
 from ckl_bench.learning.stages import learn_stages
 from ckl_bench.learning.tripwire import check_rehearsal
 from ckl_bench.method import RunTarget
-from ckl_bench.models.find import BaseModel, find_model
+from ckl_bench.models.base import BaseModel
+from ckl_bench.models.find import find_model
 from ckl_bench.models.sketch import Sketch
 from ckl_bench.records import Record
 from ckl_bench.spec import Dtype, Spec

@@ -19,7 +19,7 @@ from ckl_bench.encode import Batch, EncodedDocument, Tokenizer, batches, encode_
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.events import EpochDone, RunStarted, StageStarted, StepDone, Watcher, Watchers, Working
 from ckl_bench.learning.best import Best
-from ckl_bench.learning.cost import cost
+from ckl_bench.learning.cost import cost_of
 from ckl_bench.learning.learner import Learner
 from ckl_bench.learning.line import Shown
 from ckl_bench.learning.measures import Measures
@@ -80,7 +80,7 @@ class _Run:
         self.measures = Measures(self.model, self.tokenizer, scoring, self.now.clock, self.learner.score_tokens)
 
     def learn(self) -> Learned:
-        """`learn_all` in the arithmetic that the spec names."""
+        """`learn_all` in the arithmetic of the spec."""
         with precision(self.plan.device, self.spec.dtype):
             return self.learn_all()
 
@@ -118,7 +118,7 @@ class _Run:
                 )
             )
         return Learned(
-            cost=cost(now, self.model, self.stack.preparations(self.plan.inputs)),
+            cost=cost_of(now, self.model, self.plan),
             before=now.before,
             stages=now.scored,
             told=now.told,

@@ -12,7 +12,8 @@ from torch import nn
 from ckl_bench.errors import UserError
 from ckl_bench.learning.keep import kept_spec, load_model, stack_of
 from ckl_bench.models.adapters import base_of, is_adapter
-from ckl_bench.models.find import BaseModel, adapted, find_model, folder_revision
+from ckl_bench.models.base import BaseModel
+from ckl_bench.models.find import adapted, find_model, folder_revision
 from ckl_bench.spec import Spec
 from ckl_bench.storage.files import sha256_file
 from ckl_bench.storage.weights import ADAPTER, TRAINED

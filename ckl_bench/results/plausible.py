@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from ckl_bench.benchmarks.format import Benchmark, Probe
-from ckl_bench.models.find import BaseModel
+from ckl_bench.models.base import BaseModel
 from ckl_bench.records import Record, SetScores
 from ckl_bench.results.leagues import UNTRAINED
 from ckl_bench.results.reproduce import scored_sets, surroundings

@@ -11,7 +11,8 @@ from torch import nn
 
 from ckl_bench.benchmarks.format import Probe
 from ckl_bench.benchmarks.lama_ckl import SLICE, Pretest
-from ckl_bench.models.find import BaseModel, find_model
+from ckl_bench.models.base import BaseModel
+from ckl_bench.models.find import find_model
 from ckl_bench.scoring.engine import ProbeScore, encode_probe, score_probes
 from ckl_bench.scoring.vllm_backend import vllm_scorer
 from ckl_bench.scoring.vllm_engine import Engine, require_backend

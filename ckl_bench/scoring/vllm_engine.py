@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 from ckl_bench.errors import CklError, UserError, first_line
-from ckl_bench.models.find import BaseModel
+from ckl_bench.models.base import BaseModel
 from ckl_bench.scoring.vllm_adapters import require_adapter
 from ckl_bench.scoring.vllm_processes import Said, none_left, stopping_at_once, while_alive
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ckl_bench.benchmarks.format import AttentionDocument, Document, Fact, Probe, Stage, write_benchmark
-from ckl_bench.models.find import TINY_WIDTH, tiny_tokenizer
+from ckl_bench.models.tiny import TINY_WIDTH, tiny_tokenizer
 
 _NEW = ("Orla", "Bram Ostend", "Kit", "Sunniva Dahl", "Wu Lan", "Pip")
 _PLACES = ("Tarn", "Velmora", "Osk", "Great Hallow", "Ummer", "Zell")

@@ -22,7 +22,8 @@ from ckl_bench import ranks, shares
 from ckl_bench.benchmarks.format import AttentionDocument, Benchmark
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.learning.fits import require_fit, texts_of_attention
-from ckl_bench.models.find import BaseModel, share_trunk
+from ckl_bench.models.base import BaseModel
+from ckl_bench.models.trunk import share_trunk
 from ckl_bench.progress import Line, line, log
 from ckl_bench.storage.checkpoint import Keeper
 from ckl_bench.storage.prepared import require_name

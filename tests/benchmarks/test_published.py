@@ -149,3 +149,26 @@ def test_what_could_be_meant_twice_is_refused(tmp_path: Path) -> None:
         table(tmp_path / "d" / f"wikipedia_{year}0801_{year}0901_gpt2.csv", TEXT)
     with pytest.raises(UserError, match="20210801-20210901 or 20220801-20220901"):
         find_published(tmp_path / "d")
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "mark"),
+    [("csv", "Subject;Relation;Object", ";"), ("tsv", "relation\tobject \tsubject", "\t"), ("csv", "a,b,c", ",")],
+)
+def test_columns_are_read_however_they_are_parted_and_written(
+    name: str, head: str, mark: str, command: Command, tmp_path: Path
+) -> None:
+    source = tmp_path / "data"
+    table(source / "wikipedia_0809_gpt2.csv", TEXT.format("Ost"))
+    values = {"subject": "Ada, the elder", "relation": "seat", "object": "Port"}
+    row = mark.join(values.get(column.strip().lower(), "x") for column in head.split(mark))
+    for kind in ("changed", "unchanged"):
+        (source / f"0801-0901_{kind}.{name}").write_text(f"{head}\n{row}\n")
+    result = command("build", "temporalwiki", "--published", source, "--out", tmp_path / "out")
+    if head == "a,b,c":
+        assert result.code == 2
+        assert "has no column 'subject' (it has a, b, c)" in " ".join(result.err.split())
+        return
+    assert result.code == 0, result.err
+    (stage,) = load_benchmark(str(tmp_path / "out")).stages
+    assert [(p.subject, p.relation, p.object) for p in stage.probes["changed"]] == [tuple(values.values())]

@@ -29,7 +29,8 @@ from ckl_bench.benchmarks.temporalwiki.published import build_from_published
 from ckl_bench.benchmarks.temporalwiki.shards import batches, counts_of
 from ckl_bench.benchmarks.temporalwiki.wikitext import clean
 from ckl_bench.errors import UserError
-from ckl_bench.models.find import find_model, tiny_tokenizer
+from ckl_bench.models.find import find_model
+from ckl_bench.models.tiny import tiny_tokenizer
 from ckl_bench.results.markdown import markdown_table
 from ckl_bench.results.published import published_rows
 from ckl_bench.results.tables import BOARDS

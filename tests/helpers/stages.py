@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ckl_bench.benchmarks.format import Document
 from ckl_bench.encode import EncodedDocument, encode_documents
 from ckl_bench.method import StageContext
-from ckl_bench.models.find import tiny_tokenizer
+from ckl_bench.models.tiny import tiny_tokenizer
 from helpers.architectures import make
 
 TEXT = "In 1903 Marie Curie shared the prize with Pierre; Marie Curie won again."

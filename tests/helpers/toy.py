@@ -8,7 +8,9 @@ from torch import nn
 from ckl_bench.benchmarks.format import AttentionDocument, Fact
 from ckl_bench.encode import pad
 from ckl_bench.learning.train import token_nll, weighted_loss
-from ckl_bench.models.find import find_model, share_trunk, tiny_tokenizer
+from ckl_bench.models.find import find_model
+from ckl_bench.models.tiny import tiny_tokenizer
+from ckl_bench.models.trunk import share_trunk
 from ckl_bench_methods.taalm.attention import Shape, TrainAttention
 from ckl_bench_methods.taalm.meta_train import MetaTraining, make_examples, make_learner, meta_step
 

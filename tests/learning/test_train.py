@@ -14,7 +14,7 @@ from ckl_bench.encode import Batch, batches, collate, encode_documents
 from ckl_bench.errors import CklError
 from ckl_bench.learning.train import MicroBatch, split, takes_step, token_nll, train_epoch, weighted_loss
 from ckl_bench.method import Step
-from ckl_bench.models.find import tiny_tokenizer
+from ckl_bench.models.tiny import tiny_tokenizer
 from helpers.architectures import BUILDERS, make
 
 TEXTS = ["one two three four", "five six seven eig", "nine ten eleven tw"]

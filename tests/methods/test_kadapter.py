@@ -9,7 +9,8 @@ from torch import nn
 from ckl_bench.benchmarks.format import Document, Probe
 from ckl_bench.encode import collate, encode_documents
 from ckl_bench.learning.train import train_epoch
-from ckl_bench.models.find import share_trunk, tiny_tokenizer
+from ckl_bench.models.tiny import tiny_tokenizer
+from ckl_bench.models.trunk import share_trunk
 from ckl_bench.scoring.engine import score_probes
 from ckl_bench_methods.kadapter import KAdapter
 from helpers.architectures import BUILDERS, make

@@ -16,7 +16,7 @@ from ckl_bench.benchmarks.format import Document, Fact
 from ckl_bench.encode import Batch, EncodedDocument, collate
 from ckl_bench.errors import UserError
 from ckl_bench.learning.train import token_nll
-from ckl_bench.models.find import tiny_tokenizer
+from ckl_bench.models.tiny import tiny_tokenizer
 from ckl_bench.stacks.plugins import origins
 from ckl_bench_methods.entity_tokens import EntityTokens
 from ckl_bench_methods.mixreview import MixReview

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from ckl_bench.models.find import find_model, share_trunk, tiny_tokenizer
+from ckl_bench.models.find import find_model
+from ckl_bench.models.tiny import tiny_tokenizer
+from ckl_bench.models.trunk import share_trunk
 from ckl_bench_methods.qlora import QLora, load_nf4
 from ckl_bench_methods.taalm.meta_gradient import Adam, Task, meta_gradient, supported_form
 from ckl_bench_methods.taalm.meta_train import make_learner
@@ -90,7 +92,7 @@ def test_without_bitsandbytes_it_says_what_to_install_before_any_weight(
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    monkeypatch.setattr("ckl_bench.models.find._tiny_model", lambda: pytest.fail("weights were loaded"))
+    monkeypatch.setattr("ckl_bench.models.find.tiny_model", lambda: pytest.fail("weights were loaded"))
     result = command("run", "--method", "qlora", "--model", "tiny", "--benchmark", small)
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert "pip install 'ckl-bench[qlora]'" in result.err

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from ckl_bench.benchmarks.format import AttentionDocument, Fact, load_benchmark
-from ckl_bench.models.find import find_model, tiny_tokenizer
+from ckl_bench.models.find import find_model
+from ckl_bench.models.tiny import tiny_tokenizer
 from ckl_bench_methods.restate.forms import Form, forms_of, names, spans, subjects
 from ckl_bench_methods.restate.learning import Beside, chosen
 from ckl_bench_methods.restate.replay import Held, own_words

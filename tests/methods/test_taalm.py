@@ -18,7 +18,9 @@ from ckl_bench.encode import collate, encode_documents
 from ckl_bench.errors import UserError
 from ckl_bench.learning import readings
 from ckl_bench.method import StageContext
-from ckl_bench.models.find import find_model, share_trunk, tiny_tokenizer
+from ckl_bench.models.find import find_model
+from ckl_bench.models.tiny import tiny_tokenizer
+from ckl_bench.models.trunk import share_trunk
 from ckl_bench_methods.lora import Lora
 from ckl_bench_methods.taalm import Taalm, training
 from ckl_bench_methods.taalm.attention import FILES, Shape, TrainAttention, load_attention

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from ckl_bench.benchmarks.format import Probe
 from ckl_bench.errors import UserError
 from ckl_bench.learning.train import token_nll
-from ckl_bench.models.find import share_trunk, tiny_tokenizer
 from ckl_bench.models.suited import outline, require_causal, require_decoder
+from ckl_bench.models.tiny import tiny_tokenizer
+from ckl_bench.models.trunk import share_trunk
 from ckl_bench.scoring.engine import score_probes
 from ckl_bench_methods.kadapter import KAdapter
 from ckl_bench_methods.lora import Lora

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from ckl_bench.errors import UserError
-from ckl_bench.models.find import find_model, folder_revision, tiny_tokenizer
+from ckl_bench.models.find import find_model, folder_revision
+from ckl_bench.models.tiny import tiny_tokenizer
 from conftest import Command
 from helpers.architectures import BUILDERS, make
 

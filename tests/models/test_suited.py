@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from ckl_bench.errors import UserError
-from ckl_bench.models.find import find_model, tiny_tokenizer
+from ckl_bench.models.find import find_model
 from ckl_bench.models.suited import require_causal, stored_quantised
+from ckl_bench.models.tiny import tiny_tokenizer
 from conftest import Command
 from helpers.architectures import make
 from helpers.families import make_family

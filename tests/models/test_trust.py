@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from ckl_bench.models.find import find_model, tiny_tokenizer
+from ckl_bench.models.find import find_model
+from ckl_bench.models.tiny import tiny_tokenizer
 from conftest import Command, write_lama
 from harness.fuzz_sources import make_gguf
 from helpers.architectures import make

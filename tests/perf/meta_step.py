@@ -48,7 +48,8 @@ def step(side: str) -> dict[str, Any]:
     """Run one side; peak resident memory in bytes, seconds, and the gradients."""
     import torch
 
-    from ckl_bench.models.find import find_model, share_trunk
+    from ckl_bench.models.find import find_model
+    from ckl_bench.models.trunk import share_trunk
     from ckl_bench_methods.taalm.attention import Shape, TrainAttention
     from ckl_bench_methods.taalm.meta_gradient import Adam, Task, meta_gradient, supported_form
     from ckl_bench_methods.taalm.meta_train import make_learner

@@ -80,7 +80,8 @@ def meta(kind: str, side: str) -> tuple[float, Callable[[], object], float]:
     from perf.meta_step import through_the_update
 
     from ckl_bench.encode import EncodedDocument
-    from ckl_bench.models.find import find_model, share_trunk
+    from ckl_bench.models.find import find_model
+    from ckl_bench.models.trunk import share_trunk
     from ckl_bench_methods.taalm.attention import Shape, TrainAttention
     from ckl_bench_methods.taalm.meta_gradient import Adam, Task, supported_form
     from ckl_bench_methods.taalm.meta_train import Example, MetaTraining, make_learner, meta_step

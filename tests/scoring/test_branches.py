@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ckl_bench.benchmarks.format import Probe
-from ckl_bench.models.find import tiny_tokenizer
+from ckl_bench.models.tiny import tiny_tokenizer
 from ckl_bench.scoring import branches, engine
 from ckl_bench.scoring.branches import Ids, rows, stack
 from helpers.architectures import BUILDERS, make

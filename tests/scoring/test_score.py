@@ -12,7 +12,8 @@ from torch import nn
 from ckl_bench.benchmarks.format import Probe
 from ckl_bench.encode import Tokenizer
 from ckl_bench.errors import UserError
-from ckl_bench.models.find import find_model, tiny_tokenizer
+from ckl_bench.models.find import find_model
+from ckl_bench.models.tiny import tiny_tokenizer
 from ckl_bench.scoring.engine import score_probes
 from helpers.architectures import BUILDERS, make
 

@@ -18,7 +18,8 @@ import torch
 
 from ckl_bench.benchmarks.format import Probe, load_benchmark
 from ckl_bench.errors import CklError
-from ckl_bench.models.find import find_model, tiny_tokenizer
+from ckl_bench.models.find import find_model
+from ckl_bench.models.tiny import tiny_tokenizer
 from ckl_bench.records import Record, read_records
 from ckl_bench.scoring.engine import encode_probe, score_probes
 from ckl_bench.scoring.vllm_backend import vllm_scorer

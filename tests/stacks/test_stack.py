@@ -105,7 +105,7 @@ def test_hooks_are_what_a_method_overrides() -> None:
 def test_mistakes_are_one_line_and_load_no_weights(
     method: str, settings: list[str], words: str, plugins: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ckl_bench.models.find._tiny_model", lambda: pytest.fail("weights were loaded"))
+    monkeypatch.setattr("ckl_bench.models.find.tiny_model", lambda: pytest.fail("weights were loaded"))
     options = [x for setting in settings for x in ("--set", setting)]
     result = command("run", "--method", method, "--model", "tiny", "--methods-dir", plugins, *options)
     assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)

@@ -142,7 +142,7 @@ def hide(text: str) -> str:
             end = text.find("-->", at)
             at = end + 3 if end >= 0 else len(text)
         elif attributes.rstrip().endswith("/"):
-            kept.append(GONE if name != "nowiki" else "")
+            kept.append(GONE)
         else:
             close = None if name in unclosed else _closing(name).search(text, at)
             if close is None:

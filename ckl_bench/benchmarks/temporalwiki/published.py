@@ -107,7 +107,7 @@ def _probes(path: Path, prefix: str, counts: dict[str, Any]) -> Iterator[Probe]:
     """Probes as published, but for repeated rows, and objects that a prompt cannot ask for; both are counted."""
     seen: set[tuple[str, str, str]] = set()
     refused: Counter[str] = Counter()
-    for number, row in _rows(path):
+    for number, row in _rows(path, "subject", "relation"):
         own = _triple(row, f"{path}:{number}")
         if own in seen or not own[2].strip():
             refused["repeated" if own in seen else "empty object"] += 1
@@ -176,21 +176,24 @@ def _attention(paths: Iterable[Path], probed: Iterable[Probe], counts: dict[str,
                 yield AttentionDocument(id=f"{path.stem}/{number}", text=text, fact=fact, prompt=prompt)
 
 
-def _rows(path: Path, column: str | None = None) -> Numbered:
-    """(line, row) of a JSONL or CSV file whose rows have a `column`."""
+def _rows(path: Path, *columns: str) -> Numbered:
+    """(line, row) of a JSONL file, or one of columns by commas, semicolons or tabs, whose rows have these `columns`."""
     if path.suffix.lower() == ".jsonl":
         for number, row in read_jsonl(path):
-            if column and column not in row:
-                raise UserError(f"{path}:{number}: '{column}' is missing")
+            if missing := [name for name in columns if name not in row]:
+                raise UserError(f"{path}:{number}: '{missing[0]}' is missing")
             yield number, row
         return
     csv.field_size_limit(min(sys.maxsize, 1 << 28))
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
-            header = [name for name in rows.fieldnames or () if name is not None]
-            if column and column not in header:
-                raise UserError(f"{path} has no column '{column}' (it has {', '.join(header) or 'none'})")
+            head = file.readline()
+            file.seek(0)
+            rows = csv.DictReader(file, strict=True, delimiter=max(",;\t", key=head.count))
+            header = [name.strip().lower() for name in rows.fieldnames or () if name is not None]
+            if missing := [name for name in columns if name not in header]:
+                raise UserError(f"{path} has no column '{missing[0]}' (it has {', '.join(header) or 'none'})")
+            rows.fieldnames = header
             yield from enumerate(rows, 2)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {error}; fetch it again") from error

@@ -26,8 +26,8 @@ _DATES = re.compile(r"(?<!\d)(\d{4})(\d\d)(\d\d)[-_](\d{4})(\d\d)(\d\d)(?!\d)")
 _DAYS = re.compile(r"(?<!\d)(\d\d)(\d\d)[-_]?(\d\d)(\d\d)(?!\d)")
 _MONTHS = re.compile(r"(?<!\d)(\d\d)(\d\d)(?!\d)")
 _KIND = re.compile(r"(?:^|[_-])(changed|unchanged)(?:$|[_-]item$)")
-_TABLES = (".csv", ".scv", ".jsonl")  # `.scv` is how the datasets' own code spells it
-_FORMS = ("jsonl", "csv", "scv")  # which is taken where the same probes are there in several
+_TABLES = (".csv", ".scv", ".tsv", ".jsonl")  # `.scv` is how the datasets' own code spells it
+_FORMS = ("jsonl", "csv", "scv", "tsv")  # which is taken where the same probes are there in several
 _NEUTRAL = {"wikipedia", "diffset", "diffsets", "diff", "twiki", "temporalwiki"}
 _WHOLE = ("gpt2", "filtered", "")  # which is taken of the diffsets cut to length; "" has a period for its name
 
@@ -56,7 +56,7 @@ def find_published(folder: Path, diffset: Diffset | None = None, score_only: boo
         period = _period(path, folder)
         kind, cut = _kind(path), _diffset(path)
         if path.suffix.lower() not in _TABLES:
-            found.unused[path] = "neither .csv nor .jsonl"
+            found.unused[path] = "neither .csv, .tsv nor .jsonl"
         elif path.stem.startswith("train_attention_traindata"):
             found.attention.append(path)
         elif period is None:

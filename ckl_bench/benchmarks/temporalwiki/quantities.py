@@ -13,17 +13,21 @@ Arguments = Mapping[str, str]
 _SEPARATORS = {
     "-": "–", "–": "–", "ndash": "–", "to": " to ", "to-": " to ", "to(-)": " to ", "and": " and ", "and(-)": " and ",
     "and-": " and ", "or": " or ", "or(-)": " or ", "by": " by ", "by(-)": " by ", "x": " by ", "X": " by ",
-    "×": " by ", "xx": " by ", "*": " by ", "+/-": "±", "±": "±", "+": " + ", "/": "/", ",": ", ", ", and": ", and ",
-    ", or": ", or ", "to about": " to about ", "up to": " up to ", "and to": " and to ", "–to": " to ",
-    "until": " until ", "through": " through ", "and/or": " and/or ",
+    "×": " by ", "xx": " × ", "*": "×", "+/-": " ± ", "±": " ± ", "+-": " ± ", "+": " + ", "/": "/", ",": ", ",
+    ", and": ", and ", ", or": ", or ", "to about": " to about ", "up to": " up to ", "and to": " and to ",
+    "–to": " to ", "until": " until ", "through": " through ", "and/or": " and/or ",
 }  # fmt: skip
 _BELOW = {
     "mi": ("yd", "ft", "ch", "furlong", "chain"), "yd": ("ft", "in"), "ft": ("in",), "foot": ("in",), "feet": ("in",),
     "lb": ("oz",), "lbs": ("oz",), "st": ("lb", "lbs"), "LT": ("cwt", "qtr"), "cwt": ("qtr", "lb"), "m": ("cm",),
     "h": ("min",), "furlong": ("yd",), "ch": ("yd", "ft"), "stone": ("lb",), "mile": ("yd",), "miles": ("yd",),
 }  # fmt: skip
+_TIMES = frozenset("xX×")  # with symbols of units, a true × between the sizes, each with its unit
 _POWERS = {"e3": "thousand", "e6": "million", "e9": "billion", "e12": "trillion"}
-_NUMBER = re.compile(r"[-−+]?\s*(?:\d[\d,. ]*(?:\s*[+ ]?\s*\d*\s*[/⁄]+\s*\d+)?|\.\d+)(?:[eE][-+−]?\d+)?")
+_NUMBER = re.compile(
+    r"[-−+]?\s*(?:\d[\d,. ]*(?:\s*[+ ]?\s*\d*\s*[/⁄]+\s*\d+|[½¼¾⅓⅔⅛⅜⅝⅞])?|[½¼¾⅓⅔⅛⅜⅝⅞]|\.\d+)(?:[eE][-+−]?\d+)?"
+)
+_RANGE = re.compile(r"(.*?\d)\s*(-|–|to|and|or|x|×|±)\s*(\d.*)")  # in one argument: 5-6
 _SMALL = [
     "zero",
     "one",
@@ -55,6 +59,11 @@ def _units() -> dict[str, tuple[str, str, str]]:
     for name, forms in codes("units").items():
         single, many, symbol = (form.replace("_", " ") for form in forms.split())
         found[name] = (single, many, re.sub(r"(?<=[mt])([23])\b", lambda m: superscript(m[1]), symbol))
+    for single, many, symbol in list(found.values()):  # a unit is also called by its words
+        us = (re.sub(r"(met|lit)re\b", r"\1er", single), re.sub(r"(met|lit)res\b", r"\1ers", many), symbol)
+        for words in ((single, many, symbol), us):
+            for word in words:
+                found.setdefault(word, words)
     return found
 
 
@@ -84,13 +93,16 @@ def convert(arguments: Arguments, short: bool = False) -> str | None:
     Ranges (`10|to|20|km`), several units (`6|ft|2|in`), `adj=on`, `adj=mid`, `abbr`, `sp=us` and `spell=in` are read.
     """
     given = [arguments[str(i)] for i in range(1, len(arguments) + 1) if str(i) in arguments]
+    if given and not is_number(given[0]) and (range_ := _RANGE.fullmatch(given[0])):
+        given[:1] = range_.groups()
     if not given or not is_number(given[0]):
         return None
-    values, separators, at = [given[0]], [], 1
+    values, between, at = [given[0]], [], 1
     while at + 1 < len(given) and given[at].strip() in _SEPARATORS and is_number(given[at + 1]):
-        separators.append(_SEPARATORS[given[at].strip()])
+        between.append(given[at].strip())
         values.append(given[at + 1])
         at += 2
+    separators = [_SEPARATORS[mark] for mark in between]
     if at >= len(given):
         return number(values[0]) if len(values) == 1 else None
     unit, rest = given[at], given[at + 1 :]
@@ -103,6 +115,8 @@ def convert(arguments: Arguments, short: bool = False) -> str | None:
         "unit",
     )
     adjective = arguments.get("adj", "")
+    if arguments.get("disp", "").startswith("preunit"):
+        adjective, rest = "pre", rest[:2]
     hyphen = adjective in ("on", "1") or adjective.startswith("mid")
     spelled = arguments.get("spell", "")
     shown = [_spelled(value, spelled) if spelled else number(value) for value in values]
@@ -128,6 +142,8 @@ def convert(arguments: Arguments, short: bool = False) -> str | None:
     joined = _joined(shown, separators)
     if word.startswith("/") or word == "%":
         return joined + word
+    if symbols and between and _TIMES.issuperset(between):
+        return " × ".join(f"{each} {word}" for each in shown)
     extra = _extra(adjective, rest)
     if adjective.startswith("pre"):
         return f"{joined} {extra} {word}" if extra else f"{joined} {word}"
@@ -164,7 +180,7 @@ def _unit(unit: str, value: str, symbols: bool, hyphen: bool, arguments: Argumen
     single, many, symbol = _units().get(name, (name, name, name))
     if symbols:
         return scale + symbol
-    one = not scale and re.fullmatch(r"[-−+]?(?:1|0*1\.0*|\d+/\d+)", value.strip()) is not None
+    one = not scale and re.fullmatch(r"[-−+]?(?:1|0*1\.0*|\d+/{1,2}\d+|[½¼¾⅓⅔⅛⅜⅝⅞])", value.strip()) is not None
     word = single if one or hyphen else many
     if arguments.get("sp", "").lower() == "us":
         word = re.sub(r"(met|lit)re", r"\1er", word)
@@ -173,10 +189,18 @@ def _unit(unit: str, value: str, symbols: bool, hyphen: bool, arguments: Argumen
 
 def value(arguments: Arguments) -> str:
     """`val`: a number with its uncertainty, power of ten and unit."""
-    text = number(arguments.get("1", "")) if "," in arguments.get("1", "") else arguments.get("1", "").replace("-", "−")
-    if up := arguments.get("2", ""):
-        text += f"+{up.lstrip('+')}−{arguments['3'].lstrip('-−')}" if arguments.get("3") else f"±{up}"
-    if power := arguments.get("e", ""):
+    first, up, down = (arguments.get(key, "") for key in ("1", "2", "3"))
+    head = re.fullmatch(r"([-−+]?[\d.,]*)[eE]([-−+]?\d+)", first)
+    first, power = head.groups() if head else (first, arguments.get("e", ""))
+    commas = "," in first or arguments.get("fmt") == "commas"
+    text = number(first) if commas else first.replace("-", "−")
+    if up.strip() in _SEPARATORS and down:
+        text += _SEPARATORS[up.strip()] + down.replace("-", "−")
+    elif up.startswith("("):
+        text += up  # 1.23(4)
+    elif up:
+        text += f"+{up.lstrip('+')}−{down.lstrip('-−')}" if down else f"±{up}"
+    if power:
         text = (f"({text})" if "±" in text else text) + ("×10" if text else "10") + superscript(power)
     unit = arguments.get("u") or arguments.get("ul") or ""
     per = arguments.get("up") or arguments.get("upl") or ""
@@ -204,6 +228,12 @@ def percentage(arguments: Arguments) -> str | None:
         return f"{100 * float(first) / float(second):.{min(max(places, 0), 9)}f}%"
     except (ValueError, ZeroDivisionError, OverflowError):
         return None
+
+
+def grouped(arguments: Arguments) -> str | None:
+    """`formatnum`: a number with its thousands in groups, without them where `NOSEP` or `R` asks for none."""
+    given, how = arguments.get("1", ""), arguments.get("2", "").upper()
+    return (number(given) if how not in ("NOSEP", "R") else given.replace(",", "")) or None
 
 
 def money(sign: str, arguments: Arguments) -> str:

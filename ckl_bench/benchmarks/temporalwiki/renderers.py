@@ -26,7 +26,7 @@ def langx(arguments: Arguments) -> str | None:
     name = known.get(code.lower()) or known.get(code.lower().split("-")[0], "")
     head = "" if label == "none" else label or name
     shown = f"{head}: {text}" if head else text
-    romanized = arguments.get("translit") or arguments.get("tr") or arguments.get("3", "")
+    romanized = arguments.get("translit") or arguments.get("tr") or arguments.get("r") or arguments.get("3", "")
     if romanized and romanized != "-":
         shown += f", romanized: {romanized}"
     meaning = arguments.get("translation") or arguments.get("lit") or arguments.get("4", "")
@@ -55,6 +55,24 @@ def korean(arguments: Arguments) -> str | None:
     names = {"hangul": "Korean", "hanja": "Hanja", "rr": "RR", "mr": "MR", "lk": "Korean"}
     shown = [f"{names[k]}: {v}" for k, v in arguments.items() if k in names and v]
     return "; ".join(shown) or ", ".join(places(arguments)) or None
+
+
+def nihongo(arguments: Arguments, romaji_first: bool = False) -> str | None:
+    """`{{nihongo|English|kanji|romaji|extra|behind}}`: the first that is given, what else there is in brackets."""
+    english, kanji, romaji, extra = (arguments.get(key, "") for key in "1234")
+    order = [romaji, kanji, english] if romaji_first else [english or romaji, kanji, romaji if english else ""]
+    head, *rest = [*filter(None, order), ""]
+    inside = ", ".join(filter(None, [*rest, extra]))
+    shown = f"{head} ({inside})" if head and inside else head
+    return " ".join(filter(None, [shown, arguments.get("5", "")])) or None
+
+
+def tag(arguments: Arguments) -> str | None:
+    """`{{tag|ref}}`: <ref>...</ref>; `o`, `c` and `s` are its opening, its closing and its empty form."""
+    name, kind = arguments.get("1", ""), arguments.get("2", "p")[:1]
+    forms = {"o": f"<{name}>", "c": f"</{name}>", "s": f"<{name} />", "e": f"<{name} />"}
+    content = arguments.get("content", "...")
+    return inert(forms.get(kind, f"<{name}>{content}</{name}>")) if name else None
 
 
 def interlanguage(arguments: Arguments) -> str | None:
@@ -221,6 +239,7 @@ RENDERERS: Mapping[str, Callable[[Arguments], str | None]] = {
     "as_of": when.as_of,
     "bible": bible,
     "bullets": bullets,
+    "age": when.age,
     "century": when.century,
     "chem": chem,
     "chem2": chem2,
@@ -251,8 +270,11 @@ RENDERERS: Mapping[str, Callable[[Arguments], str | None]] = {
     "lower_first": _first(lambda text: text[:1].lower() + text[1:]),
     "measure": measure,
     "music": music,
+    "month": _first(when.month),
+    "nihongo": nihongo,
+    "nihongo3": lambda arguments: nihongo(arguments, romaji_first=True),
     "nuclide": nuclide,
-    "number": _first(number),
+    "number": quantities.grouped,
     "ordinal": when.ordinal,
     "percentage": quantities.percentage,
     "power": _first(lambda text: "×10" + superscript(text)),
@@ -263,6 +285,7 @@ RENDERERS: Mapping[str, Callable[[Arguments], str | None]] = {
     "sic": sic,
     "spaces": lambda arguments: " ",
     "superscript": _first(superscript),
+    "tag": tag,
     "upper": _first(str.upper),
     "upper_first": _first(lambda text: text[:1].upper() + text[1:]),
     "value": quantities.value,

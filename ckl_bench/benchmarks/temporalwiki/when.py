@@ -22,7 +22,8 @@ _MONTHS = [
 ]
 
 
-def _month(text: str) -> str:
+def month(text: str) -> str:
+    """The name of a month's number; other words as they are."""
     return _MONTHS[int(text) - 1] if re.fullmatch(r"\d{1,2}", text) and 0 < int(text) < 13 else text
 
 
@@ -30,13 +31,13 @@ def _day_first(arguments: Arguments) -> bool:
     return bool(arguments.get("df")) and arguments["df"].lower() not in ("n", "no", "us")
 
 
-def _written(year: str, month: str, day: str, day_first: bool) -> str:
-    month, day = _month(month), day.lstrip("0")
-    if not month:
+def _written(year: str, number: str, day: str, day_first: bool) -> str:
+    name, day = month(number), day.lstrip("0")
+    if not name:
         return year
     if not day:
-        return f"{month} {year}"
-    return f"{day} {month} {year}" if day_first else f"{month} {day}, {year}"
+        return f"{name} {year}"
+    return f"{day} {name} {year}" if day_first else f"{name} {day}, {year}"
 
 
 def date(arguments: Arguments) -> str | None:
@@ -70,8 +71,8 @@ def as_of(arguments: Arguments) -> str | None:
         return arguments["alt"]
     if not given:
         return None
-    year, month, day = (*given, "", "")[:3]
-    when = _written(year, month, day, arguments.get("df", "").lower() != "us")
+    year, number, day = (*given, "", "")[:3]
+    when = _written(year, number, day, arguments.get("df", "").lower() != "us")
     words = "" if arguments.get("bare") else "Since " if arguments.get("since") else "As of "
     words += f"{arguments['pre']} " if arguments.get("pre") else ""
     words = words if not arguments.get("lc") else words.lower()
@@ -91,6 +92,17 @@ def ordinal(arguments: Arguments) -> str | None:
         return given or "th"
     end = "th" if given[-2:] in ("11", "12", "13") else {"1": "st", "2": "nd", "3": "rd"}.get(given[-1], "th")
     return given + end
+
+
+def age(arguments: Arguments) -> str | None:
+    """`{{age|1950|5|20|2000|1|1}}`: 49; None where the second date, today's, is not said."""
+    given = places(arguments)
+    if len(given) not in (2, 6) or not all(re.fullmatch(r"\d{1,4}", value) for value in given):
+        return None
+    half = len(given) // 2
+    born, then = [*map(int, given[:half])], [*map(int, given[half:])]
+    years = then[0] - born[0] - (then[1:] < born[1:])
+    return str(years) if years >= 0 else None
 
 
 def century(arguments: Arguments) -> str | None:

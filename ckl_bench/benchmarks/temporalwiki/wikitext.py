@@ -13,7 +13,7 @@ from .templates import expand
 _TOKEN = re.compile(r"\{\{|\}\}|\[\[|\]\]|\n[ \t:*#]*\{\||\n[ \t]*\|\}(?!\})")
 _INTERLANGUAGE = re.compile(r"(?:[a-z]{2,3}(?:-[a-z]{2,}){0,2}|simple|tokipona)")
 _PROJECTS = frozenset(
-    ["mw", "wp", "wm", "cz", "rfc", "c", "d", "s", "w", "q", "b", "n", "v", "m"]
+    ["mw", "wp", "wm", "cz", "rfc", "voy", "doi", "wmf", "wmc", "rev", "osm", "oeis", "imdb", "pmid", "phab"]
 )  # short prefixes that are no languages
 _MAGIC = re.compile(r"__[^\W\da-z_]+(?:_[^\W\da-z_]+)*__")
 _EXTERNAL = re.compile(
@@ -29,7 +29,7 @@ _MARKS = re.compile(_MARK)
 _EMPTY = re.compile(rf" ?(?:\([\s,;:/–—]*{_MARK}(?:{_MARK}|[\s,;:/–—])*\)|\[\s*{_MARK}+\s*\]|(?<!\w)/{_MARK}+/(?!\w))")
 _FIRST = re.compile(rf"(?<=[(\[])\s*{_MARK}(?:{_MARK}|[\s,;:])*")
 _LAST = re.compile(rf"(?:\s*[,;:])?\s*{_MARK}+\s*(?=[)\]])")
-_BETWEEN = re.compile(rf"([,;]) *{_MARK}+(?=[,;])|([,;]) *(?:{_MARK} *)+\1")
+_BETWEEN = re.compile(rf"([,;]) *(?:{_MARK} *)+(?=[,;])")
 _AROUND = re.compile(rf"( *)((?:{_MARK} *)+)(?=(.?)(.?))")
 
 
@@ -146,11 +146,19 @@ def _link(content: str, wiki: Wiki) -> str:
 
 def _tidy(line: str) -> str:
     """A line without its marks, and without the spaces, commas and brackets that were there for what is gone."""
-    line = _BETWEEN.sub(lambda m: m[1] or m[2], _LAST.sub("", _FIRST.sub("", _EMPTY.sub(GONE, line))))
+    line = _BETWEEN.sub("", _LAST.sub("", _FIRST.sub("", _EMPTY.sub(GONE, line))))
     return _AROUND.sub(_gap, line)
 
 
 def _gap(match: re.Match[str]) -> str:
     after, next_one = match[3], match[4]
+    if match[0] and not match[1] and " " not in match[0] and _fused(match, after):
+        return " "
     punctuation = after and (after in ",;:!?)" or (after == "." and not next_one.isalnum()))
     return " " if " " in match[0] and not punctuation else ""
+
+
+def _fused(match: re.Match[str], after: str) -> bool:
+    """Whether words that are not known stood between two others, which must not become one: 18{{x}}27 is no 1827."""
+    before = match.string[match.start() - 1 : match.start()]
+    return before.isalnum() and after.isalnum() and any(mark not in (GONE, " ") for mark in match[0])
