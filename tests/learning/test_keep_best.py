@@ -20,7 +20,7 @@ from ckl_bench.storage.checkpoint import Keeper
 from conftest import Command
 
 EPOCHS = 6
-RATES = {"kadapter": 3e-2}  # at which some epoch between is the best
+RATES = {"kadapter": 3e-2, "finetune": 3e-3}  # at which some epoch between is the best
 BEST = ("--keep", "best-total")
 
 
