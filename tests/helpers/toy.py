@@ -60,6 +60,6 @@ def meta_train_toy(steps: int) -> list[dict[str, float]]:
         optimizer.zero_grad(set_to_none=True)
         seen = meta_step(phi, learner, theta, batch, settings, "central", "cpu")
         norms = [p.grad.norm() for p in phi.trained().values() if p.grad is not None]
-        curve.append(seen | {"gradient": torch.stack(norms).norm().item()})
+        curve.append(seen.means() | {"gradient": torch.stack(norms).norm().item()})
         optimizer.step()
     return curve
