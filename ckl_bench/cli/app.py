@@ -219,7 +219,6 @@ def _carry_out(
         if was_there:
             _say(f"seed {each.spec.seed} is done already ({output}/records/{found.run_id}.json); --fresh runs it again")
         records.append(found)
-    ranks.leave()
     failed = [record for record in records if record.status == "failed"]
     problems += [f"seed {record.spec.seed}: {record.error}" for record in failed]
     if json:

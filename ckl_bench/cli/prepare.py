@@ -123,6 +123,5 @@ def _ready(
     def make(settings: list[str], fresh: bool) -> None:
         settle(place)
         of.prepare(benchmark=data, base=base, out=out, device=place, seed=seed, settings=settings, fresh=fresh)
-        ranks.leave()
 
     return make

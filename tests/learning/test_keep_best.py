@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import sys
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -131,8 +132,9 @@ def test_what_cannot_be_kept_is_one_line(more: tuple[str, ...], said: str, comma
 
 
 def test_a_sweep_keeps_it_too_and_it_is_shared_with_its_own_scores(
-    command: Command, small: Path, tmp_path: Path
+    command: Command, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "argv", ["ckl-bench"])  # which `work` writes anew
     rate = RATES["kadapter"]
     asked = RunRequest(method="kadapter", benchmark=str(small), model="tiny", epochs=EPOCHS, learning_rate=rate)
     (task,) = planned([asked], Path("runs"), Path("models"), keep_epoch="best-total")

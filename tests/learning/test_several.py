@@ -146,6 +146,15 @@ def test_a_users_mistake_is_told_once(arguments: tuple[object, ...], said: str, 
 
 
 @pytest.mark.slow
+def test_several_runs_of_a_file_are_all_shared(tmp_path: Path) -> None:
+    (tmp_path / "two.toml").write_text('method = ["lora", "finetune"]\nmodel = "tiny"\nlimit = 4\nepochs = 1\n')
+    ended = run_several(2, ("run", "--config", tmp_path / "two.toml"), tmp_path / "several")
+    assert ended.codes == [0, 0], ended.err
+    records = list(read_records(tmp_path / "several" / "runs"))
+    assert [record.environment.processes for record in records] == [2, 2]
+
+
+@pytest.mark.slow
 def test_a_second_command_finds_it_running_or_done(tmp_path: Path) -> None:
     arguments = (*RUN, "--method", "lora")
     assert run_several(2, arguments, tmp_path / "several").codes == [0, 0]
