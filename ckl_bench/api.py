@@ -254,7 +254,7 @@ def sweep(
     )
     to = Path(output)
     tasks = planned(requests, to, None if save_to is None else Path(save_to), keep_epoch=keep)
-    runs = carry_out(tasks, to, lambda folder: where.make(folder, found), Board(), retries)
+    runs = carry_out(tasks, to, lambda folder: where.make(folder, tasks), Board(), retries)
     failed = next((run for run in runs if run.state == "failed"), None)
     if failed is not None:
         raise CklError(f"{failed.task.name}: {failed.error}")

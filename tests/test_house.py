@@ -18,11 +18,13 @@ ROOT = PACKAGE.parent
 HEAVY = {
     *("torch", "transformers", "datasets", "pandas", "scipy"),
     *("matplotlib", "peft", "duckdb", "pyarrow", "safetensors"),
+    *("ray", "submitit"),
 }
 UNIX = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog"}
 # What `--help`, `methods`, `models`, `benchmarks` and `leaderboard` are made of.
 LIGHT = ("cli.app", "stacks.plugins", "stacks.stack", "models.catalogue", "benchmarks.catalogue", "records")
 LOOKING = (*LIGHT, "results.tables", "storage.writing")
+WATCHING = ("running.remote", "running.job")  # what is loaded where a run is only watched
 
 
 def source(module: str) -> Path | None:
@@ -70,13 +72,20 @@ def every_module() -> list[str]:
     return sorted(".".join(file.parts).removesuffix(".__init__") for file in files)
 
 
-@pytest.mark.parametrize("root", LOOKING)
+@pytest.mark.parametrize("root", LOOKING + WATCHING)
 def test_what_only_looks_imports_nothing_heavy_at_its_top(root: str) -> None:
     found = reached([f"ckl_bench.{root}"])
     assert f"ckl_bench.{root}" in found
     assert source(f"ckl_bench.{root}")
     assert len(found) > 1
     assert {name: by for name, by in found.items() if name.split(".")[0] in HEAVY} == {}
+
+
+def test_no_module_imports_at_its_top_what_is_an_extra() -> None:
+    found = reached(every_module())
+    assert {
+        name: by for name, by in found.items() if name.split(".")[0] in {"ray", "submitit", "vllm", "lm_eval"}
+    } == {}
 
 
 def test_a_heavy_import_at_the_top_would_be_found() -> None:

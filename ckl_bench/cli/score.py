@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +27,7 @@ from ckl_bench.cli.options import (
 
 if TYPE_CHECKING:
     from ckl_bench.learning.score import ScorePlan
+    from ckl_bench.records import Record
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +41,10 @@ def score(
         typer.Option(help="A name, a folder (a PEFT adapter or of --save-model too), a .gguf file, or a hub id."),
     ],
     adapter: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A PEFT adapter, or what run --save-model kept, over that model.")
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR", help="A PEFT adapter, or what run --save-model kept, over that model; one or more."
+        ),
     ] = None,
     benchmark: BenchmarkOption = "lama-ckl-mini",
     limit: Annotated[int | None, typer.Option(help="Only the first N probes of every set: a try.")] = None,
@@ -69,7 +73,7 @@ def score(
     with line(LOADING):
         from ckl_bench.learning.environment import pick_device, pick_dtype
         from ckl_bench.learning.retain import wanted
-        from ckl_bench.learning.score import ScoreRequest, plan_score
+        from ckl_bench.learning.score import ScoreRequest, plan_score, plan_scores
         from ckl_bench.scoring.vllm_engine import options_of
         from ckl_bench.storage.writing import require_writable
 
@@ -78,7 +82,6 @@ def score(
     place = pick_device(device)
     request = ScoreRequest(
         model=model,
-        adapter=adapter,
         benchmark=benchmark,
         limit=limit,
         device=place,
@@ -92,29 +95,42 @@ def score(
         vllm=options_of(vllm or []),
     )
     with line(f"reading {benchmark} and {model}"):
-        plan = plan_score(request)
-    return partial(_carry_out, plan, output, fresh, json)
+        plans = plan_scores(request, adapter) if adapter else [plan_score(request)]
+    return partial(_carry_out, plans, output, fresh, json)
 
 
-def _carry_out(plan: ScorePlan, output: Path, fresh: bool, json: bool) -> None:
-    """Score a plan's model, and show what came of it."""
+def _carry_out(plans: Sequence[ScorePlan], output: Path, fresh: bool, json: bool) -> None:
+    """Score each plan's model, and show what came of it."""
     from rich.console import Console
 
     from ckl_bench.learning.retain import tell
     from ckl_bench.progress import log
     from ckl_bench.results.output import score_once, table_beside_committed
+    from ckl_bench.scoring.vllm_backend import Running
     from ckl_bench.storage.json import jsonl, sealed
 
-    record, was_there = score_once(output, plan, fresh=fresh)
-    path = f"{output}/records/{record.run_id}.json"
-    if was_there:
-        log(f"it is scored already ({path}); --fresh scores it again")
+    records = []
+    with Running() as running:
+        for plan in plans:
+            record, was_there = score_once(output, plan, fresh=fresh, running=running)
+            records.append(record)
+            if was_there:
+                log(f"it is scored already ({_path(output, record)}); --fresh scores it again")
+            if json:
+                sys.stdout.write(jsonl([sealed(record.model_dump())]))
+                sys.stdout.flush()
     if json:
-        sys.stdout.write(jsonl([sealed(record.model_dump())]))
         return
-    Console().print(table_beside_committed(output, record))
-    for stage in record.stages:
-        for name, scores in stage.epochs[0].sets.items():
-            say(f"{stage.name} {name}: accuracy {scores.accuracy:.4f}, exact {scores.exact:.4f}, NLL {scores.nll:.4f}")
-    tell(record.retained)
-    log(f"record: {path}")
+    Console().print(table_beside_committed(output, records[-1]))
+    for plan, record in zip(plans, records, strict=True):
+        named = "".join(f"{name}: " for name in plan.subject.given.values()) if len(plans) > 1 else ""
+        for stage in record.stages:
+            for name, scores in stage.epochs[0].sets.items():
+                found = f"accuracy {scores.accuracy:.4f}, exact {scores.exact:.4f}, NLL {scores.nll:.4f}"
+                say(f"{named}{stage.name} {name}: {found}")
+        tell(record.retained)
+        log(f"record: {_path(output, record)}")
+
+
+def _path(output: Path, record: Record) -> str:
+    return f"{output}/records/{record.run_id}.json"

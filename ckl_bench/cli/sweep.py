@@ -26,6 +26,18 @@ from ckl_bench.cli.options import (
     say,
     valid_seeds,
 )
+from ckl_bench.cli.where import (
+    HERE,
+    AddressOption,
+    CpusOption,
+    ExecutorOption,
+    GpusOption,
+    JobsOption,
+    MemoryOption,
+    SlurmOption,
+    device_there,
+    place_of,
+)
 from ckl_bench.errors import CklError, UserError
 
 if TYPE_CHECKING:
@@ -33,8 +45,6 @@ if TYPE_CHECKING:
     from ckl_bench.running.place import Place
     from ckl_bench.running.sweep import Board, Run
     from ckl_bench.running.task import Task
-
-_HERE = "Where"  # the panel of options that say where runs run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,16 +119,14 @@ def sweep(
     allow_pickle: PickleOption = False,
     config: ConfigOption = None,
     preset: PresetOption = None,
-    executor: Annotated[str, typer.Option(help="local: processes on this machine.", rich_help_panel=_HERE)] = "local",
-    jobs: Annotated[
-        int | None,
-        typer.Option(help="Runs at once.", show_default="one a GPU, or one", rich_help_panel=_HERE),
-    ] = None,
-    cpus: Annotated[
-        int | None,
-        typer.Option(help="Cores a run.", show_default="all, shared out", rich_help_panel=_HERE),
-    ] = None,
-    retries: Annotated[int, typer.Option(help="How often a run that fails is run again.", rich_help_panel=_HERE)] = 0,
+    executor: ExecutorOption = "local",
+    jobs: JobsOption = None,
+    cpus: CpusOption = None,
+    gpus: GpusOption = None,
+    memory: MemoryOption = None,
+    address: AddressOption = None,
+    slurm: SlurmOption = None,
+    retries: Annotated[int, typer.Option(help="How often a run that fails is run again.", rich_help_panel=HERE)] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs, and run none.")] = False,
     json: Annotated[
         bool,
@@ -129,12 +137,10 @@ def sweep(
     from ckl_bench.progress import line
 
     with line(LOADING):
-        from ckl_bench.learning.environment import pick_device, pick_dtype
         from ckl_bench.learning.keep import require_epoch
         from ckl_bench.learning.retain import wanted
         from ckl_bench.learning.trackers import tracker
         from ckl_bench.running.grid import grid, setting_choices
-        from ckl_bench.running.place import Place
         from ckl_bench.stacks.stack import make_stack
         from ckl_bench.storage.writing import require_writable
 
@@ -154,8 +160,8 @@ def sweep(
         require_writable(save_model)
     for name in log_to or []:
         tracker(name, output)
-    place = Place(executor=executor, jobs=jobs, cpus=cpus)
-    where = pick_device(device)
+    place = place_of(executor, jobs, cpus, gpus, memory, address, slurm)
+    where, kind = device_there(device, dtype, place)
     values: dict[str, Sequence[Any]] = {
         "benchmark": benchmark or ["lama-ckl-mini"],
         "model": model or ["smollm2-135m"],
@@ -177,7 +183,7 @@ def sweep(
         max_tokens=max_tokens,
         limit=limit,
         device=where,
-        dtype=pick_dtype(dtype, where),
+        dtype=kind,
         micro_batch=micro_batch,
         checkpoint_activations=checkpoint_activations,
         attention=attention,
@@ -209,9 +215,8 @@ def _carry_out(requests: Sequence[RunRequest], how: _Wanted) -> None:
     if how.dry_run:
         _list(tasks, how.output)
         return
-    device = requests[0].device
     runs = carry_out(
-        tasks, how.output, lambda folder: how.place.make(folder, device), _board(how.json), retries=how.retries
+        tasks, how.output, lambda folder: how.place.make(folder, tasks), _board(how.json), retries=how.retries
     )
     if not how.json:
         _show(runs, how.output)

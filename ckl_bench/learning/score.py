@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
@@ -24,7 +24,7 @@ from ckl_bench.records import Cost, EpochScores, Record, Retained, StageScores
 from ckl_bench.scoring.engine import ProbeScore, encode_probe, score_probes
 from ckl_bench.scoring.sets import ProbeSets, in_sets
 from ckl_bench.scoring.vllm_adapters import require_adapter
-from ckl_bench.scoring.vllm_backend import vllm_scorer
+from ckl_bench.scoring.vllm_backend import Running
 from ckl_bench.scoring.vllm_engine import Engine, require_backend, telling
 from ckl_bench.spec import Dtype, Spec
 from ckl_bench.storage.checkpoint import Store
@@ -118,6 +118,23 @@ def plan_score(request: ScoreRequest) -> ScorePlan:
     )
 
 
+def plan_scores(request: ScoreRequest, adapters: Sequence[Path]) -> list[ScorePlan]:
+    """A plan for each of several adapters over one model; vLLM then scores them all with one engine.
+
+    Raises UserError, for one that is given twice too.
+    """
+    given: dict[Path, Path] = {}
+    for adapter in adapters:
+        if given.setdefault(adapter.resolve(), adapter) is not adapter:
+            raise UserError(f"--adapter {adapter} is given twice; give it once")
+    plans = [plan_score(replace(request, adapter=adapter)) for adapter in adapters]
+    engines = [plan.engine for plan in plans if plan.engine is not None]
+    if not engines:
+        return plans
+    engine = replace(engines[0], adapters=tuple(chain(*(one.adapters for one in engines))))
+    return [replace(plan, engine=engine) for plan in plans]
+
+
 def _require_backend(request: ScoreRequest) -> None:
     require_backend(request.backend, request.vllm)
     if request.backend == "vllm" and (request.retain is not None or request.attention is not None):
@@ -140,15 +157,16 @@ def _engine(request: ScoreRequest, subject: Subject) -> Engine | None:
     return Engine(
         base=base,
         dtype=request.dtype,
-        adapter=adapter,
+        adapters=() if adapter is None else (adapter,),
         options=request.vllm,
         trust_remote_code=request.trust_remote_code,
     )
 
 
-def score_model(plan: ScorePlan, store: Store | None = None) -> Record:
+def score_model(plan: ScorePlan, store: Store | None = None, running: Running | None = None) -> Record:
     """Score a plan's model on the probe sets of every stage; with a `store` what is scored is kept as it goes on.
 
+    An engine of vLLM is one that is `running`, where that is given, and is left for the next plan of `plan_scores`.
     Raises CklError where there is not enough memory, UserError where the weights cannot be read.
     """
     settle(plan.device)
@@ -161,16 +179,21 @@ def score_model(plan: ScorePlan, store: Store | None = None) -> Record:
     flat = list(chain(*(chain(*own.values()) for own in sets)))
     retained: dict[str, dict[str, Retained]] = {}
     try:
-        with precision(plan.device, plan.spec.dtype), line(f"score {plan.spec.model}") as shown:
+        with precision(plan.device, plan.spec.dtype), ExitStack() as ending:
+            shown = ending.enter_context(line(" ".join(("score", plan.spec.model, *plan.subject.given.values()))))
             if plan.engine is not None:
-                start = partial(vllm_scorer, plan.engine, _longest(plan, flat))
-                scores = _in_slices(flat, start, clock, store, shown)
+                with clock.phase("load"):
+                    held = ending.enter_context(Running()) if running is None else running
+                    scorer = held.scorer(plan.engine, _longest(plan, flat))
+                over = plan.subject.folder if plan.subject.kind == "adapter" else None
+                scores = _in_slices(flat, partial(scorer, adapter=over), clock, store, shown)
                 parameters = _parameters(plan.subject.base.outline())
             else:
                 with clock.phase("load"):
                     model = plan.subject.load()
-                scorer = nullcontext(partial(score_probes, model, plan.subject.base.tokenizer))
-                scores = _in_slices(flat, lambda: scorer, clock, store, shown)
+                scores = _in_slices(
+                    flat, partial(score_probes, model, plan.subject.base.tokenizer), clock, store, shown
+                )
                 parameters = _parameters(model)
                 retained = _retained(plan, model) if plan.retain is not None else {}
     except Exception as error:
@@ -196,26 +219,19 @@ def score_model(plan: ScorePlan, store: Store | None = None) -> Record:
 
 
 def _in_slices(
-    probes: Sequence[Probe],
-    start: Callable[[], AbstractContextManager[Score]],
-    clock: Clock,
-    store: Store | None,
-    shown: Line,
+    probes: Sequence[Probe], score: Score, clock: Clock, store: Store | None, shown: Line
 ) -> list[ProbeScore]:
     """The scores of all probes, in their order; those of finished slices are not made again after a stop."""
     saved = store.load() if store is not None else None
     done = [ProbeScore(**one) for one in saved["scores"]] if saved is not None else []
     shown.begin(len(probes), len(done))
-    with ExitStack() as ending:
-        with clock.phase("load"):
-            score = ending.enter_context(start())
-        for begin in range(len(done), len(probes), SLICE):
-            rows = probes[begin : begin + SLICE]
-            with clock.phase("score"):
-                done += score(rows)
-            shown.advance(len(rows))
-            if store is not None and len(done) < len(probes):
-                store.save({"scores": [asdict(one) for one in done]})
+    for begin in range(len(done), len(probes), SLICE):
+        rows = probes[begin : begin + SLICE]
+        with clock.phase("score"):
+            done += score(rows)
+        shown.advance(len(rows))
+        if store is not None and len(done) < len(probes):
+            store.save({"scores": [asdict(one) for one in done]})
     return done
 
 

@@ -18,6 +18,7 @@ from ckl_bench.learning.score import ScorePlan, score_model
 from ckl_bench.records import Record, read_record, read_records, write_record
 from ckl_bench.results.tables import BOARDS, rows, tables_locked, write_tables
 from ckl_bench.results.terminal import leaderboard_table
+from ckl_bench.scoring.vllm_backend import Running
 from ckl_bench.storage.checkpoint import Store, undertaking
 from ckl_bench.storage.files import leaderboards_dir
 
@@ -78,9 +79,14 @@ def run_once(
     return record, was_there
 
 
-def score_once(output: Path, plan: ScorePlan, *, fresh: bool = False) -> tuple[Record, bool]:
-    """The record of a model that is scored as it stands, and whether it was there already; as `run_once`."""
-    return once(output, plan.spec.run_id, lambda own: score_model(plan, own), fresh=fresh)
+def score_once(
+    output: Path, plan: ScorePlan, *, fresh: bool = False, running: Running | None = None
+) -> tuple[Record, bool]:
+    """The record of a model that is scored as it stands, and whether it was there already; as `run_once`.
+
+    An engine of vLLM is the one that is `running`, where that is given (`score_model`).
+    """
+    return once(output, plan.spec.run_id, lambda own: score_model(plan, own, running), fresh=fresh)
 
 
 def once(output: Path, run_id: str, make: Callable[[Store], Record], *, fresh: bool = False) -> tuple[Record, bool]:

@@ -1,4 +1,4 @@
-"""The process of one run of a local sweep: `python -m ckl_bench.running.child FILE`, with the task on its stdin.
+"""The process of one run of a sweep: `python -m ckl_bench.running.child FILE`, with the task on its stdin.
 
 It tells how far it is through FILE. Its stdin stays open as long as whoever started it lives: at its end the run is
 saved and stopped, as by SIGTERM.
@@ -13,7 +13,8 @@ import threading
 import warnings
 from pathlib import Path
 
-from ckl_bench.running.files import TASK, Postbox
+from ckl_bench.running.files import Postbox
+from ckl_bench.running.task import TASK
 from ckl_bench.running.work import work
 
 

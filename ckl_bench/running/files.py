@@ -8,9 +8,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from ckl_bench.running.task import Heard, Task
+from ckl_bench.running.heard import Heard
 
-TASK = TypeAdapter(Task)
 HEARD = TypeAdapter(Heard)
 
 

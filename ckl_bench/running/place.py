@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from ckl_bench.errors import UserError, unknown
 from ckl_bench.running.local import Local
-from ckl_bench.running.task import Executor
+from ckl_bench.running.task import Executor, Task
 
-EXECUTORS = ("local",)
+EXECUTORS = {"local": "", "ray": "ray", "slurm": "submitit"}  # name -> the package that it needs
+# What only some of them take.
+_FOR = {"address": ("ray",), "gpus": ("ray", "slurm"), "memory": ("ray", "slurm"), "slurm": ("slurm",)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,21 +22,52 @@ class Place:
     """An executor, and what each run gets there."""
 
     executor: str = "local"
-    jobs: int | None = None  # runs at once; None: one a GPU, or one
-    cpus: int | None = None  # cores a run; None: all, shared out among `jobs`
+    jobs: int | None = None  # runs at once; None: one a GPU, or one; on a cluster as many as there is room for
+    cpus: int | None = None  # cores a run; None: all of a machine, shared out among `jobs`; one in a job of Slurm
+    gpus: float | None = None  # GPUs a run on a cluster, also a part of one with Ray; None: one where runs are for one
+    memory: int | None = None  # bytes of main memory a run on a cluster; None: what `plan` says
+    address: str | None = None  # of a Ray cluster; None: this machine
+    slurm: Mapping[str, str] | None = None  # options of sbatch
 
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS:
             raise unknown("executor", self.executor, EXECUTORS)
-        for name in ("jobs", "cpus"):
+        for name, takers in _FOR.items():
+            if getattr(self, name) is not None and self.executor not in takers:
+                raise UserError(f"--{name} is for --executor {' or '.join(takers)}; leave it out, or give that")
+        for name in ("jobs", "cpus", "memory"):
             value = getattr(self, name)
-            if value is not None and not 1 <= value < 2**31:
+            if value is not None and not 1 <= value < (2**31 if name != "memory" else 2**63):
                 raise UserError(f"--{name} {value}: expected a whole number of at least 1")
+        if self.gpus is not None and not (0 <= self.gpus < 2**15 and (self.gpus < 1 or self.gpus == int(self.gpus))):
+            raise UserError(f"--gpus {self.gpus:g}: expected a whole number, or a part of one GPU such as 0.25")
+        if self.gpus is not None and self.executor == "slurm" and self.gpus != int(self.gpus):
+            raise UserError(f"--gpus {self.gpus:g}: Slurm gives whole GPUs; parts of one are for --executor ray")
+        package = EXECUTORS[self.executor]
+        if package and find_spec(package) is None:
+            raise UserError(f"--executor {self.executor} needs {package}: pip install 'ckl-bench[{self.executor}]'")
 
-    def make(self, folder: Path, device: str) -> Executor:
-        """The executor, whose files go into `folder`; with the GPUs of this process where the runs are for one."""
-        gpus = _own_gpus() if device == "cuda" else []
-        return Local(folder, self.jobs or max(1, len(gpus)), self.cpus, gpus)
+    def make(self, folder: Path, tasks: Sequence[Task]) -> Executor:
+        """The executor of these tasks, all for one kind of device; its files go into `folder`.
+
+        UserError where it cannot be reached, or has no room for a run.
+        """
+        on_gpu = tasks[0].request.device.startswith("cuda")
+        gpus = self.gpus if self.gpus is not None else float(on_gpu)
+        if self.executor == "ray":
+            from ckl_bench.running.ray import Ray
+
+            return Ray(
+                folder, tasks, address=self.address, jobs=self.jobs, cpus=self.cpus, gpus=gpus, memory=self.memory
+            )
+        if self.executor == "slurm":
+            from ckl_bench.running.slurm import Slurm
+
+            return Slurm(
+                folder, jobs=self.jobs, cpus=self.cpus, gpus=int(gpus), memory=self.memory, settings=self.slurm
+            )
+        own = _own_gpus() if on_gpu else []
+        return Local(folder, self.jobs or max(1, len(own)), self.cpus, own)
 
 
 def _own_gpus() -> list[str]:

@@ -15,7 +15,8 @@ from ckl_bench.errors import UserError
 from ckl_bench.learning.keep import require_kept
 from ckl_bench.records import Record
 from ckl_bench.results.output import finished, update_tables
-from ckl_bench.running.task import Executor, Heard, Task
+from ckl_bench.running.heard import Heard
+from ckl_bench.running.task import Executor, Task
 from ckl_bench.running.work import ended
 from ckl_bench.storage.locks import locked
 from ckl_bench.storage.stops import on_stops, put_back

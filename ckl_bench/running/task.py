@@ -1,18 +1,17 @@
-"""One run of a sweep as it travels to where it runs, and what is heard of it from there."""
+"""One run of a sweep as it travels to where it runs, and what carries it out there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
+
+from pydantic import TypeAdapter
 
 from ckl_bench.learning.keep import LAST
 from ckl_bench.learning.run import RunRequest
-
-# lost: whatever ran it is gone without a word (killed, a node that went away). busy: another process is at this run.
-# stopped: saved and ended since something asked it to.
-State = Literal["running", "done", "failed", "busy", "stopped", "lost"]
+from ckl_bench.running.heard import Heard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,21 +28,7 @@ class Task:
     log_to: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Heard:
-    """How a run stands: what it told last, or how it ended."""
-
-    state: State
-    stage: str = ""
-    epoch: int = 0
-    epochs: int = 0
-    measured: str = ""  # the newest scores in words, as on the progress line
-    scores: dict[str, dict[str, float]] = field(default_factory=dict)  # probe set -> accuracy, nll (nats)
-    left: float | None = None  # seconds, at the pace since it began or went on
-    error: str = ""
-
-
-Tell = Callable[[Heard], None]
+TASK = TypeAdapter(Task)
 
 
 class Executor(Protocol):

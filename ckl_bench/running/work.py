@@ -21,7 +21,8 @@ from ckl_bench.learning.run import RunRequest, plan_run
 from ckl_bench.learning.trackers import tracker
 from ckl_bench.records import Record, SetScores
 from ckl_bench.results.output import run_once
-from ckl_bench.running.task import Heard, Task, Tell
+from ckl_bench.running.heard import Heard, Tell
+from ckl_bench.running.task import Task
 from ckl_bench.storage.stops import on_stops, put_back
 
 EVERY = 1.0  # seconds at least between two tellings within an epoch

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -13,8 +12,8 @@ from ckl_bench.benchmarks.format import Probe
 from ckl_bench.benchmarks.lama_ckl import SLICE, Pretest
 from ckl_bench.models.base import BaseModel
 from ckl_bench.models.find import find_model
-from ckl_bench.scoring.engine import ProbeScore, encode_probe, score_probes
-from ckl_bench.scoring.vllm_backend import vllm_scorer
+from ckl_bench.scoring.engine import encode_probe, score_probes
+from ckl_bench.scoring.vllm_backend import Running
 from ckl_bench.scoring.vllm_engine import Engine, require_backend
 
 SWITCH = "--pretest-backend"
@@ -43,8 +42,9 @@ def pretest_models(
         for name in names
     ]
     if backend == "vllm":
-        with _Engines(vllm or {}, trust_remote_code) as engines:
-            yield {base.name: (base.revision, partial(engines.accuracies, base)) for base in found}
+        how: dict[str, Any] = {"options": vllm or {}, "trust_remote_code": trust_remote_code, "switch": SWITCH}
+        with Running() as running:
+            yield {base.name: (base.revision, _engine_scorer(running, Engine(base=base, **how))) for base in found}
     else:
         yield {base.name: (base.revision, _scorer(base)) for base in found}
 
@@ -60,28 +60,11 @@ def _scorer(base: BaseModel) -> Pretest:
     return scorer
 
 
-class _Engines:
-    """One engine at a time: of the model that is asked, and a new one where a prompt is longer than it has room for."""
-
-    def __init__(self, options: Mapping[str, Any], trust_remote_code: bool) -> None:
-        self._options, self._trust = options, trust_remote_code
-        self._running = ExitStack()
-        self._base: BaseModel | None = None
-        self._room = 0
-        self._score: Callable[[Sequence[Probe]], list[ProbeScore]]
-
-    def __enter__(self) -> _Engines:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._running.close()
-
-    def accuracies(self, base: BaseModel, probes: Sequence[Probe]) -> list[float]:
+def _engine_scorer(running: Running, engine: Engine) -> Pretest:
+    def scorer(probes: Sequence[Probe]) -> list[float]:
+        base = engine.base
         longest = max(len(encode_probe(base.tokenizer, probe).ids) for probe in probes)
-        if base is not self._base or longest > self._room:
-            self._running.close()
-            room = max(longest, min(_ROOM, (base.positions or _ROOM + 1) - 1))
-            engine = Engine(base=base, options=self._options, trust_remote_code=self._trust, switch=SWITCH)
-            self._score = self._running.enter_context(vllm_scorer(engine, room))
-            self._base, self._room = base, room
-        return [found.accuracy for found in self._score(probes)]
+        room = max(longest, min(_ROOM, (base.positions or _ROOM + 1) - 1))
+        return [found.accuracy for found in running.scorer(engine, room)(probes)]
+
+    return scorer

@@ -8,9 +8,10 @@ log-probabilities of one prompt differ with what is scored beside it: some are a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
 
 from ckl_bench.benchmarks.format import Probe
 from ckl_bench.encode import Tokenizer
@@ -24,29 +25,63 @@ OTHER = 0.1
 AGAIN = 8  # probes that are asked twice
 
 
+class Score(Protocol):
+    """Scores probes: by the base model, or with one of the engine's adapters over it."""
+
+    def __call__(self, probes: Sequence[Probe], adapter: Path | None = None) -> list[ProbeScore]:
+        """CklError where the engine dies, leaves out a token, or answers otherwise when asked again."""
+
+
 @contextmanager
-def vllm_scorer(engine: Engine, longest: int) -> Iterator[Callable[[Sequence[Probe]], list[ProbeScore]]]:
+def vllm_scorer(engine: Engine, longest: int) -> Iterator[Score]:
     """A function that scores probes, of at most `longest` tokens, while the block runs; the engine ends with it.
 
-    Raises what `started` does, and CklError where vLLM leaves out a token or answers otherwise when asked again.
+    Raises what `started` does.
     """
     with started(engine, longest) as ask:
-        checked = False
+        checked: set[Path | None] = set()
 
-        def score(probes: Sequence[Probe]) -> list[ProbeScore]:
-            nonlocal checked
+        def score(probes: Sequence[Probe], adapter: Path | None = None) -> list[ProbeScore]:
             tokenizer: Tokenizer = engine.base.tokenizer
             encoded = [encode_probe(tokenizer, probe) for probe in probes]
-            outputs = ask([one.ids for one in encoded])
+            outputs = ask([one.ids for one in encoded], adapter)
             scores = scores_of(tokenizer, encoded, _read_all(engine, encoded, outputs))
-            if not checked:
-                checked = True
+            if adapter not in checked:
+                checked.add(adapter)
                 few = encoded[:AGAIN]
-                alone = [ask([one.ids])[0] for one in few]
+                alone = [ask([one.ids], adapter)[0] for one in few]
                 require_same(scores[:AGAIN], scores_of(tokenizer, few, _read_all(engine, few, alone)), engine.dtype)
             return scores
 
         yield score
+
+
+class Running:
+    """One engine at a time, while the block runs: started when it is first needed, and kept for whoever asks next.
+
+    A new one takes its place for another model, and where a prompt is longer than it has room for.
+    """
+
+    def __init__(self) -> None:
+        self._ending = ExitStack()
+        self._engine: Engine | None = None
+        self._room = 0
+        self._score: Score
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._ending.close()
+
+    def scorer(self, engine: Engine, longest: int) -> Score:
+        """What scores probes of at most `longest` tokens; raises what `started` does."""
+        if engine is not self._engine or longest > self._room:
+            self._ending.close()
+            self._engine = None  # until it has started
+            self._score = self._ending.enter_context(vllm_scorer(engine, longest))
+            self._engine, self._room = engine, longest
+        return self._score
 
 
 def _read_all(

@@ -32,7 +32,7 @@ from ckl_bench.scoring.vllm_adapters import require_adapter
 from ckl_bench.scoring.vllm_processes import Said, none_left, stopping_at_once, while_alive
 
 BACKENDS = ("transformers", "vllm")
-Ask = Callable[[Sequence[Sequence[int]]], list[Any]]
+Ask = Callable[[Sequence[Sequence[int]], Path | None], list[Any]]  # prompts, and the adapter that is meant
 
 _COPIES = 4  # of a prompt's logits, in float32: they, their log-softmax, and what is made while they are ranked
 _MOST_TOKENS = 8192
@@ -97,11 +97,11 @@ def require_backend(backend: str, options: Mapping[str, Any], switch: str = "--b
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """What an engine is asked for: a model that transformers reads, an adapter over it, and vLLM's own arguments."""
+    """What an engine is asked for: a model that transformers reads, adapters over it, and vLLM's own arguments."""
 
     base: BaseModel
     dtype: str = "float32"
-    adapter: Path | None = None
+    adapters: tuple[Path, ...] = ()  # each of which may be asked, one at a time
     options: Mapping[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False
     switch: str = "--backend"  # the option that chose vLLM, as errors name it
@@ -144,11 +144,12 @@ def arguments(engine: Engine, longest: int) -> dict[str, Any]:
         chosen["gpu_memory_utilization"] = 1 - _KEPT_FREE
     else:
         chosen["kv_cache_memory_bytes"] = max(1 << 28, min(2 << 30, free // 4))
-    if engine.adapter is not None:
-        rank, modules = require_adapter(engine.adapter)
-        chosen |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
+    if engine.adapters:
+        ranks, modules = zip(*map(require_adapter, engine.adapters), strict=True)
+        # Room for one: the others wait on disk, however many there are.
+        chosen |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": max(ranks)}
         # Without them the head is wrapped too, which fails for a prompt's logits (vllm-project/vllm#16668).
-        chosen["lora_target_modules"] = modules
+        chosen["lora_target_modules"] = sorted(set().union(*modules))
     return chosen | dict(engine.options)
 
 
@@ -156,9 +157,10 @@ def arguments(engine: Engine, longest: int) -> dict[str, Any]:
 def started(engine: Engine, longest: int) -> Iterator[Ask]:
     """A function from prompts (token ids, at most `longest` of them) to vLLM's outputs, while the block runs.
 
-    The outputs hold a prompt's log-probabilities: of every token and of the likeliest in its place. A signal that asks
-    for a stop ends it at once. Raises UserError for a prompt that leaves no room for the one token that vLLM generates
-    behind it, CklError where the engine cannot start or dies.
+    It is told which of the engine's adapters is meant, None for the base model. The outputs hold a prompt's
+    log-probabilities: of every token and of the likeliest in its place. A signal that asks for a stop ends it at once.
+    Raises UserError for a prompt that leaves no room for the one token that vLLM generates behind it, CklError where
+    the engine cannot start or dies.
     """
     positions = engine.base.positions
     if positions is not None and longest + 1 > positions:
@@ -177,12 +179,14 @@ def started(engine: Engine, longest: int) -> Iterator[Ask]:
             running = vllm.LLM(model=where, **chosen)
         ending.callback(_end, running)
         processes = processes_of_it()
-        over = None
-        if engine.adapter is not None:
-            over = import_module("vllm.lora.request").LoRARequest("adapter", 1, str(engine.adapter.resolve()))
+        requests: dict[Path | None, Any] = {None: None}
+        for number, folder in enumerate(engine.adapters, 1):
+            request = import_module("vllm.lora.request").LoRARequest
+            requests[folder] = request(f"adapter-{number}", number, str(folder.resolve()))
         asked = vllm.SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=1, detokenize=False)
 
-        def ask(prompts: Sequence[Sequence[int]]) -> list[Any]:
+        def ask(prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[Any]:
+            over = requests[adapter]
             given = [{"prompt_token_ids": list(ids)} for ids in prompts]
             with stopping_at_once(), said.aside(), _dying(engine, chosen, said):
                 work = partial(running.generate, given, asked, use_tqdm=False, lora_request=over)

@@ -24,7 +24,7 @@ from ckl_bench.storage.stops import on_stops, put_back
 from ckl_bench.storage.writing import write_bytes, write_json
 
 SHARE = 0.02  # of the time, at most, goes into saving
-ONE_STOP = 2.0  # seconds in which the starter of several processes may pass on a signal that they have had already
+ONE_STOP = 2.0  # seconds in which whoever started a run may pass on a signal that its processes have had already
 
 
 class Resumable(Protocol):
@@ -155,12 +155,13 @@ class Keeper:
 
     A first Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 is noted, and the run is saved and stopped behind the step under way
     (KeyboardInterrupt); a second one stops at once. Of several processes the first saves, and all stop behind one step.
+    Two signals that differ are one notice, if whoever watches over a run can have passed it on.
     """
 
     def __init__(self, store: Store | None) -> None:
         self._store = store
         self._saved, self._cost = time.perf_counter(), 0.01
-        self._asked, self._since = False, 0.0
+        self._asked, self._since, self._by = False, 0.0, 0  # when, and by which signal
         self._aside: tuple[str, dict[str, Tensor]] = "", {}  # where nothing is stored
 
     def load(self) -> Any | None:
@@ -222,9 +223,11 @@ class Keeper:
 
         def ask(number: int, frame: FrameType | None) -> None:
             now = time.perf_counter()
-            if self._asked and (ranks.world() == 1 or now - self._since > ONE_STOP):
+            passed_on = (ranks.world() > 1 or number != self._by) and now - self._since <= ONE_STOP
+            if self._asked and not passed_on:
                 raise KeyboardInterrupt
-            self._asked, self._since = True, self._since if self._asked else now
+            if not self._asked:
+                self._asked, self._since, self._by = True, now, number
 
         before = on_stops(ask)
         try:

@@ -28,6 +28,7 @@ class Engines:
     def __init__(self) -> None:
         self.arguments: list[dict[str, Any]] = []
         self.asked: list[int] = []
+        self.prompts: list[list[int]] = []
         self.dies_after = 10**9
         self.noise = 0.0
         self.ended = 0
@@ -35,17 +36,35 @@ class Engines:
     def start(self, model: str, **arguments: Any) -> SimpleNamespace:
         from transformers import AutoModelForCausalLM
 
+        self.arguments.append(arguments)
         if arguments.get("tensor_parallel_size", 1) > 1:
             raise RuntimeError("Engine core initialization failed. See root cause above.\nmore of it")
-        self.arguments.append(arguments)
         loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
 
-        def generate(prompts: list[dict[str, list[int]]], asked: Any, **more: Any) -> list[SimpleNamespace]:
+        adapted: dict[str, Any] = {}
+
+        def over(request: tuple[str, int, str] | None) -> Any:
+            if request is None:
+                return loaded
+            if not arguments["enable_lora"]:
+                raise ValueError("LoRA is not enabled")
+            if request[2] not in adapted:
+                from peft import PeftModel
+
+                whole = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+                adapted[request[2]] = PeftModel.from_pretrained(whole, request[2]).eval()
+            return adapted[request[2]]
+
+        def generate(
+            prompts: list[dict[str, list[int]]], asked: Any, lora_request: tuple[str, int, str] | None, **more: Any
+        ) -> list[SimpleNamespace]:
             print("an engine writes to stdout")
             if sum(self.asked) + len(prompts) > self.dies_after:
                 raise EngineDeadError("EngineCore encountered an issue. See stack trace (above) for the root cause.")
             self.asked.append(len(prompts))
-            return [SimpleNamespace(prompt_logprobs=self.read(loaded, one["prompt_token_ids"])) for one in prompts]
+            ids = [one["prompt_token_ids"] for one in prompts]
+            self.prompts += ids
+            return [SimpleNamespace(prompt_logprobs=self.read(over(lora_request), each)) for each in ids]
 
         core = SimpleNamespace(shutdown=self.end)
         return SimpleNamespace(generate=generate, llm_engine=SimpleNamespace(engine_core=core))

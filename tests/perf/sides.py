@@ -112,7 +112,7 @@ def machine() -> str:
     named = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     return (
         f"{named[1] if named else platform.processor()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, "
-        f"torch {torch.__version__}, transformers {transformers.__version__}, {datetime.date.today()}, by `make perf`"
+        f"torch {torch.__version__}, transformers {transformers.__version__}, {datetime.date.today()}"
     )
 
 
@@ -154,7 +154,10 @@ def line(ratio: Ratio, found: dict[str, dict[str, float]]) -> str:
 def main(word: str = "") -> None:
     """The table: both sides of every ratio, what is asked, and whether it is met."""
     found: dict[str, dict[str, float]] = {}
-    print(f"{machine()}:\n\n| what, beside whom | ours | theirs | ratio | asked | met |\n|---|--:|--:|--:|---|---|")
+    print(
+        f"{machine()}, by `make perf`:\n\n"
+        "| what, beside whom | ours | theirs | ratio | asked | met |\n|---|--:|--:|--:|---|---|"
+    )
     for ratio in RATIOS:
         if word not in ratio.what:
             continue

@@ -12,13 +12,15 @@ from typing import Any
 
 import psutil
 import pytest
-from safetensors.torch import load_file, save_file
+from tokenizers.processors import TemplateProcessing
 
 from ckl_bench.benchmarks.format import Probe, load_benchmark
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.models.find import find_model
+from ckl_bench.models.tiny import tiny_tokenizer
 from ckl_bench.records import Record, read_record, read_records
 from ckl_bench.scoring import vllm_engine
+from ckl_bench.scoring.engine import score_probes
 from ckl_bench.scoring.pretest import AT_ONCE
 from ckl_bench.scoring.vllm_backend import vllm_scorer
 from ckl_bench.scoring.vllm_engine import Engine, arguments, batched_tokens, options_of
@@ -82,6 +84,7 @@ def test_an_engine_that_cannot_start_is_one_line(command: Command, small: Path, 
     result = command(
         *("score", "--model", "tiny", "--benchmark", small, "--backend", "vllm", "--vllm", "tensor_parallel_size=2")
     )
+    assert engines.arguments[0]["tensor_parallel_size"] == 2  # as it was typed, for an engine that has two devices
     assert result.code == 1
     assert "Engine core initialization failed" in result.err
     assert "more of it" not in result.err
@@ -102,6 +105,28 @@ def test_a_prompt_that_vllm_left_out_is_noticed(engines: Engines, monkeypatch: p
     monkeypatch.setattr(engines, "read", lambda model, ids: read(model, ids)[:-2])  # as chunks and caches have done
     with vllm_scorer(Engine(base=find_model("tiny")), 20) as score, pytest.raises(CklError, match="of the 10 tokens"):
         score([probe])
+
+
+def test_a_token_before_the_first_word_and_spaces_reach_the_engine_as_they_are(
+    command: Command, tmp_path: Path, engines: Engines
+) -> None:
+    """It is given token ids: a tokenizer's first token once, and two spaces before an object as the text has them."""
+    base = find_model("tiny")
+    base.load().save_pretrained("bos")  # type: ignore[operator]
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<eos> $A", special_tokens=[("<eos>", 0)])
+    tokenizer.save_pretrained("bos")
+    texts = ["The capital of France is  Paris", "It lies in\n\n  Paris , France", " Paris and   Paris"]
+    probes = [Probe(id=str(number), prompt=text, object="Paris") for number, text in enumerate(texts)]
+    found = find_model("bos")
+    with vllm_scorer(Engine(base=found), 64) as score:
+        theirs = score(probes)
+    ours = score_probes(found.load(), found.tokenizer, probes)
+    for text, ids in zip(texts, engines.prompts, strict=False):
+        assert ids == [0, *tokenizer(text[: text.rindex("Paris") + 5], add_special_tokens=False)["input_ids"]]
+        assert ids.count(0) == 1
+    assert [(one.guess, one.accuracy) for one in theirs] == [(one.guess, one.accuracy) for one in ours]
+    assert [one.nll for one in theirs] == pytest.approx([one.nll for one in ours], abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -127,32 +152,6 @@ def test_options_belong_to_vllm(command: Command, small: Path) -> None:
     assert "belongs to --backend vllm" in command("score", "--model", "tiny", "--vllm", "max_num_seqs=1").err
     assert "expected one of" in command("score", "--model", "tiny", "--backend", "llama.cpp").err
     assert options_of(["a-b=1", "c=true", "d=x", "e=0.5"]) == {"a_b": 1, "c": True, "d": "x", "e": 0.5}
-
-
-@pytest.mark.parametrize("wrong", ["lm_head", "use_dora", "rank", "kadapter"])
-def test_an_adapter_of_which_anything_would_be_left_out_is_refused(
-    wrong: str, command: Command, small: Path, engines: Engines
-) -> None:
-    method = wrong if wrong == "kadapter" else "lora"
-    done = command(
-        "run", "--model", "tiny", "--benchmark", small, "--method", method, "--limit", 2, "--save-model", "m"
-    )
-    assert done.code == 0, done.err
-    (folder,) = Path("m").iterdir()
-    if wrong == "lm_head":
-        file = folder / "adapter_model.safetensors"
-        tensors = load_file(str(file))
-        tensors["base_model.model.lm_head.lora_A.weight"] = next(iter(tensors.values())).clone()
-        save_file(tensors, str(file))
-    elif wrong in ("use_dora", "rank"):
-        about: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text())
-        about |= {"use_dora": True} if wrong == "use_dora" else {"rank_pattern": {"q_proj": 1024}}
-        (folder / "adapter_config.json").write_text(json.dumps(about))
-    result = command("score", "--model", folder, "--benchmark", small, "--backend", "vllm")
-    assert result.code == 2
-    assert "--backend transformers scores it" in result.err
-    assert {"lm_head": "lm_head", "use_dora": "use_dora", "rank": "1024", "kadapter": "method"}[wrong] in result.err
-    assert not engines.arguments
 
 
 def test_what_goes_through_at_once_follows_from_vocabulary_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:

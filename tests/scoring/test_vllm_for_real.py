@@ -47,12 +47,19 @@ def _typed(*arguments: object) -> None:
 
 def _both(*arguments: object) -> tuple[Record, Record]:
     """A model scored by transformers and by vLLM."""
+    ((ours, theirs),) = _pairs(*arguments)
+    return ours, theirs
+
+
+def _pairs(*arguments: object) -> list[tuple[Record, Record]]:
+    """Each adapter scored by transformers and by vLLM, in the order of their names."""
     for backend in ("transformers", "vllm"):
         _typed("score", *arguments, "--backend", backend)
-    ours, theirs = sorted(
-        read_records(Path("runs")), key=lambda record: "backend" in record.spec.hyperparameters["score"]
+    made = sorted(
+        read_records(Path("runs")), key=lambda record: str(record.spec.hyperparameters["score"].get("adapter"))
     )
-    return ours, theirs
+    theirs = [record for record in made if "backend" in record.spec.hyperparameters["score"]]
+    return list(zip([record for record in made if record not in theirs], theirs, strict=True))
 
 
 def _differing(ours: Record, theirs: Record) -> list[str]:
@@ -101,7 +108,7 @@ def test_a_kept_lora_scores_the_same(users_cache: None, tmp_path: Path, monkeypa
 
 
 def test_ranks_scalings_and_a_token_before_the_first_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An adapter with ranks and alphas of its own for some modules, over a model whose tokenizer adds a token."""
+    """Adapters with ranks, alphas and modules of their own, by one engine; a tokenizer that adds a token."""
     from peft import LoraConfig, get_peft_model
     from tokenizers.processors import TemplateProcessing
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -125,15 +132,23 @@ def test_ranks_scalings_and_a_token_before_the_first_word(tmp_path: Path, monkey
         task_type="CAUSAL_LM",
     )
     get_peft_model(model, asked).save_pretrained("adapter")
-    ours, theirs = _both("--model", "base", "--adapter", "adapter", "--limit", 8)
+    other = LoraConfig(
+        r=17, lora_alpha=99, target_modules=["gate_proj"], init_lora_weights=False, task_type="CAUSAL_LM"
+    )
+    get_peft_model(LlamaForCausalLM.from_pretrained("base"), other).save_pretrained("other")
+    (ours, theirs), (second, seconds) = _pairs(
+        *("--model", "base", "--adapter", "adapter", "--adapter", "other", "--limit", 8)
+    )
     assert not _differing(ours, theirs)
+    assert not _differing(second, seconds)
     base = find_model("base")
     probe = Probe(id="a", prompt="It is here.", object="here")
     assert encode_probe(base.tokenizer, probe).ids[0] == 0
     _typed("score", "--model", "base", "--limit", 8, "--output", "bare")
     (bare,) = read_records(Path("bare"))
-    moved = bare.stages[0].epochs[0].sets["to_learn"].nll - ours.stages[0].epochs[0].sets["to_learn"].nll
-    assert abs(moved) > 0.01  # the adapter does something, ten times what would be rounding
+    for record in (ours, second):  # each adapter does something, ten times what would be rounding
+        moved = bare.stages[0].epochs[0].sets["to_learn"].nll - record.stages[0].epochs[0].sets["to_learn"].nll
+        assert abs(moved) > 0.01
 
 
 def test_spaces_repetitions_long_prompts_and_a_killed_engine(users_cache: None) -> None:

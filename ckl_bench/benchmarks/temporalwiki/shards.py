@@ -22,6 +22,7 @@ Rows: TypeAlias = "list[Row] | pa.Table"
 Unit = tuple[Rows, Mapping[str, int]]  # rows, and counts of what was seen and done
 _ROWS = 20_000  # rows a shard, about
 _GROUP = 8 << 20  # bytes held in memory, about, before they are written
+_WINDOW = 1000  # rows, where they are looked up by page: a few hundred pages cost the same however large a shard is
 _NAMED = 500  # names of a kind that are counted each
 _COUNTS = b"counts"
 _HASH = 32  # hex digits of a shard's SHA-256 that stand in its name
@@ -94,7 +95,8 @@ class _Shard:
         try:
             if self._writer is None:
                 self._writer = pq.ParquetWriter(self._temporary, self._schema, compression="zstd")
-            self._writer.write_table(pa.concat_tables([self._schema.empty_table(), *self._held]).combine_chunks())
+            held = pa.concat_tables([self._schema.empty_table(), *self._held]).combine_chunks()
+            self._writer.write_table(held, row_group_size=_WINDOW if "page" in self._schema.names else None)
         except OSError as error:
             raise self._failed(error) from error
         self._held, self._size = [], 0

@@ -1,0 +1,84 @@
+"""Sweeps on Ray and as jobs of Slurm: what is refused in a line, what is missing, and what a run is given."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from ckl_bench.errors import UserError
+from ckl_bench.learning.run import RunRequest
+from ckl_bench.running import place
+from ckl_bench.running.grid import planned
+from ckl_bench.running.needs import memory_of
+from ckl_bench.running.place import Place
+from conftest import Command
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("--address auto", "--address is for --executor ray; leave it out, or give that"),
+        ("--gpus 0.5", "--gpus is for --executor ray or slurm;"),
+        ("--executor slurm --address auto", "--address is for --executor ray;"),
+        ("--executor ray --slurm partition=gpu", "--slurm is for --executor slurm;"),
+        ("--executor ray --gpus 1.5", "--gpus 1.5: expected a whole number, or a part of one GPU"),
+        ("--executor slurm --gpus 0.5", "--gpus 0.5: Slurm gives whole GPUs"),
+        ("--executor ray --memory much", "--memory much: expected a size such as 24GB"),
+        ("--executor slurm --slurm partition", "--slurm partition: expected key=value"),
+    ],
+)
+def test_what_an_executor_does_not_take_is_one_line(given: str, said: str, command: Command, tmp_path: Path) -> None:
+    result = command("sweep", "--method", "lora", "--model", "tiny", *given.split())
+    assert (result.code, result.out) == (2, "")
+    assert said in result.err.splitlines()[-1]
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            "--executor ray --address 127.0.0.1:{port}",
+            "--address 127.0.0.1:{port}: [Errno 111] Connection refused; give",
+        ),
+        ("--executor slurm", "there is no srun here; type this where Slurm's commands are"),
+        ("--executor slurm --slurm cluster=lsf", "unknown --slurm cluster 'lsf'"),
+        ("--executor slurm --slurm cluster=local --slurm time=1:00", "--slurm time=1:00: expected a whole number"),
+    ],
+)
+def test_a_place_that_cannot_be_had_is_one_line(
+    given: str, said: str, command: Command, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("PATH", "")  # whoever has Slurm
+    result = command(
+        *("sweep", "--method", "none", "--model", "tiny", "--benchmark", small, *given.format(port=port).split())
+    )
+    assert (result.code, result.out) == (2, "")
+    assert said.format(port=port) in result.err.splitlines()[-1]
+    assert not list((tmp_path / "runs").rglob("*"))
+
+
+@pytest.mark.parametrize(("executor", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_a_package_that_is_missing_is_named(executor: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "find_spec", lambda name: None)
+    with pytest.raises(UserError) as raised:
+        Place(executor=executor)
+    assert str(raised.value) == f"--executor {executor} needs {package}: pip install 'ckl-bench[{executor}]'"
+
+
+def test_memory_is_what_plan_says_and_half_as_much(command: Command, small: Path, tmp_path: Path) -> None:
+    request = RunRequest(method="lora", model="tiny", benchmark=str(small), settings=["lora.r=2"])
+    (task,) = planned([request], tmp_path)
+    words = ("--method", "lora", "--model", "tiny", "--benchmark", small, "--set", "lora.r=2", "--json")
+    found = json.loads(command("plan", *words, "--device", "cpu").out)
+    assert memory_of(task) == int(1.5 * found["memory"]["peak"])
