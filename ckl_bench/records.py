@@ -6,6 +6,7 @@ that no later analysis needs the run again.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -274,7 +275,20 @@ def read_record(path: Path) -> Record:
         ) from error
 
 
-def read_records(folder: Path) -> Iterator[Record]:
-    """Every record under `folder/records`, in the order of their names."""
+def read_records(folder: Path, *, naming: Sequence[str] = ()) -> Iterator[Record]:
+    """Every record under `folder/records`, in the order of their names; only those in whose text all of `naming` stand.
+
+    To find a text in a record takes a fraction of the time that it takes to read it.
+    """
+    wanted = [json.dumps(text, ensure_ascii=False).encode() for text in naming]
     for path in sorted((folder / "records").glob("*.json")):
-        yield read_record(path)
+        if _holds(path, wanted):
+            yield read_record(path)
+
+
+def _holds(path: Path, wanted: Sequence[bytes]) -> bool:
+    try:
+        content = path.read_bytes() if wanted else b""
+    except OSError:
+        return True  # who reads it says what is wrong with it
+    return all(text in content for text in wanted)

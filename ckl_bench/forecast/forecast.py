@@ -133,7 +133,7 @@ def forecast(request: ForecastRequest) -> Forecast:
         epoch=in_epoch,
         all=in_epoch * epochs * stack.trains,
     )
-    operations = operations_of(shape, needs, setting, tokens, epochs)
+    operations = operations_of(shape, needs, setting, tokens, epochs, request.limit)
     room = request.memory
     fits = [
         min(documents_that_fit(shape, needs, replace(setting, checkpoints=checkpoints), room), batch_size)

@@ -15,6 +15,7 @@ LIBRARIES = 450 * 2**20  # what Python with torch, transformers and peft takes o
 # Of float32 numbers, a row a token: both models' log-probabilities, what their divergence is summed from, and those of
 # the batch before.
 DIVERGENCE_TABLES = 6
+HEAP = 1.75  # of a CPU's memory, for tensors of many sizes that come and go: what they leave free is not all used again
 SAVED_COPIES = 3  # of a run's state, while `storage.checkpoint` writes it
 
 
@@ -49,14 +50,15 @@ def activations(shape: Shape, needs: Needs, setting: Setting, tokens: int) -> in
     """Bytes kept for the gradient of so many tokens, and what the widest layer makes beside it on the way back.
 
     Numbers a token come from `shape.kept`, at the width of the run's dtype; with checkpoints a layer keeps its input
-    (`width` numbers) and one layer is kept whole. Eager attention keeps its scores twice over.
+    (`width` numbers) and one layer is kept whole. Eager attention keeps its scores twice over. On a CPU the heap needs
+    1.75 times as much for them.
     """
     size, layers = BYTES[setting.dtype], max(shape.layers, 1)
     inside = 0.0 if needs.trunk_once else shape.kept
     scores = 2.0 * shape.heads * setting.longest * layers if setting.eager else 0.0
     one = (inside + scores) / layers
     kept = shape.width * layers + one if setting.checkpoints and inside else inside + scores
-    return int(tokens * (kept + one + shape.kept_beside) * size)
+    return int(tokens * (kept + one + shape.kept_beside) * size * (1.0 if setting.on_gpu else HEAP))
 
 
 def memory_of(shape: Shape, needs: Needs, setting: Setting) -> Memory:

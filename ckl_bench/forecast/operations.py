@@ -22,7 +22,9 @@ DEVICES: Mapping[str, tuple[float, float]] = {
 }
 
 
-def operations_of(shape: Shape, needs: Needs, setting: Setting, tokens: Tokens, epochs: int) -> float:
+def operations_of(
+    shape: Shape, needs: Needs, setting: Setting, tokens: Tokens, epochs: int, limit: int | None
+) -> float:
     """Operations of a whole run, as `forecast` counts them."""
     applied = shape.applied + shape.head
     stages, prompts = len(tokens.stages), tokens.prompts
@@ -35,7 +37,7 @@ def operations_of(shape: Shape, needs: Needs, setting: Setting, tokens: Tokens, 
     through = 0.0 if needs.trunk_once else (2.0 + setting.checkpoints) * 2.0 * shape.applied
     a_token = through + back + 4.0 * shape.head + 6.0 * shape.applied_added + 2.0 * shape.head * shape.base_trains
     once = needs.passes + needs.trunk_once
-    looked_at = 2 * DOCUMENTS * setting.longest * 3 * stages  # divergence, at most
+    looked_at = 2 * min(DOCUMENTS, limit or DOCUMENTS) * setting.longest * 3 * stages  # divergence, at most
     return total + a_token * tokens.all + 2.0 * applied * (once * sum(tokens.stages) + looked_at)
 
 

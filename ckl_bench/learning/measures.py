@@ -18,6 +18,7 @@ from ckl_bench.learning.retain import Scores as GeneralScores
 from ckl_bench.method import Scoring
 from ckl_bench.progress import Clock
 from ckl_bench.scoring.sets import ProbeSets, Scores, score_sets
+from ckl_bench.spec import Spec
 
 View = Callable[[], AbstractContextManager[object]]
 
@@ -59,11 +60,15 @@ class Measures:
         base: Callable[[], nn.Module],
         documents: Sequence[EncodedDocument],
         rehearsal: Sequence[Document],
-        max_tokens: int,
+        spec: Spec,
     ) -> dict[str, Moved]:
-        """How far the model, as it is scored, has moved from `base`: on documents, rehearsal and general text."""
+        """How far the model, as it is scored, has moved from `base`: on documents, rehearsal and general text.
+
+        Where the spec has a limit, on no more of each.
+        """
         other = {"rehearsal": rehearsal[:DOCUMENTS], "general": general_text()}
-        texts = {name: encode_documents(self.tokenizer, rows, max_tokens) for name, rows in other.items()}
+        first = {name: rows[: spec.limit] for name, rows in other.items()}
+        texts = {name: encode_documents(self.tokenizer, rows, spec.max_tokens) for name, rows in first.items()}
 
         def look() -> dict[str, Moved | None]:
             beside = base()

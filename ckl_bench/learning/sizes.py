@@ -13,7 +13,7 @@ from ckl_bench.errors import UserError, first_line
 from ckl_bench.learning.shard import held
 from ckl_bench.learning.train import MicroBatch
 
-CPU_TOKENS = 512  # enough for the products of matrices to run at full speed; what is more costs memory alone
+CPU_TOKENS = 384  # enough for the products of matrices to run at full speed; what is more costs memory alone
 SCORED = 1024  # tokens of a batch of prompts, unless it is a GPU that scores them
 # Bytes that a layer keeps for its gradient, a token and unit of width: 34 numbers (Korthikanti et al. 2022, table 2).
 GPU_TOKEN = 34 * 4

@@ -20,6 +20,7 @@ from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.events import EpochDone, RunStarted, StageStarted, StepDone, Watcher, Watchers, Working
 from ckl_bench.learning.best import Best
 from ckl_bench.learning.cost import cost_of
+from ckl_bench.learning.environment import give_back
 from ckl_bench.learning.learner import Learner
 from ckl_bench.learning.line import Shown
 from ckl_bench.learning.measures import Measures
@@ -103,7 +104,7 @@ class _Run:
             context = self.context(stage.name, index, documents)
             weights = self.learn_stage(context, self.probes[index])
             base = self.learner.below if self.stack.trains else lambda: self.model
-            texts = self.measures.moved(base, documents, self.plan.benchmark.rehearsal, self.spec.max_tokens)
+            texts = self.measures.moved(base, documents, self.plan.benchmark.rehearsal, self.spec)
             now.scored.append(
                 StageScores(
                     name=stage.name,
@@ -246,6 +247,7 @@ class _Run:
                 raise
             where = f"stage {stage.name}, epoch {epoch}, step {now.progress.steps + 1}"
             raise CklError(f"{where}: {OUT_OF_MEMORY}") from error
+        give_back()
         learning = time.perf_counter() - start - (seconds.get("weigh", 0.0) - weighing)
         seconds["train"] = seconds.get("train", 0.0) + learning
         now.tokens += now.progress.tokens

@@ -92,9 +92,10 @@ def split(batch: Batch, at_once: MicroBatch) -> list[Batch]:
         return [batch]
     lengths = _lengths(batch)
     groups: list[list[int]] = []
-    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
+    # The longest first: what the shorter ones need then fits where its tensors were.
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
         count = len(groups[-1]) + 1 if groups else 0
-        if not groups or not at_once.holds(count, count * lengths[row]):
+        if not groups or not at_once.holds(count, count * lengths[groups[-1][0]]):
             groups.append([])
         groups[-1].append(row)
     return [_rows(batch, rows, lengths) for rows in groups]

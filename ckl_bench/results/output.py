@@ -119,7 +119,8 @@ def _records_like(folder: Path, record: Record) -> list[Record]:
     """A folder's records on the same benchmark hash and base model."""
     spec = record.spec
     same = (spec.benchmark_hash, spec.model_revision)
-    return [other for other in read_records(folder) if (other.spec.benchmark_hash, other.spec.model_revision) == same]
+    found = read_records(folder, naming=same)
+    return [other for other in found if (other.spec.benchmark_hash, other.spec.model_revision) == same]
 
 
 def table_beside_committed(output: Path, record: Record) -> Table:

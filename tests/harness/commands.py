@@ -60,7 +60,7 @@ def long_commands(inputs: Path) -> dict[str, Command]:
     for folder in (earlier, other):
         folder.mkdir()
     (other / "notes.txt").write_text("not to be lost")
-    quick = ("steps=3", "batch_size=2", "validate_every=2", "held_out=3", "inner_r=2", "r=2")
+    quick = ("steps=3", "batch_size=2", "validate_every=2", "held_out=1", "inner_r=2", "r=2")
     about: Any = {"benchmark": load_benchmark(str(small)), "base": find_model("tiny"), "device": "cpu", "fresh": False}
     Taalm().prepare(settings=quick, out=earlier / "phi.safetensors", seed=1, **about)
     dumps = [sorted((data_dir() / "snapshots").glob(n))[:2] for n in ("wiki-*stream.xml.bz2", "wikidata-*.json.gz")]

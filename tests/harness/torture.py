@@ -81,7 +81,7 @@ def scenarios(inputs: Path, scale: float = 1.0) -> dict[str, Scenario]:
     snapshots, small = data_dir() / "snapshots", ("--benchmark", inputs / "small")
     dumps = [sorted(snapshots.glob(names)) for names in ("wiki-*-multistream.xml.bz2", "wikidata-*.json.gz")]
     run = ("run", "--model", "tiny", "--method", "recadam+mixreview", "--output", "out", "--epochs")
-    quick = (f"steps={times(60)}", "batch_size=2", "validate_every=5", "held_out=3", "inner_r=2", "r=2")
+    quick = (f"steps={times(60)}", "batch_size=2", "validate_every=5", "held_out=1", "inner_r=2", "r=2")
     train = ("train-attention", "--model", "tiny", *small, "--out", "phi.safetensors")
     lama = ("build", "lama-ckl", "--lama", many, "--to-learn", 2, "--not-to-forget", 2, "--pretest-model", "tiny")
     wiki = ("build", "temporalwiki", "--wikipedia", *dumps[0], "--wikidata", *dumps[1], "--max-relation-share", 0.1)

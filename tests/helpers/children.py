@@ -17,12 +17,16 @@ from pathlib import Path
 from typing import Any
 
 SHIM = Path(__file__).with_name("faults.c")  # fails chosen system calls, once a child arms it
-PRELOADED = [
+PRELOADED = [  # also what a command imports as it goes on: a child that does so itself takes seconds
     "torch",
+    "torch._decomp",
     "transformers",
+    "transformers.models.llama.modeling_llama",
     "peft",
     "datasets",
     "pandas",
+    "scipy.stats",
+    "matplotlib.pyplot",
     "duckdb",
     "ckl_bench.cli.app",
     "ckl_bench.results.output",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
+from itertools import count, islice
+
 import torch
 from torch import nn
 
@@ -15,11 +19,11 @@ from ckl_bench_methods.taalm.attention import Shape, TrainAttention
 from ckl_bench_methods.taalm.meta_train import MetaTraining, make_examples, make_learner, meta_step
 
 
-def toy_documents(count: int) -> list[AttentionDocument]:
+def toy_documents(number: int) -> list[AttentionDocument]:
     """Documents that say ` is X ` among random small letters; the task asks what is."""
     draw = torch.Generator().manual_seed(3)
     rows = []
-    for i in range(count):
+    for i in range(number):
         letters = "".join(chr(97 + int(k)) for k in torch.randint(0, 26, (10,), generator=draw))
         place = int(torch.randint(1, 9, (1,), generator=draw))
         capital = chr(65 + int(torch.randint(0, 26, (1,), generator=draw)))
@@ -46,7 +50,19 @@ def toy_model() -> nn.Module:
 
 
 def meta_train_toy(steps: int) -> list[dict[str, float]]:
-    """Train φ on the toy documents; what every step saw, with the gradient's norm."""
+    """What each of the first so many steps saw of training φ on the toy documents, which is done once for all tests."""
+    curve, training = _begun()
+    curve += islice(training, max(0, steps - len(curve)))
+    return curve[:steps]
+
+
+@cache
+def _begun() -> tuple[list[dict[str, float]], Iterator[dict[str, float]]]:
+    return [], _meta_training()
+
+
+def _meta_training() -> Iterator[dict[str, float]]:
+    """Train φ on the toy documents without end; what every step saw, with the gradient's norm."""
     settings = MetaTraining(inner_r=4, r=4, lr=3e-3, inner_lr=5e-3, batch_size=4, dummy_steps=3)
     learner, theta = make_learner(toy_model(), settings.inner_r, settings.inner_alpha, seed=0)
     examples = make_examples(tiny_tokenizer(), toy_documents(64), 512, "cpu")
@@ -54,12 +70,10 @@ def meta_train_toy(steps: int) -> list[dict[str, float]]:
     assert trunk is not None
     phi = TrainAttention(trunk, Shape(r=4), seed=0)
     optimizer = torch.optim.AdamW(phi.trained().values(), lr=settings.lr, weight_decay=0.0)
-    curve = []
-    for step in range(steps):
+    for step in count():
         batch = [examples[(4 * step + i) % len(examples)] for i in range(4)]
         optimizer.zero_grad(set_to_none=True)
         seen = meta_step(phi, learner, theta, batch, settings, "central", "cpu")
         norms = [p.grad.norm() for p in phi.trained().values() if p.grad is not None]
-        curve.append(seen.means() | {"gradient": torch.stack(norms).norm().item()})
         optimizer.step()
-    return curve
+        yield seen.means() | {"gradient": torch.stack(norms).norm().item()}

@@ -96,7 +96,7 @@ def test_auto_is_float32_on_a_cpu_and_a_wrong_name_is_one_line() -> None:
 
 def test_without_a_word_a_cpu_takes_a_fixed_number_of_tokens_at_once() -> None:
     model = find_model("tiny").load()
-    assert micro_batch(model, "cpu", None).tokens == 512
+    assert micro_batch(model, "cpu", None).tokens == 384
     assert micro_batch(model, "cpu", 3).documents == 3
     assert score_tokens(model, "cpu", None) == 1024
     assert score_tokens(model, "cpu", 7) == 7
@@ -113,7 +113,7 @@ def test_what_is_no_number_of_tokens_to_score_at_once_is_one_line(given: str) ->
 def test_a_gpu_takes_what_its_memory_holds_and_repeats_itself() -> None:
     tokens = micro_batch(find_model("tiny", device="cuda").load(), "cuda", None).tokens
     assert tokens is not None
-    assert tokens > 512
+    assert tokens > 384
     first, again = (a_run(device="cuda", dtype="bfloat16") for _ in range(2))
     assert first.weights_sha256 == again.weights_sha256
 

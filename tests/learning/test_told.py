@@ -12,8 +12,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ckl_bench.benchmarks.format import Document
+from ckl_bench.benchmarks.format import Document, load_benchmark
+from ckl_bench.benchmarks.general import general_text
+from ckl_bench.encode import encode_documents
 from ckl_bench.learning.divergence import moved
+from ckl_bench.models.find import find_model
 from conftest import Command
 from helpers.architectures import make
 from helpers.stages import TEXT, encode
@@ -171,3 +174,16 @@ def test_the_divergence_of_a_run_is_that_of_its_model(command: Command, small: P
     assert len({value["general"]["before"] for value in texts}) == 1
     assert texts[2]["documents"]["after"] < texts[2]["documents"]["before"]  # those are what it learned
     assert 0 < found[1]["documents"] < found[2]["documents"]
+
+
+def test_a_try_looks_at_the_first_texts_alone(command: Command, small: Path) -> None:
+    base = find_model("tiny")
+    texts = {"rehearsal": load_benchmark(str(small)).rehearsal, "general": general_text()}
+    for limit in (2, None):
+        given = ("--method", "lora", "--model", "tiny", "--epochs", 1, "--benchmark", small, "--json")
+        run = command("run", *given, *(("--limit", limit) if limit else ()))
+        for name, rows in texts.items():
+            seen = moved(base.load(), base.load(), encode_documents(base.tokenizer, rows[:limit], 512))
+            assert seen is not None
+            before = json.loads(run.out)["stages"][0]["perplexity"][name]["before"]
+            assert before == pytest.approx(seen.perplexity.before, rel=1e-5)

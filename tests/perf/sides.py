@@ -81,11 +81,7 @@ def forget_peak() -> None:
 
 def measure(name: str) -> dict[str, float]:
     """What one side takes: units a second in its best pass, peak memory and that above what was loaded, in bytes."""
-    from ckl_bench.learning.environment import give_back
-
     kind, side = name.split("-")
-    if "ours" in side:
-        give_back()  # as a run does
     made: dict[str, Callable[[str, str], tuple[float, Callable[[], object], float]]] = {
         **dict.fromkeys(TRAINING, training),
         **dict.fromkeys(SCORING, scoring),

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from ckl_bench.benchmarks.format import load_benchmark
-from ckl_bench.records import Record, write_record
+from ckl_bench.errors import UserError
+from ckl_bench.records import Record, read_records, write_record
 from ckl_bench.results.metrics import lama_ckl
 from ckl_bench.results.published import published_rows
 from ckl_bench.results.rows import LAMA_CKL_COLUMNS
@@ -191,3 +192,15 @@ def test_published_rows_are_the_papers(reference: Path) -> None:
 def test_markdown_means_nothing_but_text() -> None:
     text = tables([record(LEARNED, KEPT, method="a|b<script>")])["lama-ckl.md"]
     assert "a\\|b&lt;script>" in text
+
+
+def test_records_that_name_something_are_found_whatever_stands_in_the_name(tmp_path: Path) -> None:
+    names = ["plain", 'a "quoted\\ name"', "línea\n", "a"]
+    for name in names:
+        write_record(tmp_path, record(LEARNED, KEPT, model_revision=name))
+    (tmp_path / "records" / "ffff.json").write_text("neither of them, nor a record")
+    for name in names:
+        assert [found.spec.model_revision for found in read_records(tmp_path, naming=["a" * 64, name])] == [name]
+    assert list(read_records(tmp_path, naming=["b" * 64])) == []
+    with pytest.raises(UserError, match="not valid JSON"):
+        list(read_records(tmp_path))

@@ -20,7 +20,7 @@ from helpers.runs import TINY_RECORD
 
 PROCESSES = 8
 SHARE = (
-    int(os.environ.get("CKL_BENCH_RECORDS", "400")) // PROCESSES
+    int(os.environ.get("CKL_BENCH_RECORDS", "200")) // PROCESSES
 )  # every table is made of all records: 2000 take long
 
 

@@ -96,11 +96,11 @@ def test_a_file_says_what_runs_and_what_is_typed_wins(command: Command, small: P
 
 
 @pytest.mark.slow
-def test_six_runs_of_which_one_is_killed(command: Command, small: Path, tmp_path: Path) -> None:
+def test_four_runs_of_which_one_is_killed(command: Command, small: Path, tmp_path: Path) -> None:
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods" / "slow.py").write_text(SLOW)
     common = ("--model", "tiny", "--benchmark", small, "--set", "slow.pause=0.2", "--epochs", 2)
-    methods, seeds = ("--method", "slow+lora", "--method", "slow+finetune"), ("--seed", 0, "--seed", 1, "--seed", 2)
+    methods, seeds = ("--method", "slow+lora", "--method", "slow+finetune"), ("--seed", 0, "--seed", 1)
     sweep = Sweep(*methods, *seeds, "--jobs", 2, *common, cwd=tmp_path)
     killed, states, most = "", dict[str, list[str]](), 0
     for line in sweep.lines():
@@ -119,7 +119,7 @@ def test_six_runs_of_which_one_is_killed(command: Command, small: Path, tmp_path
     for method in ("slow+lora", "slow+finetune"):
         alone = command("run", "--method", method, *seeds, *common, "--output", "single")
         assert alone.code == 0, alone.err
-    assert_same_records(tmp_path / "runs", tmp_path / "single", 6)
+    assert_same_records(tmp_path / "runs", tmp_path / "single", 4)
     again = command("sweep", "--method", "slow+lora", "--seed", 0, "--seed", 1, *common)
     assert again.code == 0
     assert again.out.strip().endswith("2 of 2 runs are done; records: runs/records")
