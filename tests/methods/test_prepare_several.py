@@ -15,8 +15,12 @@ from safetensors.torch import load_file
 from ckl_bench.storage.checkpoint import Keeper
 from helpers.several import Ended, run_several
 
-OWN = '''from ckl_bench.method import Method
+OWN = '''from dataclasses import dataclass
 
+from ckl_bench.method import Method
+
+
+@dataclass(frozen=True, kw_only=True)
 class Alone(Method):
     """Prepares something that it does not share."""
     def prepare(self, *, out, **context):
