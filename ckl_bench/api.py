@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.events import EpochDone, RunDone, Watcher
 from ckl_bench.learning.environment import pick_device, pick_dtype
-from ckl_bench.learning.keep import save_model
+from ckl_bench.learning.keep import require_epoch, require_keepable, require_trained, save_model
 from ckl_bench.learning.planned import Plan
 from ckl_bench.learning.retain import Retain
 from ckl_bench.learning.run import RunRequest, execute, plan_run
@@ -64,6 +64,7 @@ class RunResult:
         model = self.model
         assert self._done is not None
         assert self._plan is not None
+        require_trained(self._plan.stack)
         with self._done.as_scored():
             return save_model(model, self._plan.stack, self._plan.base, self.record, Path(folder))
 
@@ -106,16 +107,21 @@ def run(
     retain: Retain | None = None,
     on_epoch: OnEpoch | None = None,
     watchers: Sequence[Watcher] = (),
+    save_to: str | Path | None = None,
+    keep: str = "last",
 ) -> RunResult:
     """Run a method on a benchmark, as `ckl-bench run` does, and return the record with the model that has learned.
 
     `settings` are `{"lora.r": 64}` or `["lora.r=64"]`. With `output` the record and tables go there, and a run that is
     there already is not repeated (`fresh=True` does); without it nothing is written. `on_epoch` is called with every
-    `EpochDone`, epoch 0 among them; an error that it raises fails the run.
+    `EpochDone`, epoch 0 among them; an error that it raises fails the run. The model is kept in `save_to/RUN-ID`:
+    that of the last epoch, or with `keep="best-total"` of the one with the best total, as `--keep` does.
 
     Raises UserError for what cannot be run, CklError where the run fails.
     """
     given = [f"{name}={value}" for name, value in settings.items()] if isinstance(settings, Mapping) else settings
+    to = None if save_to is None else Path(save_to)
+    require_epoch(keep, to)
     plan = plan_run(
         RunRequest(
             method=method,
@@ -135,11 +141,13 @@ def run(
             retain=retain,
         )
     )
+    if to is not None:
+        require_keepable(to, plan, keep)
     kept = _Kept(on_epoch)
     if output is None:
-        record = execute(plan, watchers=[kept, *watchers])
+        record = execute(plan, save_to=to, watchers=[kept, *watchers], keep=keep)
     else:
-        record, _ = run_once(Path(output), plan, fresh=fresh, watchers=[kept, *watchers])
+        record, _ = run_once(Path(output), plan, fresh=fresh, save_to=to, watchers=[kept, *watchers], keep=keep)
     if record.status == "failed":
         raise CklError(f"run {record.run_id} failed: {record.error}")
     done = kept.done
@@ -209,18 +217,20 @@ def sweep(
     dtype: str = "auto",
     output: str | Path = "runs",
     save_to: str | Path | None = None,
+    keep: str = "last",
     place: Place | None = None,
     retries: int = 0,
 ) -> list[Record]:
     """Run every choice of the values given, each run in a process of its own, as `ckl-bench sweep` does; their records.
 
-    Where several values of an argument are given, each is a run with each of the others'; `settings` are
-    `{"lora.r": [8, 16]}`, for the methods that have this part. Records and tables go to `output`, and runs that are
-    finished there are not repeated. `place` says where they run (by default here, one after the other); `retries` how
-    often one that fails is run again.
+    Where several values of an argument are given, each is a run with each of the others'; `settings` are `{"lora.r":
+    [8, 16]}`, for the methods that have this part. Records and tables go to `output`, and runs that are finished there
+    are not repeated. Models are kept in `save_to` as by `run`. `place` says where they run (by default here, one after
+    the other); `retries` how often one that fails is run again.
 
     Raises UserError for what cannot be run, before anything is; CklError where a run fails in the end.
     """
+    require_epoch(keep, save_to)
     where = place or Place()
     found = pick_device(device)
     values = {
@@ -243,7 +253,7 @@ def sweep(
         dtype=pick_dtype(dtype, found),
     )
     to = Path(output)
-    tasks = planned(requests, to, None if save_to is None else Path(save_to))
+    tasks = planned(requests, to, None if save_to is None else Path(save_to), keep_epoch=keep)
     runs = carry_out(tasks, to, lambda folder: where.make(folder, tasks), Board(), retries)
     failed = next((run for run in runs if run.state == "failed"), None)
     if failed is not None:

@@ -136,6 +136,9 @@ class Method:
     # False for weights that do not depend on the loss: `weigh` then gets an nll that is not a number, and the head is
     # applied only to tokens with a weight.
     reads_nll: ClassVar[bool] = True
+    # True where processes that are started together share the work of `prepare` (`ckl_bench.ranks`), whatever their
+    # number; several are refused else.
+    prepares_together: ClassVar[bool] = False
 
     def inputs(self, target: RunTarget) -> Mapping[str, Path]:
         """Files that this run reads (a trained φ, say); their hashes join the run's identity.

@@ -17,16 +17,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ckl_bench.errors import CklError, UserError, first_line
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=1)  # the first may score other tasks or write a large model while the others wait
-SUMMED_AT_ONCE = 1 << 24  # numbers: 64 MiB in float32
 _TOLD = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _lost: list[bool] = []  # whether one is gone
 _joined: list[Any] = []  # torch.distributed, once this process has joined the others
+_in_step: list[bool] = []  # whether the processes divide no work
 
 
 class Lost(CklError):
@@ -86,6 +85,29 @@ def world() -> int:
     return started()[1] if _joined else 1
 
 
+def workers() -> int:
+    """Among how many processes work is divided: all of them, or where they go in step each does all of it."""
+    return 1 if _in_step else world()
+
+
+@contextmanager
+def in_step(wanted: bool = True) -> Iterator[None]:
+    """In it, every process does the same at the same time: what they share is the model itself."""
+    if not wanted:
+        yield
+        return
+    _in_step.append(True)
+    try:
+        yield
+    finally:
+        _in_step.pop()
+
+
+def by_model(make: Callable[[], T]) -> T:
+    """What one process would make with the model and give to all; where they hold it together, all make it."""
+    return make() if _in_step else from_first(make)
+
+
 def rank() -> int:
     """Which of them this is, from 0."""
     return started()[0] if _joined else 0
@@ -127,6 +149,12 @@ def _talking() -> Iterator[None]:
         ) from error
 
 
+def add(values: Tensor) -> None:
+    """Let values be the sum of what each process gives."""
+    with _talking():
+        _joined[0].all_reduce(values)
+
+
 def wait() -> None:
     """Until every process is here."""
     if world() > 1:
@@ -151,8 +179,7 @@ def any_of(flag: bool) -> bool:
     import torch
 
     found = torch.tensor([int(flag)])
-    with _talking():
-        _joined[0].all_reduce(found)
+    add(found)
     return bool(found.item())
 
 
@@ -205,74 +232,6 @@ def _portable(error: BaseException) -> BaseException:
     return RuntimeError(f"{type(error).__name__}: {error}")
 
 
-def share(lengths: Sequence[int]) -> list[int]:
-    """Which items are this process's, in order: the longest first, each goes to who has the least to do so far."""
-    if world() == 1:
-        return list(range(len(lengths)))
-    loads, own = [0] * world(), []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        to = loads.index(min(loads))
-        loads[to] += lengths[index]
-        if to == rank():
-            own.append(index)
-    return sorted(own)
-
-
-def shared(lengths: Sequence[int], work: Callable[[list[int]], Sequence[T]]) -> list[T]:
-    """A result for every item: `work` is given this process's items and makes theirs; all get all, in order."""
-    own = share(lengths)
-    with together():
-        made = list(work(own)) if own else []
-    found: dict[int, T] = {}
-    for part in gather(list(zip(own, made, strict=True))):
-        found.update(part)
-    return [found[index] for index in range(len(lengths))]
-
-
-def sum_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
-    """Each parameter's gradient becomes the sum of those of all processes; one that has none anywhere stays without."""
-    if world() == 1:
-        return
-    import torch
-
-    there = torch.tensor([int(p.grad is not None) for p in parameters])
-    with _talking():
-        _joined[0].all_reduce(there)
-    group: list[Tensor] = []
-    for parameter, count in zip(parameters, there.tolist(), strict=True):
-        if not count:
-            continue
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        group.append(parameter.grad)
-        if sum(g.numel() for g in group) >= SUMMED_AT_ONCE:
-            _sum(group)
-            group = []
-    _sum(group)
-
-
-def _sum(tensors: Sequence[Tensor]) -> None:
-    import torch
-
-    if not tensors:
-        return
-    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-    with _talking():
-        _joined[0].all_reduce(flat)
-    for tensor, part in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
-        tensor.copy_(part.view_as(tensor))
-
-
-def total(values: Tensor) -> Tensor:
-    """The sum of what each process gives."""
-    if world() == 1:
-        return values
-    found = values.clone()
-    with _talking():
-        _joined[0].all_reduce(found)
-    return found
-
-
 def as_first(tensors: Sequence[Tensor]) -> None:
     """Let tensors be what they are in the first process."""
     if world() > 1:
@@ -291,17 +250,3 @@ def require_same(value: object, what: str) -> None:
                 f"{what} is {each[0]} in process 0 and {each[other]} in process {other}; give every machine the same "
                 "files and the same command"
             )
-
-
-@contextmanager
-def own_random(device: str) -> Iterator[None]:
-    """Random numbers of this process's own, which the shared generator seeds: that one goes on alike in all."""
-    if world() == 1:
-        yield
-        return
-    import torch
-
-    seed = int(torch.randint(1 << 62, ()))
-    with torch.random.fork_rng(devices=[torch.device(device)] if device.startswith("cuda") else []):
-        torch.manual_seed(seed + rank())
-        yield

@@ -58,6 +58,8 @@ class Environment(_Model):
     """Whether activations were computed again for the gradient rather than kept."""
     attention: str = ""
     """The attention kernel that was asked for; empty where transformers chose."""
+    shard: bool = False
+    """Whether the frozen base model lay in parts, one a process; it changes memory and time."""
     tf32: bool = False
     """Whether a GPU multiplied float32 in TF32."""
     deterministic: bool | None = None
@@ -133,6 +135,16 @@ class EpochScores(_Model):
     """Scores by probe set."""
     views: dict[str, dict[str, SetScores]] = {}
     """After the last epoch of a method that scores the model in several ways (wiseft): scores by view and probe set."""
+
+
+def total(epoch: EpochScores) -> float:
+    """LAMA-ckl's total of an epoch: accuracy on what is to be learned plus that on what is not to be forgotten."""
+    return epoch.sets["to_learn"].accuracy + epoch.sets["not_to_forget"].accuracy
+
+
+def best_total(epochs: Sequence[EpochScores]) -> EpochScores:
+    """The epoch with the highest total, of several the first: that of the tables' `best_total`."""
+    return max(epochs, key=total)
 
 
 class Retained(_Model):

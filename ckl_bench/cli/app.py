@@ -25,6 +25,7 @@ from ckl_bench.cli.options import (
     CheckpointOption,
     DeviceOption,
     DtypeOption,
+    KeepOption,
     MethodsOption,
     MicroBatchOption,
     ModelOption,
@@ -50,7 +51,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-SHARED = ("run",)  # what several processes do together
+SHARED = ("run", "train-attention", "prepare")  # what several processes do together
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -72,7 +73,7 @@ def program(
     if ranks.started()[1] > 1 and given not in SHARED:
         raise UserError(
             f"several processes were started for '{given}', which is the work of one; type ckl-bench {given} alone. "
-            f"What they share is {' and '.join(SHARED)}"
+            f"What they share is {', '.join(SHARED)}"
         )
 
 
@@ -102,6 +103,9 @@ def run(
     score_batch_tokens: ScoreTokensOption = "auto",
     checkpoint_activations: CheckpointOption = False,
     attention: AttentionOption = None,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Spread the frozen base model over the run's processes (FSDP).")
+    ] = False,
     output: Annotated[Path, typer.Option(help="Where records and tables go.")] = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Run again although the record is there.")] = False,
     log_to: Annotated[
@@ -117,6 +121,7 @@ def run(
     save_model: Annotated[
         Path | None, typer.Option(help="Keep the model that has learned in DIR/RUN-ID.", metavar="DIR")
     ] = None,
+    keep: KeepOption = "last",
     json: Annotated[bool, typer.Option("--json", help="Print the record, and nothing else, to stdout.")] = False,
     trust_remote_code: RemoteOption = False,
     allow_pickle: PickleOption = False,
@@ -128,9 +133,10 @@ def run(
 
     with line(LOADING):
         from ckl_bench.learning.environment import pick_device, pick_dtype
-        from ckl_bench.learning.keep import require_keepable
+        from ckl_bench.learning.keep import require_epoch, require_keepable
         from ckl_bench.learning.retain import wanted
         from ckl_bench.learning.run import RunRequest, plan_seeds
+        from ckl_bench.learning.shard import asked
         from ckl_bench.learning.trackers import tracker
         from ckl_bench.stacks.stack import make_stack
         from ckl_bench.storage.writing import require_writable
@@ -140,6 +146,7 @@ def run(
     valid_seeds(seed or [])
     if lr is not None and not 0 <= lr < float("inf"):
         raise UserError(f"--lr {lr}: expected a number that is not negative, such as 5e-4")
+    require_epoch(keep, save_model)
     place = pick_device(device)
     ranks.join(place)
     ranks.from_first(partial(require_writable, output))
@@ -163,6 +170,7 @@ def run(
         dtype=pick_dtype(dtype, place),
         checkpoint_activations=checkpoint_activations,
         attention=attention,
+        shard=shard or asked(),
         micro_batch=micro_batch,
         score_batch_tokens=tokens_or_auto("--score-batch-tokens", score_batch_tokens),
         trust_remote_code=trust_remote_code,
@@ -173,13 +181,19 @@ def run(
         plans = plan_seeds(request, seed or [0])
     if save_model is not None:
         for each in plans:
-            ranks.from_first(partial(require_keepable, save_model, each.stack, each.spec.run_id))
+            ranks.from_first(partial(require_keepable, save_model, each, keep))
         ranks.from_first(partial(require_writable, save_model))
-    return partial(_carry_out, plans, output, fresh, json, save_model, log_to or [])
+    return partial(_carry_out, plans, output, fresh, json, save_model, keep, log_to or [])
 
 
 def _carry_out(
-    plans: Sequence[Plan], output: Path, fresh: bool, json: bool, save_to: Path | None, log_to: Sequence[str]
+    plans: Sequence[Plan],
+    output: Path,
+    fresh: bool,
+    json: bool,
+    save_to: Path | None,
+    keep: str,
+    log_to: Sequence[str],
 ) -> None:
     """Run plans that differ by their seed, and show what came of them."""
     from rich.console import Console
@@ -195,7 +209,7 @@ def _carry_out(
     for each in plans:
         try:
             told = [tracker(name, output) for name in log_to if ranks.first()]
-            found, was_there = run_once(output, each, fresh=fresh, save_to=save_to, watchers=told)
+            found, was_there = run_once(output, each, fresh=fresh, save_to=save_to, watchers=told, keep=keep)
         except CklError as error:
             if len(plans) == 1 or isinstance(error, ranks.Lost):
                 raise
@@ -205,7 +219,6 @@ def _carry_out(
         if was_there:
             _say(f"seed {each.spec.seed} is done already ({output}/records/{found.run_id}.json); --fresh runs it again")
         records.append(found)
-    ranks.leave()
     failed = [record for record in records if record.status == "failed"]
     problems += [f"seed {record.spec.seed}: {record.error}" for record in failed]
     if json:

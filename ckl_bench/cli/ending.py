@@ -38,6 +38,7 @@ def to_the_end(command: Callable[[], Any], typed: Sequence[str]) -> NoReturn:
     try:
         _somewhere()
         code = command()
+        ranks.leave()  # behind the last of what may be several runs
         if sys.stdout is not None:  # it was closed by whoever started this
             sys.stdout.flush()  # a full disk is to be heard of here, not while Python shuts down
     except KeyboardInterrupt:

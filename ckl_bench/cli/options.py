@@ -49,6 +49,10 @@ AttentionOption = Annotated[
     str | None,
     typer.Option("--attention", help="An attention kernel of transformers': eager, sdpa, flash_attention_2, ..."),
 ]
+KeepOption = Annotated[
+    str,
+    typer.Option("--keep", metavar="last|best-total", help="Which epoch's model --save-model keeps; see `best_total`."),
+]
 RemoteOption = Annotated[bool, typer.Option("--trust-remote-code", help="Let a hub model run its own code.")]
 PickleOption = Annotated[
     bool,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ckl_bench import ranks
 from ckl_bench.cli.config import ConfigOption, Configured, PresetOption
 from ckl_bench.cli.options import (
     LOADING,
@@ -122,10 +124,13 @@ def _ready(
 
     if type(of).prepare is Method.prepare:
         raise UserError(f"'{name}' needs nothing prepared; run it: ckl-bench run --method {name}")
+    if ranks.started()[1] > 1 and not of.prepares_together:
+        raise UserError(f"several processes were started for '{name}', whose preparation is the work of one; start one")
     valid_seeds([seed])
-    require_writable(out.absolute().parent)
     place = pick_device(device)
-    with line(f"reading {benchmark} and {model}"):
+    ranks.join(place)
+    ranks.from_first(partial(require_writable, out.absolute().parent))
+    with line(f"reading {benchmark} and {model}"), ranks.together():
         data, base = load_benchmark(benchmark), find_model(model, device=place, **loading)
 
     def make(settings: list[str], fresh: bool, **more: Any) -> None:

@@ -61,10 +61,12 @@ def export(
     """Write records in others' forms: what the model that each run left behind scores.
 
     eval-results: RUN-ID/.eval_results/BENCHMARK.yaml, for that model's repository; with --out runs/models it lands in
-    the folder that --save-model made, and `push` takes it along. every-eval-ever: data/.../UUID.json.
+    the folder that --save-model made, says what the epoch kept there scores, and `push` takes it along.
+    every-eval-ever: data/.../UUID.json.
     """
     from ckl_bench.results.eval_results import FOLDER, eval_results_yaml
     from ckl_bench.results.every_eval_ever import every_eval_ever
+    from ckl_bench.storage.weights import kept_epoch
     from ckl_bench.storage.writing import write_files
 
     if to not in FORMATS:
@@ -80,7 +82,9 @@ def export(
     for record in _chosen(records or [], output):
         if to == "eval-results":
             name = f"{record.spec.benchmark.replace('/', '-')}.yaml"
-            texts[out / record.run_id / FOLDER / name] = eval_results_yaml(record, dataset or "", source)
+            folder = out / record.run_id
+            epoch = kept_epoch(folder)  # where that model is, the scores are its own
+            texts[folder / FOLDER / name] = eval_results_yaml(record, dataset or "", source, epoch)
         else:
             probes = _probes(record, benchmark)
             made = every_eval_ever(

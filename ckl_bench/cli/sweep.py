@@ -17,6 +17,7 @@ from ckl_bench.cli.options import (
     CheckpointOption,
     DeviceOption,
     DtypeOption,
+    KeepOption,
     MethodsOption,
     MicroBatchOption,
     PickleOption,
@@ -54,6 +55,7 @@ class _Wanted:
     place: Place
     output: Path
     save_to: Path | None
+    keep: str
     log_to: Sequence[str]
     retries: int
     json: bool
@@ -104,6 +106,7 @@ def sweep(
     save_model: Annotated[
         Path | None, typer.Option(help="Keep the models that have learned in DIR/RUN-ID.", metavar="DIR")
     ] = None,
+    keep: KeepOption = "last",
     log_to: Annotated[
         list[str] | None, typer.Option(help="tensorboard, wandb, mlflow or trackio, as of `run`.")
     ] = None,
@@ -134,6 +137,7 @@ def sweep(
     from ckl_bench.progress import line
 
     with line(LOADING):
+        from ckl_bench.learning.keep import require_epoch
         from ckl_bench.learning.retain import wanted
         from ckl_bench.learning.trackers import tracker
         from ckl_bench.running.grid import grid, setting_choices
@@ -150,6 +154,7 @@ def sweep(
             raise UserError(f"--lr {rate}: expected a number that is not negative, such as 5e-4")
     if not 0 <= retries < 1000:
         raise UserError(f"--retries {retries}: expected a whole number from 0 to 999")
+    require_epoch(keep, save_model)
     require_writable(output)
     if save_model is not None:
         require_writable(save_model)
@@ -191,6 +196,7 @@ def sweep(
         place=place,
         output=output,
         save_to=save_model,
+        keep=keep,
         log_to=log_to or [],
         retries=retries,
         json=json,
@@ -205,7 +211,7 @@ def _carry_out(requests: Sequence[RunRequest], how: _Wanted) -> None:
     from ckl_bench.running.sweep import sweep as carry_out
 
     with line(f"checking {len(requests)} runs"):
-        tasks = planned(requests, how.output, how.save_to, how.log_to)
+        tasks = planned(requests, how.output, how.save_to, how.log_to, how.keep)
     if how.dry_run:
         _list(tasks, how.output)
         return

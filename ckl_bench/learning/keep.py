@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,37 +11,66 @@ from safetensors import SafetensorError
 from torch import nn
 
 from ckl_bench.errors import UserError, first_line
+from ckl_bench.learning.card import model_card
+from ckl_bench.learning.planned import Plan
 from ckl_bench.method import hooks_of
 from ckl_bench.models.base import BaseModel, tokenizer_hash
 from ckl_bench.models.catalogue import MODELS
-from ckl_bench.records import Record, StageScores
+from ckl_bench.records import Record, best_total
 from ckl_bench.spec import Spec
 from ckl_bench.stacks.plugins import load_method
 from ckl_bench.stacks.stack import Stack, make_stack
 from ckl_bench.storage.files import read_json
-from ckl_bench.storage.json import json_text
-from ckl_bench.storage.weights import ADAPTER, KEPT, TRAINED
+from ckl_bench.storage.weights import ADAPTER, KEPT, kept_epoch
 from ckl_bench.storage.writing import unwritable, write_json, write_text
 
+LAST, BEST_TOTAL = "last", "best-total"  # which epoch's model is kept
 
-def require_keepable(folder: Path, stack: Stack, run_id: str) -> None:
-    """UserError where a run's model could not be kept in `folder`: nothing is learned, or something else is there."""
+
+def require_epoch(keep: str, save_to: object) -> None:
+    """UserError for a choice of epoch that is none, or that is made where no model is kept."""
+    if keep not in (LAST, BEST_TOTAL):
+        raise UserError(f"--keep {keep}: expected {LAST} or {BEST_TOTAL}")
+    if keep != LAST and save_to is None:
+        raise UserError(f"--keep {keep} says which epoch's model is kept, and none is; give --save-model DIR too")
+
+
+def require_trained(stack: Stack) -> None:
+    """UserError where a method learns nothing that could be kept."""
     if not stack.trains:
         raise UserError(f"{stack.label} learns nothing, so there is no model to keep; leave out --save-model")
-    target = folder / run_id
+
+
+def require_keepable(folder: Path, plan: Plan, keep: str = LAST) -> None:
+    """UserError where a run's model cannot be kept in `folder`: nothing is learned, something else is there, or it
+    learns stage after stage, where no epoch has a total that could be the best."""
+    require_trained(plan.stack)
+    benchmark = plan.benchmark
+    if keep == BEST_TOTAL and (benchmark.kind == "temporalwiki" or len(benchmark.stages) > 1):
+        raise UserError(
+            f"--keep {keep}: {benchmark.name} is measured stage after stage, so that no epoch has the best total; "
+            "leave out --keep, and the model is kept as its last stage leaves it"
+        )
+    _require_free(folder / plan.spec.run_id)
+
+
+def _require_free(target: Path) -> None:
     if target.exists() and not (target / KEPT).is_file():
         raise UserError(f"{target} is there and was not written by --save-model; move it, or name another folder")
 
 
-def save_model(model: nn.Module, stack: Stack, base: BaseModel, record: Record, folder: Path) -> Path:
+def save_model(
+    model: nn.Module, stack: Stack, base: BaseModel, record: Record, folder: Path, epoch: int | None = None
+) -> Path:
     """Write the model of a finished run to `folder/<run id>`, whole or not at all; returns that folder.
 
-    The owner of `build` writes the weights (`Method.save`), the tokenizer goes beside them, and a model card is made
-    from the record. One that an earlier run of the same id has left there is replaced.
-    Raises UserError where it cannot be written or the place holds something else.
+    The model is that of `epoch`, or of the last one. The owner of `build` writes the weights (`Method.save`), the
+    tokenizer goes beside them, and a model card is made from the record. One that an earlier run of the same id has
+    left there is replaced. Raises UserError where it cannot be written or the place holds something else.
     """
-    require_keepable(folder, stack, record.run_id)
     target = folder / record.run_id
+    _require_free(target)
+    of = record.stages[-1].epochs[-1].epoch if epoch is None else epoch
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=f".{record.run_id}-") as made:
@@ -52,9 +80,9 @@ def save_model(model: nn.Module, stack: Stack, base: BaseModel, record: Record, 
             _as_found(base).save_pretrained(str(new))
             if (new / ADAPTER).is_file():
                 _name_base(new / ADAPTER, base.name)
-            write_text(new / "README.md", model_card(record, new))
+            write_text(new / "README.md", model_card(record, new, of))
             own = sorted(file.relative_to(new).as_posix() for file in new.rglob("*") if file.is_file())
-            about = {"run_id": record.run_id, "spec": record.spec.model_dump(), "files": [*own, KEPT]}
+            about = {"run_id": record.run_id, "epoch": of, "spec": record.spec.model_dump(), "files": [*own, KEPT]}
             write_json(new / KEPT, about)
             if target.exists():
                 target.rename(Path(made) / "old")
@@ -127,98 +155,16 @@ def _name_base(path: Path, name: str) -> None:
     write_json(path, about)
 
 
-def model_card(record: Record, folder: Path) -> str:
-    """README.md of a kept model, in Markdown: what it is, how it was made, what it scored, how to load it."""
-    spec = record.spec
-    scores = "\n".join(row for stage in record.stages for row in _rows(stage))
-    return f"""{_front(record, folder)}
-# {spec.model}, having learned {spec.benchmark} by {spec.method}
-
-A model of a run of ckl-bench (`{record.run_id}`), as it was scored after its last epoch.
-
-| | |
-|---|---|
-| base model | {spec.model} (`{spec.model_revision}`) |
-| method | {spec.method} |
-| benchmark | {spec.benchmark} (`{spec.benchmark_hash}`){f", first {spec.limit}" if spec.limit else ""} |
-| seed, epochs, batch size | {spec.seed}, {spec.epochs}, {spec.batch_size} |
-| learning rate, tokens of a document | {spec.learning_rate:g}, {spec.max_tokens} |
-
-## Scores
-
-| stage | probes | accuracy before | after | exact before | after | NLL (nats) before | after |
-|---|---|--:|--:|--:|--:|--:|--:|
-{scores}
-
-Before is the stage's epoch 0, after its last epoch.
-
-## How to load it
-
-{_loading(folder, spec.model)}
-
-## Settings
-
-```json
-{json_text(spec.hyperparameters).strip()}
-```
-
-## Licence
-
-What holds for the base model and for the benchmark's texts holds for this model too; see theirs.
-"""
-
-
-def _front(record: Record, folder: Path) -> str:
-    """What a hub reads of a card: what loads the model, and from which it was made where that is a hub's."""
-    library = "peft" if (folder / ADAPTER).is_file() else "transformers"
-    base = record.spec.model
-    named = f"base_model: {base}\n" if re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not Path(base).exists() else ""
-    tags = "tags:\n- ckl-bench\n- continual-learning\n"
-    return f"---\nlibrary_name: {library}\npipeline_tag: text-generation\n{named}{tags}---\n"
-
-
-def _rows(stage: StageScores) -> list[str]:
-    first, last = stage.epochs[0].sets, stage.epochs[-1].sets
-    return [
-        f"| {stage.name} | {name} | {first[name].accuracy:.4f} | {last[name].accuracy:.4f} | {first[name].exact:.4f} "
-        f"| {last[name].exact:.4f} | {first[name].nll:.4f} | {last[name].nll:.4f} |"
-        for name in last
-    ]
-
-
-def _loading(folder: Path, base: str) -> str:
-    if (folder / ADAPTER).is_file():
-        text = f"""A PEFT adapter over {base}:
-
-```python
-from peft import PeftModel
-
-model = PeftModel.from_pretrained(base_model, "this folder")
-```"""
-    elif (folder / TRAINED).is_file():
-        text = f"""Its trained parameters are in `{TRAINED}`, by the names that they have in the model that the method
-builds over {base}:
-
-```python
-from pathlib import Path
-
-from ckl_bench.learning.keep import load_model
-
-model = load_model(Path("this folder"), stack, base)  # make_stack(...) with the settings below, find_model(...)
-```"""
-    else:
-        text = """A whole transformers model:
-
-```python
-from transformers import AutoModelForCausalLM
-
-model = AutoModelForCausalLM.from_pretrained("this folder")
-```"""
-    return text
-
-
-def require_kept(folder: Path, record: Record) -> None:
-    """UserError where a run was finished before without its model being kept here."""
-    target = folder / record.run_id
+def require_kept(folder: Path, record: Record, keep: str = LAST) -> None:
+    """UserError where a run was finished before without this epoch's model being kept here."""
+    target, epochs = folder / record.run_id, record.stages[-1].epochs
     if not (target / KEPT).is_file():
         raise UserError(f"run {record.run_id} is done, but its model is not in {target}; --fresh runs it again")
+    wanted = (best_total(epochs) if keep == BEST_TOTAL else epochs[-1]).epoch
+    there = kept_epoch(target)
+    there = epochs[-1].epoch if there is None else there
+    if there != wanted:
+        raise UserError(
+            f"run {record.run_id} is done, and {target} has its model of epoch {there}, not {wanted}; "
+            "--fresh runs it again"
+        )

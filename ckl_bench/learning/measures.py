@@ -77,7 +77,7 @@ class Measures:
                 return {name: moved(self.model, beside, rows) for name, rows in every.items()}
 
         with self.clock.phase("score"), torch.random.fork_rng(devices=[]):
-            found = ranks.from_first(look)
+            found = ranks.by_model(look)
         return {name: value for name, value in found.items() if value is not None}
 
     def other_tasks(self, asked: Retain) -> GeneralScores:

@@ -46,4 +46,5 @@ class Learned:
     weights_sha256: str
     model: nn.Module
     retained: dict[str, dict[str, Retained]]
+    to_keep: Callable[[], AbstractContextManager[int]]  # in the first process: the model to keep, as scored; its epoch
     as_scored: Callable[[], AbstractContextManager[object]]  # in it, the model is what its scores are of

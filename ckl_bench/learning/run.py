@@ -15,9 +15,10 @@ from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.events import RunDone, Watcher, Watchers
 from ckl_bench.learning.environment import environment, settle
 from ckl_bench.learning.fits import require_fit, texts_of_run
-from ckl_bench.learning.keep import save_model
-from ckl_bench.learning.planned import Plan
+from ckl_bench.learning.keep import BEST_TOTAL, LAST, save_model
+from ckl_bench.learning.planned import Learned, Plan
 from ckl_bench.learning.retain import Retain, check
+from ckl_bench.learning.shard import require_several
 from ckl_bench.learning.sizes import Sizes
 from ckl_bench.learning.stages import learn_stages
 from ckl_bench.learning.tripwire import check_rehearsal
@@ -53,6 +54,7 @@ class RunRequest:
     score_batch_tokens: int | None = None
     checkpoint_activations: bool = False
     attention: str | None = None
+    shard: bool = False
     trust_remote_code: bool = False
     allow_pickle: bool = False
     retain: Retain | None = None
@@ -73,13 +75,17 @@ def target_of(named: str, benchmark: Benchmark, model: str, pinned: BaseModel | 
 
 def plan_run(request: RunRequest) -> Plan:
     """Resolve a request: every mistake that a user can make is found here. Raises UserError."""
+    if request.shard:
+        require_several()
+        if request.retain is not None:
+            raise UserError("--shard leaves no process a whole model to ask other tasks with; leave out --retain")
     if request.retain is not None:
         check(request.retain)
     stack = make_stack(request.method, request.settings, request.methods_dir)
     benchmark = load_benchmark(request.benchmark)
     base = find_model(
         request.model,
-        device=request.device,
+        device="cpu" if request.shard else request.device,  # no device is to hold all of it
         trust_remote_code=request.trust_remote_code,
         allow_pickle=request.allow_pickle,
         dtype=request.dtype,
@@ -146,6 +152,7 @@ def plan_run(request: RunRequest) -> Plan:
             score_batch_tokens=request.score_batch_tokens,
             checkpoint_activations=request.checkpoint_activations,
             attention=request.attention or "",
+            shard=request.shard,
         ),
     )
 
@@ -178,12 +185,17 @@ def plan_seeds(request: RunRequest, seeds: Sequence[int]) -> list[Plan]:
 
 
 def execute(
-    plan: Plan, store: Store | None = None, save_to: Path | None = None, watchers: Sequence[Watcher] = ()
+    plan: Plan,
+    store: Store | None = None,
+    save_to: Path | None = None,
+    watchers: Sequence[Watcher] = (),
+    keep: str = LAST,
 ) -> Record:
     """Run a plan to its end. A failure while it runs comes back as a record with status `failed`.
 
     With a `store` its state is saved as it goes on, and a run that was stopped goes on from there.
-    With `save_to` the model that has learned is kept in a folder in there that has the run's id (`keep.save_model`).
+    With `save_to` the model that has learned is kept in a folder in there that has the run's id (`keep.save_model`):
+    that of the last epoch, or with `keep` of the one with the best total.
     `watchers` are told what happens (see `ckl_bench.events`), last of all of the record.
 
     Sets torch's global random state from the spec's seed. Of several processes (`ckl_bench.ranks`) all get the record,
@@ -193,7 +205,7 @@ def execute(
     settle(plan.device)
     surroundings = environment(plan.device, **asdict(plan.sizes))
     try:
-        done = learn_stages(plan, Keeper(store), watchers)
+        done = learn_stages(plan, Keeper(store), watchers, keep_best=save_to is not None and keep == BEST_TOTAL)
     except (UserError, ranks.Lost):
         raise
     except Exception as error:  # a plugin's hooks run in there, and may raise anything
@@ -219,12 +231,16 @@ def execute(
         weights_sha256=done.weights_sha256,
     )
     if save_to is not None:  # before there is a record: who is stopped in here goes on with the last steps
-        with done.as_scored():
-            ranks.from_first(partial(save_model, done.model, plan.stack, plan.base, record, save_to))
+        ranks.from_first(partial(_keep, plan, done, record, save_to))
     Watchers(watchers).run_done(
         RunDone(record=record, model=done.model, tokenizer=plan.base.tokenizer, as_scored=done.as_scored)
     )
     return record
+
+
+def _keep(plan: Plan, done: Learned, record: Record, folder: Path) -> None:
+    with done.to_keep() as epoch:
+        save_model(done.model, plan.stack, plan.base, record, folder, epoch)
 
 
 def _place(error: BaseException) -> str:

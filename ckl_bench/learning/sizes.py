@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ckl_bench.errors import UserError, first_line
+from ckl_bench.learning.shard import held
 from ckl_bench.learning.train import MicroBatch
 
 CPU_TOKENS = 384  # enough for the products of matrices to run at full speed; what is more costs memory alone
@@ -27,6 +28,7 @@ class Sizes:
     score_batch_tokens: int | None = None  # of prompts that go through the model at once; None: as many as fit
     checkpoint_activations: bool = False
     attention: str = ""  # transformers' name of a kernel; empty: its own choice
+    shard: bool = False  # the frozen base model lies in parts, one a process
 
 
 def precision(device: str, dtype: str) -> AbstractContextManager[object]:
@@ -95,5 +97,5 @@ def _layers_and_width(model: nn.Module) -> tuple[int, int]:
 def _room(model: nn.Module, device: str) -> float:
     """Bytes of the card beside the weights that may be filled."""
     # Of the card's whole memory, not of what happens to be free: a run that goes on splits as it did.
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    weights = sum(held(p) * p.element_size() for p in model.parameters())
     return float(torch.cuda.get_device_properties(device).total_memory - weights) * GPU_SHARE

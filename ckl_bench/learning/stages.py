@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from math import ceil
 from typing import Any
 
 import torch
-from torch import nn
 
 from ckl_bench import ranks
 from ckl_bench.benchmarks.format import Probe, Stage
 from ckl_bench.encode import Batch, EncodedDocument, Tokenizer, batches, encode_documents
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.events import EpochDone, RunStarted, StageStarted, StepDone, Watcher, Watchers, Working
+from ckl_bench.learning.best import Best
 from ckl_bench.learning.cost import cost_of
 from ckl_bench.learning.environment import give_back
+from ckl_bench.learning.learner import Learner
 from ckl_bench.learning.line import Shown
 from ckl_bench.learning.measures import Measures
 from ckl_bench.learning.planned import Learned, Plan
 from ckl_bench.learning.retain import Scores as GeneralScores
 from ckl_bench.learning.retain import beside, measured_before
-from ckl_bench.learning.sizes import checkpoint_activations, loss_scale, micro_batch, precision, score_tokens
+from ckl_bench.learning.sizes import loss_scale, precision
 from ckl_bench.learning.standing import Standing
 from ckl_bench.learning.train import token_weights, train_epoch
 from ckl_bench.learning.tripwire import Tripwire
 from ckl_bench.method import Penalty, StageContext, Weigh
-from ckl_bench.models.base import BaseModel
-from ckl_bench.models.trunk import share_trunk
 from ckl_bench.progress import line
 from ckl_bench.records import EpochScores, Retained, StageScores, TokenWeights
 from ckl_bench.scoring.sets import ProbeSets
@@ -40,13 +40,15 @@ from ckl_bench.storage.checkpoint import Keeper, sha256_tensors
 SHOWN = 4  # documents whose token weights are recorded
 
 
-def learn_stages(plan: Plan, keeper: Keeper, watchers: Iterable[Watcher] = ()) -> Learned:
+def learn_stages(plan: Plan, keeper: Keeper, watchers: Iterable[Watcher] = (), *, keep_best: bool = False) -> Learned:
     """Learn every stage in order, going on from what `keeper` holds. Sets torch's global random state.
 
-    `watchers` are told of everything that happens.
-    Raises CklError where nothing trains, a loss or gradient is not finite, or the tripwire catches a rehearsed probe.
+    `watchers` are told of everything that happens. With `keep_best`, of a run of one stage, the model to keep is that
+    of the epoch with the best total, else that of the last one.
+    Raises CklError where nothing trains, a loss or gradient is not finite, or the tripwire catches a rehearsed probe;
+    UserError where `keep_best` comes too late for a run that goes on.
     """
-    with keeper.listening(), line(plan.spec.method) as shown:
+    with keeper.listening(), ranks.in_step(plan.sizes.shard), line(plan.spec.method) as shown:
         tell = Watchers([Shown(shown), *watchers])
         tell.run_started(
             RunStarted(spec=plan.spec, stages=[stage.name for stage in plan.benchmark.stages], place=plan.place)
@@ -56,41 +58,30 @@ def learn_stages(plan: Plan, keeper: Keeper, watchers: Iterable[Watcher] = ()) -
             tell.working(Working(what="asking other tasks"))
             with precision(plan.device, plan.spec.dtype):
                 before = ranks.from_first(partial(measured_before, plan.base, plan.retain, plan.spec.dtype))
-        run = _Run(plan, keeper, tell)
+        run = _Run(plan, keeper, tell, keep_best)
         return replace(run.learn(), retained=run.retained(before) if before else {})
 
 
 class _Run:
     """One model on its way through the stages."""
 
-    def __init__(self, plan: Plan, keeper: Keeper, watchers: Watcher) -> None:
+    def __init__(self, plan: Plan, keeper: Keeper, watchers: Watcher, keep_best: bool = False) -> None:
         self.plan, self.spec, self.stack, self.keeper, self.tell = plan, plan.spec, plan.stack, keeper, watchers
         self.tell.working(Working(what=f"loading {plan.base.name}"))
         self.tokenizer: Tokenizer = plan.base.tokenizer
         self.probes = [_probe_sets(stage, plan.spec.limit) for stage in plan.benchmark.stages]
         self.tripwire = Tripwire(probe for sets in self.probes for rows in sets.values() for probe in rows)
-        if plan.device.startswith("cuda"):
-            torch.cuda.reset_peak_memory_stats(plan.device)
-        torch.manual_seed(self.spec.seed)
         start = time.perf_counter()
-        self.model = self.stack.owner("build").build(plan.base.load)
-        trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        if not trained and self.stack.trains:
-            raise CklError(f"{self.spec.method} builds a model in which no parameter trains")
-        self.now = Standing(trained, plan.device)
+        self.learner = Learner(plan)
+        self.model = self.learner.model
+        self.now = Standing(self.learner.trained, plan.device)
+        self.best = Best(self.now, keeper, wanted=keep_best and plan.stack.trains)
         self.now.clock.seconds["load"] = time.perf_counter() - start
-        for p in trained.values():
-            p.data = p.data.float()  # of steps as small as a rate, 16 bits would lose most
-        ranks.as_first([p.data for p in trained.values()])
-        if plan.sizes.checkpoint_activations:
-            checkpoint_activations(self.model, plan.base.name)
-        self.micro_batch = micro_batch(self.model, plan.device, plan.sizes.micro_batch)
         scoring = self.stack.owner("scoring").scoring(self.model)
-        at_once = score_tokens(self.model, plan.device, plan.sizes.score_batch_tokens)
-        self.measures = Measures(self.model, self.tokenizer, scoring, self.now.clock, at_once)
+        self.measures = Measures(self.model, self.tokenizer, scoring, self.now.clock, self.learner.score_tokens)
 
     def learn(self) -> Learned:
-        """`learn_all` in the arithmetic that the spec names."""
+        """`learn_all` in the arithmetic of the spec."""
         with precision(self.plan.device, self.spec.dtype):
             return self.learn_all()
 
@@ -102,6 +93,8 @@ class _Run:
             now.before = {
                 name: self.measures.score(sets) for name, sets in zip(names[1:], self.probes[1:], strict=True)
             }
+        else:
+            ranks.from_first(self.best.require)
         for index, stage in enumerate(stages):
             rows = _first(stage.documents, self.spec.limit)
             documents = encode_documents(self.tokenizer, rows, self.spec.max_tokens, now.tell)
@@ -110,7 +103,7 @@ class _Run:
                 continue  # learned before this run was stopped
             context = self.context(stage.name, index, documents)
             weights = self.learn_stage(context, self.probes[index])
-            base = context.base if self.stack.trains else lambda: self.model
+            base = self.learner.below if self.stack.trains else lambda: self.model
             texts = self.measures.moved(base, documents, self.plan.benchmark.rehearsal, self.spec)
             now.scored.append(
                 StageScores(
@@ -133,8 +126,15 @@ class _Run:
             weights_sha256=sha256_tensors(now.trained),
             model=self.model,
             retained={},
+            to_keep=self.to_keep,
             as_scored=self.measures.as_scored,
         )
+
+    @contextmanager
+    def to_keep(self) -> Iterator[int]:
+        """In the first process: in it, the model is the one to keep, as it is scored; gives its epoch."""
+        with self.best.put_in() as epoch, self.measures.as_scored():
+            yield epoch
 
     def retained(self, before: GeneralScores) -> dict[str, dict[str, Retained]]:
         """What became of the scores on other tasks, of the model as its method wants it scored."""
@@ -152,7 +152,7 @@ class _Run:
             seed=self.spec.seed,
             documents=documents,
             rehearsal=cache(lambda: self.tripwire.hand_out(encode_documents(self.tokenizer, rows, limit))),
-            base=lambda: _base_beside(self.model, self.plan.base),
+            base=self.learner.base,
             inputs=self.plan.inputs,
             tokenizer=self.tokenizer,
             solved=lambda: self.plan.benchmark.attention,
@@ -172,13 +172,10 @@ class _Run:
         )
         if fresh:
             self.tell.working(Working(what="scoring"))
-            now.results.append(EpochScores(epoch=0, train_loss=None, sets=self.measures.score(probes)))
-            self.epoch_done(stage)
+            self.scored(stage, EpochScores(epoch=0, train_loss=None, sets=self.measures.score(probes)))
         if not self.stack.trains:
-            still = [now.results[0].model_copy(update={"epoch": e}) for e in range(1, self.spec.epochs + 1)]
-            for scores in still:
-                now.results.append(scores)
-                self.epoch_done(stage)
+            for epoch in range(1, epochs + 1):
+                self.scored(stage, now.results[0].model_copy(update={"epoch": epoch}))
             return []
         optimizer = self.stack.owner("optimizer").optimizer(list(now.trained.values()), self.spec.learning_rate)
         if self.stack.owners("weigh"):
@@ -196,8 +193,7 @@ class _Run:
             self.tell.working(Working(what="scoring"))
             views = self.measures.score_views(probes) if epoch == self.spec.epochs else {}
             sets = views[self.measures.main] if views else self.measures.score(probes)
-            now.results.append(EpochScores(epoch=epoch, train_loss=now.progress.loss, sets=sets, views=views))
-            self.epoch_done(stage)
+            self.scored(stage, EpochScores(epoch=epoch, train_loss=now.progress.loss, sets=sets, views=views))
         self.tell.working(Working(what="done"))
         return token_weights(self.model, stage.documents[:SHOWN], weigh) if self.stack.owners("weigh") else []
 
@@ -238,7 +234,7 @@ class _Run:
                 advance,
                 now.progress,
                 after,
-                micro_batch=self.micro_batch,
+                micro_batch=self.learner.micro_batch,
                 reads_nll=self.stack.weighs_by_nll,
                 loss_scale=loss_scale(self.spec.dtype),
             )
@@ -256,9 +252,11 @@ class _Run:
         seconds["train"] = seconds.get("train", 0.0) + learning
         now.tokens += now.progress.tokens
 
-    def epoch_done(self, stage: StageContext) -> None:
-        """Tell the watchers of the epoch whose scores came last."""
-        now, last = self.now, self.now.results[-1]
+    def scored(self, stage: StageContext, last: EpochScores) -> None:
+        """An epoch has its scores: note them, keep its weights where they are the best so far, tell the watchers."""
+        now = self.now
+        now.results.append(last)
+        self.best.scored(self.spec.epochs)
         self.tell.epoch_done(
             EpochDone(
                 stage=stage.name,
@@ -275,11 +273,6 @@ class _Run:
 
 def _probe_sets(stage: Stage, limit: int | None) -> dict[str, Sequence[Probe]]:
     return {name: _first(rows, limit) for name, rows in stage.probes.items()}
-
-
-def _base_beside(model: nn.Module, base: BaseModel) -> nn.Module:
-    shared = share_trunk(model)
-    return shared if shared is not None else base.load()
 
 
 def _first(items: Sequence[Any], limit: int | None) -> list[Any]:

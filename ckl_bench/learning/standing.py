@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -105,6 +106,16 @@ class Standing:
             set_random_state(self._saved["random"], self.device)
             self._saved = None
         return batches
+
+    @contextmanager
+    def put_in(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """In it, the parameters that train are these; behind it, what they were."""
+        own = {name: self.trained[name].detach().cpu().clone() for name in weights}
+        self._put(weights)
+        try:
+            yield
+        finally:
+            self._put(own)
 
     @torch.no_grad()
     def _put(self, weights: Mapping[str, Tensor]) -> None:

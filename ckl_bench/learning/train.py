@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from typing_extensions import TypeIs
 
-from ckl_bench import ranks
+from ckl_bench import ranks, shares
 from ckl_bench.encode import Batch, EncodedDocument, collate
 from ckl_bench.errors import CklError
 from ckl_bench.method import OfStep, Penalty, Step, Weigh
@@ -102,12 +103,12 @@ def split(batch: Batch, at_once: MicroBatch) -> list[Batch]:
 
 def share(batch: Batch) -> Batch | None:
     """What this process learns of a batch, as many tokens as the others do; None where that is nothing."""
-    if ranks.world() == 1:
+    if ranks.workers() == 1:
         return batch
     if len(batch.documents) != len(batch.ids):  # nobody but its method knows what its rows are
         return batch if ranks.first() else None
     lengths = _lengths(batch)
-    own = ranks.share(lengths)
+    own = shares.share(lengths)
     return _rows(batch, own, lengths) if own else None
 
 
@@ -158,7 +159,7 @@ def train_epoch(
         optimizer.zero_grad(set_to_none=True)
         trained = [p for group in optimizer.param_groups for p in group["params"]]
         loss, sequences = torch.zeros((), device=batch.ids.device), len(batch.ids)
-        with ranks.together(), ranks.own_random(str(batch.ids.device)):
+        with ranks.together(), _own_random(str(batch.ids.device)):
             own = share(batch)
             parts = split(own, micro_batch) if own is not None else []
             terms = [_learn_part(model, part, weigh, of_step, reads_nll, sequences, loss_scale) for part in parts]
@@ -168,15 +169,15 @@ def train_epoch(
                 for p in trained:
                     if p.grad is not None:
                         p.grad.div_(loss_scale)
-            for penalty in penalties if ranks.first() else ():
+            for penalty in penalties if ranks.first() or ranks.workers() == 1 else ():
                 if takes_step(penalty):
                     continue
                 term = penalty()
                 if term.requires_grad:
                     term.backward()  # type: ignore[no-untyped-call]
                 loss = loss + term.detach()
-        ranks.sum_gradients(trained)
-        loss = ranks.total(loss)
+        shares.sum_gradients(trained)
+        loss = shares.total(loss)
         gradients = [p.grad for p in trained if p.grad is not None]
         norm = get_total_norm(gradients).to(loss)
         # The one place where a step waits for the device.
@@ -210,6 +211,18 @@ def _alike(batches: Iterable[Batch], done: Progress) -> Iterator[Batch]:
             )
         if batch is not None:
             yield batch
+
+
+@contextmanager
+def _own_random(device: str) -> Iterator[None]:
+    """Random numbers of this process's own, which the shared generator seeds: that one goes on alike in all."""
+    if ranks.workers() == 1:
+        yield
+        return
+    seed = int(torch.randint(1 << 62, ()))
+    with torch.random.fork_rng(devices=[torch.device(device)] if device.startswith("cuda") else []):
+        torch.manual_seed(seed + ranks.rank())
+        yield
 
 
 def takes_step(penalty: Penalty) -> TypeIs[OfStep]:

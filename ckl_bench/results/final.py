@@ -13,7 +13,7 @@ from ckl_bench.records import Record, SetScores
 
 @dataclass(frozen=True, kw_only=True)
 class FinalScores:
-    """A probe set's scores by the base model and by the model as the run left it."""
+    """A probe set's scores by the base model and by the model as the run left it, or kept it."""
 
     stage: str
     name: str
@@ -23,9 +23,10 @@ class FinalScores:
     after: SetScores
 
 
-def final_scores(record: Record) -> list[FinalScores]:
+def final_scores(record: Record, epoch: int | None = None) -> list[FinalScores]:
     """The scores of a finished run's last model; of earlier stages, as they were measured after the last one.
 
+    Of a run of one stage, `epoch` takes the model as it was after that one.
     UserError for a failed run, and for a record from before earlier stages were scored again.
     """
     if record.status != "done":
@@ -35,7 +36,7 @@ def final_scores(record: Record) -> list[FinalScores]:
     for number, stage in enumerate(record.stages):
         try:
             before = stage.epochs[0].sets if number == 0 else record.before[stage.name]
-            after = last.epochs[-1].sets if stage is last else last.earlier[stage.name]
+            after = last.epochs[-1 if epoch is None else epoch].sets if stage is last else last.earlier[stage.name]
         except KeyError as error:
             raise UserError(
                 f"run {record.run_id} does not say what stage '{stage.name}' scores after the last one; run it again"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ckl_bench.benchmarks.manifest import KINDS
-from ckl_bench.records import Record
+from ckl_bench.records import Record, best_total, total
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ def lama_ckl(record: Record) -> LamaCkl:
     learned = [epoch.sets["to_learn"].accuracy for epoch in epochs]
     kept = [epoch.sets["not_to_forget"].accuracy for epoch in epochs]
     top = max(range(len(epochs)), key=lambda e: (learned[e], -e))
-    best = max(range(len(epochs)), key=lambda e: (learned[e] + kept[e], -e))
+    best = best_total(epochs)
     sets = epochs[top].sets
     otherwise = sets.get("asked_otherwise")
     return LamaCkl(
@@ -48,8 +48,8 @@ def lama_ckl(record: Record) -> LamaCkl:
         epoch=epochs[top].epoch,
         nf_acc=kept[top],
         total_knowledge=learned[top] + kept[top],
-        best_total=learned[best] + kept[best],
-        best_total_epoch=epochs[best].epoch,
+        best_total=total(best),
+        best_total_epoch=best.epoch,
         learned_at_1pct=max(a for a, n in zip(learned, kept, strict=True) if n >= kept[0] - 0.01),
         forgetting=kept[0] - kept[top],
         final_to_learn=learned[-1],

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ckl_bench import ranks
 from ckl_bench.events import Watcher
-from ckl_bench.learning.keep import require_kept
+from ckl_bench.learning.keep import LAST, require_kept
 from ckl_bench.learning.planned import Plan
 from ckl_bench.learning.run import execute
 from ckl_bench.learning.score import ScorePlan, score_model
@@ -55,16 +55,27 @@ def update_tables(output: Path, new: Record | None = None) -> None:
 
 
 def run_once(
-    output: Path, plan: Plan, *, fresh: bool = False, save_to: Path | None = None, watchers: Sequence[Watcher] = ()
+    output: Path,
+    plan: Plan,
+    *,
+    fresh: bool = False,
+    save_to: Path | None = None,
+    watchers: Sequence[Watcher] = (),
+    keep: str = LAST,
 ) -> tuple[Record, bool]:
     """The record of a plan, and whether it was there already; else it is run, from where it was stopped.
 
-    `fresh` runs it anew; `save_to` keeps its model (`keep.save_model`); `watchers` are told what happens in it.
+    `fresh` runs it anew; `save_to` keeps its model of the epoch that `keep` names (`keep.save_model`); `watchers` are
+    told what happens in it.
     UserError where another process is running it.
     """
-    record, was_there = once(output, plan.spec.run_id, lambda own: execute(plan, own, save_to, watchers), fresh=fresh)
+
+    def run(own: Store) -> Record:
+        return execute(plan, own, save_to, watchers, keep)
+
+    record, was_there = once(output, plan.spec.run_id, run, fresh=fresh)
     if was_there and save_to is not None:
-        ranks.from_first(partial(require_kept, save_to, record))
+        ranks.from_first(partial(require_kept, save_to, record, keep))
     return record, was_there
 
 

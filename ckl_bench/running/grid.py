@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ckl_bench.errors import UserError
-from ckl_bench.learning.keep import require_keepable
+from ckl_bench.learning.keep import LAST, require_keepable
 from ckl_bench.learning.run import RunRequest, plan_seeds
 from ckl_bench.progress import log
 from ckl_bench.running.task import Task
@@ -81,7 +81,11 @@ def grid(
 
 
 def planned(
-    requests: Sequence[RunRequest], output: Path, save_to: Path | None = None, log_to: Sequence[str] = ()
+    requests: Sequence[RunRequest],
+    output: Path,
+    save_to: Path | None = None,
+    log_to: Sequence[str] = (),
+    keep_epoch: str = LAST,
 ) -> list[Task]:
     """The tasks of requests, each run once; UserError for the first that cannot run. Nothing is written.
 
@@ -97,7 +101,7 @@ def planned(
         for plan in plan_seeds(alike[0], [request.seed for request in alike]):
             run_id, keep = plan.spec.run_id, save_to if plan.stack.trains else None
             if keep is not None:
-                require_keepable(keep, plan.stack, run_id)
+                require_keepable(keep, plan, keep_epoch)
             found.setdefault(run_id, (plan.spec, replace(alike[0], seed=plan.spec.seed), keep))
             warnings |= dict.fromkeys(plan.warnings)
     for warning in warnings:
@@ -112,6 +116,7 @@ def planned(
             folder=Path.cwd(),
             output=output.absolute(),
             save_to=None if keep is None else keep.absolute(),
+            keep=keep_epoch,
             log_to=tuple(log_to),
         )
         for run_id, (spec, request, keep) in found.items()

@@ -123,7 +123,7 @@ def _folder(path: Path) -> Iterator[Path]:
 def _require_kept(task: Task, record: Record) -> None:
     if task.save_to is not None:
         try:
-            require_kept(task.save_to, record)
+            require_kept(task.save_to, record, task.keep)
         except UserError as error:
             lies = task.output / "records" / f"{record.run_id}.json"
             raise UserError(f"{str(error).split(';')[0]}; leave out --save-model, or remove {lies}") from error

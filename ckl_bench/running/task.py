@@ -9,6 +9,7 @@ from typing import Protocol
 
 from pydantic import TypeAdapter
 
+from ckl_bench.learning.keep import LAST
 from ckl_bench.learning.run import RunRequest
 from ckl_bench.running.heard import Heard
 
@@ -23,6 +24,7 @@ class Task:
     folder: Path  # from which the request's relative paths are read
     output: Path
     save_to: Path | None = None
+    keep: str = LAST  # which epoch's model goes there
     log_to: tuple[str, ...] = ()
 
 

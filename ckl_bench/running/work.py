@@ -48,7 +48,8 @@ def work(task: Task, tell: Tell) -> Heard:
                     "same ckl-bench, methods, benchmark and model"
                 )
             told = [tracker(name, task.output) for name in task.log_to]
-            record, _ = run_once(task.output, plan, save_to=task.save_to, watchers=[Reporter(tell), *told])
+            watchers = [Reporter(tell), *told]
+            record, _ = run_once(task.output, plan, save_to=task.save_to, watchers=watchers, keep=task.keep)
     except KeyboardInterrupt:
         return Heard(state="stopped")
     except Busy as error:

@@ -7,7 +7,7 @@ from itertools import chain
 
 from torch import nn
 
-from ckl_bench import ranks
+from ckl_bench import shares
 from ckl_bench.benchmarks.format import Probe
 from ckl_bench.encode import Tokenizer
 from ckl_bench.records import SetScores
@@ -24,7 +24,7 @@ def score_sets(model: nn.Module, tokenizer: Tokenizer, probes: ProbeSets, *, max
     def work(own: list[int]) -> list[ProbeScore]:
         return score_probes(model, tokenizer, [flat[i] for i in own], max_batch_tokens=max_batch_tokens)
 
-    return in_sets(ranks.shared([len(probe.prompt) for probe in flat], work), probes)
+    return in_sets(shares.shared([len(probe.prompt) for probe in flat], work), probes)
 
 
 def in_sets(scores: Sequence[ProbeScore], probes: ProbeSets) -> Scores:

@@ -41,26 +41,66 @@ class Store:
     """The newest state of one run in a folder of its own: tensors as safetensors, everything else as JSON.
 
     The JSON is written last and names the tensors' file by its hash, so a half-done save is never read; the state
-    before is kept until the next is complete.
+    before is kept until the next is complete. Tensors that are set aside have a file of their own, which the states
+    behind it name.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
         self.folder, self._identity = folder, identity
+        self._file = self._beside = ""  # of the saved state: its tensors, and what was set aside then
+        self._aside = ""  # what is set aside now
 
     def save(self, state: Any) -> None:
         """Write a state: a tree of dicts, lists, plain values and tensors."""
-        from safetensors.torch import save
-
         tensors: dict[str, Tensor] = {}
         tree = _pack(state, tensors)
-        content = save(tensors)
-        file = f"state-{sha256_bytes(content)[:16]}.safetensors"
-        write_bytes(self.folder / file, content)
-        head = {"identity": self._identity, "file": file, "sha256": sha256_bytes(content), "tree": tree}
+        file, whole = self._write("state", tensors)
+        head = {"identity": self._identity, "file": file, "sha256": whole, "aside": self._aside, "tree": tree}
         write_json(self.folder / "state.json", sealed(head))
-        for old in self.folder.iterdir():  # the state before, and what a killed process has left half-written
-            if old.name not in (file, "state.json"):
+        self._file, self._beside = file, self._aside
+        self._tidy()
+
+    def set_aside(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Write tensors for later, in place of those before, which stay as long as the saved state names them."""
+        self._aside, _ = self._write(name, tensors)
+        self._tidy()
+
+    def aside(self, name: str) -> dict[str, Tensor] | None:
+        """What was set aside last, if that is its name; UserError where the file is damaged."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        start, _, rest = self._aside.rpartition("-")
+        if start != name:
+            return None
+        try:
+            content = (self.folder / self._aside).read_bytes()
+            if not sha256_bytes(content).startswith(rest.removesuffix(".safetensors")):
+                raise self._damaged()
+            found: dict[str, Tensor] = load(content)
+        except (OSError, ValueError, SafetensorError) as error:
+            raise self._damaged() from error
+        return found
+
+    def _write(self, name: str, tensors: Mapping[str, Tensor]) -> tuple[str, str]:
+        """Write tensors to a file whose name tells their hash; that name, and the hash."""
+        from safetensors.torch import save
+
+        content = save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
+        whole = sha256_bytes(content)
+        file = f"{name}-{whole[:16]}.safetensors"
+        write_bytes(self.folder / file, content)
+        return file, whole
+
+    def _tidy(self) -> None:
+        """Delete what no state needs any more, and what a killed process has left half-written."""
+        needed = ("state.json", self._file, self._beside, self._aside)
+        for old in self.folder.iterdir():
+            if old.name not in needed:
                 old.unlink(missing_ok=True)
+
+    def _damaged(self) -> UserError:
+        return UserError(f"the checkpoint in {self.folder} is damaged; --fresh starts the run anew")
 
     def load(self) -> Any | None:
         """The saved state of this very run, or None; UserError where its files are damaged."""
@@ -70,17 +110,19 @@ class Store:
         path = self.folder / "state.json"
         if not path.is_file():
             return None
-        damaged = UserError(f"the checkpoint in {self.folder} is damaged; --fresh starts the run anew")
         try:
             head = read_sealed(path)
             if head["identity"] != self._identity:
                 return None
             tensors = self.folder / Path(head["file"]).name
             if sha256_file(tensors) != head["sha256"]:
-                raise damaged
-            return _unpack(head["tree"], load_file(tensors))
+                raise self._damaged()
+            state = _unpack(head["tree"], load_file(tensors))
+            self._file, self._beside = tensors.name, Path(head.get("aside", "")).name
+            self._aside = self._beside
+            return state
         except (UserError, OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
-            raise damaged from error
+            raise self._damaged() from error
 
     def remove(self) -> None:
         """Delete the state: the run is complete, or is to start anew."""
@@ -120,6 +162,7 @@ class Keeper:
         self._store = store
         self._saved, self._cost = time.perf_counter(), 0.01
         self._asked, self._since, self._by = False, 0.0, 0  # when, and by which signal
+        self._aside: tuple[str, dict[str, Tensor]] = "", {}  # where nothing is stored
 
     def load(self) -> Any | None:
         """The state to go on from, if there is one."""
@@ -132,6 +175,23 @@ class Keeper:
             return False
         work.take_up(saved)
         return True
+
+    def set_aside(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Have these tensors at hand later, and if the run is stopped, in place of those set aside before."""
+
+        def put() -> None:
+            if self._store:
+                self._store.set_aside(name, tensors)
+            else:
+                self._aside = name, {key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}
+
+        ranks.from_first(put)
+
+    def aside(self, name: str) -> dict[str, Tensor] | None:
+        """In the first process: what was set aside last, if that is its name. UserError where it is damaged."""
+        if self._store:
+            return self._store.aside(name)
+        return self._aside[1] if self._aside[0] == name else None
 
     def after_step(self, state: Callable[[], Any]) -> None:
         """Save if it is time to, or if the run was asked to stop; then stop."""

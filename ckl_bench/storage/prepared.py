@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from ckl_bench import ranks
 from ckl_bench.errors import UserError
 from ckl_bench.progress import log
 from ckl_bench.storage.checkpoint import Keeper, Store, undertaking
@@ -31,7 +33,10 @@ class Kind:
     command: str
 
     def save(self, path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-        """Write both files, the tensors in half precision."""
+        """Write both files, the tensors in half precision; of several processes the first one does."""
+        ranks.from_first(partial(self._save, path, tensors, about))
+
+    def _save(self, path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         from safetensors.torch import save
 
         content = save({n: t.detach().to("cpu", torch.float16).contiguous() for n, t in tensors.items()})
@@ -76,11 +81,20 @@ class Kind:
     def making(self, out: Path, about: Mapping[str, Any], *, fresh: bool) -> Iterator[Keeper | None]:
         """The making of `out`, by one process at a time: who keeps its state, or None where it is made already.
 
-        `about` says what is made of what. Raises UserError where another process is making the same file.
+        `about` says what is made of what. Processes that share the making all get a keeper, and the first holds the
+        file. Raises UserError where another process is making the same file.
         """
-        store = Store(out.parent / f".{out.name}.checkpoint", sha256_json(dict(about)))
-        with undertaking(store, out.parent / f".{out.name}.lock", f"the training of {out}", fresh=fresh):
-            if not fresh and self._made(out, about):
+        whole = sha256_json(dict(about))
+        ranks.require_same(whole, "what the file is made of")
+        store = Store(out.parent / f".{out.name}.checkpoint", whole)
+        with ExitStack() as held:
+
+            def begin() -> bool:
+                lock = out.parent / f".{out.name}.lock"
+                held.enter_context(undertaking(store, lock, f"the training of {out}", fresh=fresh))
+                return not fresh and self._made(out, about)
+
+            if ranks.from_first(begin):
                 log(f"{out} is trained already; --fresh trains it again")
                 yield None
             else:

@@ -39,6 +39,15 @@ def save_weights(model: Any, folder: Path) -> None:
         save_file(trained, str(folder / TRAINED))
 
 
+def kept_epoch(folder: Path) -> int | None:
+    """Which epoch's model a folder of --save-model has; None where it does not say, and it is the last one's."""
+    if not (folder / KEPT).is_file():
+        return None
+    about: Any = read_json(folder / KEPT)
+    epoch = about.get("epoch") if isinstance(about, dict) else None
+    return epoch if isinstance(epoch, int) else None
+
+
 def load_weights(model: Any, folder: Path) -> None:
     """Put what `save_weights` wrote into a model that was built the same way.
 

@@ -29,6 +29,7 @@ class Restate(Method):
     expected: lama-ckl-mini's `asked_otherwise` says how much.
     """
 
+    prepares_together: ClassVar[bool] = True
     learning_rates: ClassVar[Mapping[str, float]] = {"lora": 1e-3}  # better than 5e-4 on validation (EXPERIMENTS.md)
 
     writer: Path | None = None  # the prepared file; None takes the one that ships for this benchmark and model

@@ -1,4 +1,7 @@
-"""Train a writer: a benchmark's solved pairs -> the writer's file. A stopped training goes on from its last step."""
+"""Train a writer: a benchmark's solved pairs -> the writer's file. A stopped training goes on from its last step.
+
+Several processes (`ckl_bench.ranks`) share the pairs of every step.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Any
 import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
+from ckl_bench import ranks, shares
 from ckl_bench.benchmarks.format import AttentionDocument, Benchmark, load_benchmark
 from ckl_bench.errors import UserError
 from ckl_bench.learning.fits import require_fit, texts_of_attention
@@ -94,6 +98,7 @@ class _Training:
         self.settings, self.seed, self.device = settings, seed, device
         self.rows = [solved_row(base.tokenizer, row, settings.max_tokens) for row in rows]
         self.model, self.own = adapted(base.load(dtype=torch.bfloat16), settings, seed)
+        ranks.as_first([p.data for p in self.own.values()])
         self.optimizer = torch.optim.AdamW(self.own.values(), lr=settings.lr, weight_decay=0.0)
         self.per_epoch = -(-len(rows) // settings.batch_size)
         self.steps = settings.epochs * self.per_epoch
@@ -117,12 +122,17 @@ class _Training:
         for setting in self.optimizer.param_groups:
             setting["lr"] = self.settings.lr * (1 - self.step / self.steps)
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16):
-            loss = written_nll(self.model, group)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = torch.zeros((), device=self.device)
+        with ranks.together():
+            own = [group[i] for i in shares.share([len(ids) for ids, _ in group])]
+            if own:
+                with torch.autocast(torch.device(self.device).type, torch.bfloat16):
+                    loss = written_nll(self.model, own) * (len(own) / len(group))
+                loss.backward()  # type: ignore[no-untyped-call]
+        shares.sum_gradients(list(self.own.values()))
         self.optimizer.step()
         self.step += 1
-        self.losses.append(loss.item())
+        self.losses.append(shares.total(loss.detach()).item())
         self.cost["documents"] += len(group)
         self.cost["tokens"] += sum(len(ids) for ids, _ in group)
 

@@ -51,6 +51,7 @@ class Taalm(Method):
         return Preparation(input="attention", **cost) if cost else None
 
     reads_nll: ClassVar[bool] = False
+    prepares_together: ClassVar[bool] = True
 
     def weigh(self, model: nn.Module, tokenizer: Tokenizer, stage: StageContext) -> Weigh:
         from .attention import load_attention

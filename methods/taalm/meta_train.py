@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from ckl_bench import ranks, shares
 from ckl_bench.benchmarks.format import AttentionDocument, Probe
 from ckl_bench.encode import EncodedDocument, Tokenizer, by_length, collate, encode_documents, object_tokens
 from ckl_bench.method import Extent, Training
@@ -60,6 +61,37 @@ class Example:
 
 
 Weigh = Callable[[Sequence[Example]], Sequence[Tensor]]  # each document's weights (n-1,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What was seen of documents: the task's loss after learning each, the weights on the object's tokens and off."""
+
+    losses: list[float] = field(default_factory=list)
+    on: list[float] = field(default_factory=list)
+    off: list[float] = field(default_factory=list)
+
+    def add(self, group: Sequence[Example], losses: Sequence[float], weights: Sequence[Tensor]) -> None:
+        """Some documents more, with each one's loss and the weights (n-1,) of its tokens."""
+        self.losses.extend(losses)
+        for example, w in zip(group, weights, strict=True):
+            found = w.detach().cpu()
+            self.on.extend(found[example.on_object].tolist())
+            self.off.extend(found[~example.on_object].tolist())
+
+    def means(self) -> dict[str, float]:
+        """The means, over what all processes have seen."""
+        each = ranks.gather(self)
+        return {
+            "task_nll": _mean([loss for seen in each for loss in seen.losses]),
+            "weight_on_object": _mean([weight for seen in each for weight in seen.on]),
+            "weight_elsewhere": _mean([weight for seen in each for weight in seen.off]),
+        }
+
+
+def own_share(examples: Sequence[Example]) -> list[Example]:
+    """Of documents that all processes have, those that are this one's to read: as many tokens as the others'."""
+    return [examples[i] for i in shares.share([len(example.document.ids) for example in examples])]
 
 
 def expected(extent: Extent) -> Training:
@@ -123,26 +155,17 @@ def validate(
     weigh: Weigh,
     settings: MetaTraining,
     device: str,
-) -> dict[str, float]:
-    """Mean task loss after learning each document with the given weights, and mean weight on and off the object."""
-    losses: list[float] = []
-    on: list[float] = []
-    off: list[float] = []
+) -> Seen:
+    """The task's loss after learning each document with the given weights."""
+    seen = Seen()
     adam, at = Adam(lr=settings.inner_lr), torch.device(device)
     for group in groups(examples, learners):
         weights = [w.detach().to(device) for w in weigh(group)]
         texts = documents([example.document.ids for example in group], at)
         learned = learn(learners, texts, weights, steps=settings.dummy_steps + 1, adam=adam)
-        losses += task_losses(learners, learned.numbers, questions([example.task for example in group], at))
-        _seen(group, weights, on, off)
-    return {"task_nll": _mean(losses), "weight_on_object": _mean(on), "weight_elsewhere": _mean(off)}
-
-
-def _seen(group: Sequence[Example], weights: Sequence[Tensor], on: list[float], off: list[float]) -> None:
-    for example, w in zip(group, weights, strict=True):
-        found = w.detach().cpu()
-        on += found[example.on_object].tolist()
-        off += found[~example.on_object].tolist()
+        losses = task_losses(learners, learned.numbers, questions([example.task for example in group], at))
+        seen.add(group, losses, weights)
+    return seen
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -157,12 +180,13 @@ def meta_step(
     form: Form,
     device: str,
     advance: Callable[[int], None] = lambda amount: None,
-) -> dict[str, float]:
-    """Accumulate φ's gradient over a batch of documents (averaged), and say what was seen."""
-    losses: list[float] = []
-    on: list[float] = []
-    off: list[float] = []
-    at = torch.device(device)
+    documents_of_batch: int | None = None,
+) -> Seen:
+    """Accumulate φ's gradient over documents of a batch, and say what was seen.
+
+    The gradient is of the mean over so many `documents_of_batch`, by default those that are given.
+    """
+    seen, at = Seen(), torch.device(device)
     for group in groups(batch, learners):
         weights = token_weights(phi, group, device)  # with φ's graph
         results = meta_gradients(
@@ -174,16 +198,15 @@ def meta_step(
             dummy_steps=settings.dummy_steps,
             adam=Adam(lr=settings.inner_lr),
         )
-        share = learners.magnified / len(batch)
+        share = learners.magnified / (documents_of_batch or len(batch))
         torch.autograd.backward(weights, [result.gradient.to(weights[0]) * share for result in results])
-        losses += [result.task_loss for result in results]
-        _seen(group, weights, on, off)
+        seen.add(group, [result.task_loss for result in results], weights)
         advance(len(group))
     if learners.magnified != 1:
         for p in phi.trained().values():
             if p.grad is not None:
                 p.grad.div_(learners.magnified)
-    return {"task_nll": _mean(losses), "weight_on_object": _mean(on), "weight_elsewhere": _mean(off)}
+    return seen
 
 
 def batch_of(examples: Sequence[Example], size: int, step: int, seed: int) -> list[Example]:

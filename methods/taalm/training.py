@@ -1,7 +1,8 @@
 """Meta-train φ: a benchmark's pairs of document and task -> φ's file, kept where it does best on held-out documents.
 
 A training that was stopped goes on from its last checkpoint when the same command is given again, and ends with the
-same φ, to the last bit.
+same φ, to the last bit. Several processes (`ckl_bench.ranks`) share the documents of every step, and of a look at φ;
+each takes the same step, and the first one writes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ckl_bench import ranks, shares
 from ckl_bench.benchmarks.format import AttentionDocument, Benchmark
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.learning.fits import require_fit, texts_of_attention
@@ -31,7 +33,17 @@ from ckl_bench.storage.prepared import require_name
 from ..qlora import load_nf4
 from .attention import FILES, Shape, TrainAttention
 from .learners import compute_again
-from .meta_train import MetaTraining, Weigh, batch_of, make_examples, make_learners, meta_step, token_weights, validate
+from .meta_train import (
+    MetaTraining,
+    Weigh,
+    batch_of,
+    make_examples,
+    make_learners,
+    meta_step,
+    own_share,
+    token_weights,
+    validate,
+)
 from .tried import side_by_side, supported_form
 
 
@@ -113,10 +125,12 @@ class _Training:
             for model in (self.learners.model, self.phi.trunk):
                 compute_again(model, base.name)
         self.own = self.phi.trained()
+        ranks.as_first([p.data for p in (*self.own.values(), self.learners.start)])
         self.optimizer = torch.optim.AdamW(self.own.values(), lr=settings.lr, weight_decay=0.0)
         texts = [example.document.ids for example in self.training[:3]]
-        self.form = supported_form(self.learners, texts[0], torch.device(device))
-        self.learners.together = side_by_side(self.learners, texts, torch.device(device))
+        at = torch.device(device)
+        self.form = ranks.from_first(partial(supported_form, self.learners, texts[0], at))
+        self.learners.together = ranks.from_first(partial(side_by_side, self.learners, texts, at))
         self.step = 0
         self.baselines: dict[str, float] = {}
         self.curve: list[dict[str, Any]] = []
@@ -155,7 +169,11 @@ class _Training:
         step, settings = self.step + 1, self.settings
         batch = batch_of(self.training, settings.batch_size, step, self.seed)
         self.optimizer.zero_grad(set_to_none=True)
-        seen = meta_step(self.phi, self.learners, batch, settings, self.form, self.device, advance)
+        with ranks.together():
+            own = own_share(batch)
+            seen = meta_step(self.phi, self.learners, own, settings, self.form, self.device, advance, len(batch))
+        advance(len(batch) - len(own))
+        shares.sum_gradients(list(self.own.values()))
         norm = torch.stack([p.grad.norm() for p in self.own.values() if p.grad is not None]).norm().item()
         if not norm < float("inf"):
             names = ", ".join(example.document.id for example in batch)
@@ -164,7 +182,7 @@ class _Training:
         self.step = step
         self.cost["documents"] += len(batch)
         self.cost["tokens"] += sum(len(example.document.ids) for example in batch)
-        entry: dict[str, Any] = {"step": step, "train": seen, "gradient_norm": norm}
+        entry: dict[str, Any] = {"step": step, "train": seen.means(), "gradient_norm": norm}
         if step % settings.validate_every == 0 or step == settings.steps:
             entry["held_out"] = score = self.look()
             log(
@@ -183,7 +201,10 @@ class _Training:
 
     def validate(self, weigh: Weigh) -> dict[str, float]:
         """What weights are worth on the held-out documents."""
-        return validate(self.learners, self.held_out, weigh, self.settings, self.device)
+        with ranks.together():
+            own = own_share(self.held_out)
+            seen = validate(self.learners, own, weigh, self.settings, self.device)
+        return seen.means()
 
     def state(self) -> dict[str, Any]:
         """Everything that the training needs to go on behind this step."""

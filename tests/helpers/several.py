@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -75,24 +75,33 @@ class Ended:
     err: str
 
 
-def _place(rank: int, world: int, port: int) -> None:
+def _place(rank: int, world: int, port: int, before: Callable[[int], object] | None) -> None:
     told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in told.items()} | {"MASTER_ADDR": "127.0.0.1"})
+    if before is not None:
+        before(rank)
 
 
-def start_several(world: int, arguments: Sequence[object], folder: Path) -> list[Child]:
-    """Start `ckl-bench ARGUMENTS` in `folder` as so many processes of one run; one as it is."""
+def start_several(
+    world: int, arguments: Sequence[object], folder: Path, before: Callable[[int], object] | None = None
+) -> list[Child]:
+    """Start `ckl-bench ARGUMENTS` in `folder` as so many processes of one run; one as it is.
+
+    Of several each calls `before` with its rank first.
+    """
     folder.mkdir(exist_ok=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     logs = folder.parent / f"{folder.name}-logs"
-    befores = [partial(_place, rank, world, port) if world > 1 else None for rank in range(world)]
+    befores = [partial(_place, rank, world, port, before) if world > 1 else None for rank in range(world)]
     return [start(arguments, folder, logs, before=before) for before in befores]
 
 
-def run_several(world: int, arguments: Sequence[object], folder: Path) -> Ended:
+def run_several(
+    world: int, arguments: Sequence[object], folder: Path, before: Callable[[int], object] | None = None
+) -> Ended:
     """`start_several`, to the end."""
-    children = start_several(world, arguments, folder)
+    children = start_several(world, arguments, folder, before)
     codes = [child.wait(120) for child in children]
     return Ended(codes, "".join(c.out.read_text() for c in children), "".join(c.err.read_text() for c in children))

@@ -77,4 +77,4 @@ def _meta_training() -> Iterator[dict[str, float]]:
         seen = meta_step(phi, learners, batch, settings, "central", "cpu")
         norms = [p.grad.norm() for p in phi.trained().values() if p.grad is not None]
         optimizer.step()
-        yield seen | {"gradient": torch.stack(norms).norm().item()}
+        yield seen.means() | {"gradient": torch.stack(norms).norm().item()}

@@ -14,7 +14,7 @@ import torch
 from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.learning.keep import load_model
 from ckl_bench.models.find import find_model
-from ckl_bench.records import read_record
+from ckl_bench.records import StageScores, read_record
 from ckl_bench.scoring.sets import score_sets
 from ckl_bench.stacks.stack import make_stack
 from ckl_bench.storage.checkpoint import Keeper
@@ -31,9 +31,12 @@ def only_folder() -> Path:
 
 
 def same_as_last_epoch(model: torch.nn.Module, small: Path, folder: Path) -> None:
-    stage = read_record(Path(f"runs/records/{folder.name}.json")).stages[-1]
+    same_as(model, small, read_record(Path(f"runs/records/{folder.name}.json")).stages[-1], -1)
+
+
+def same_as(model: torch.nn.Module, small: Path, stage: StageScores, epoch: int) -> None:
     now = score_sets(model, find_model("tiny").tokenizer, load_benchmark(str(small)).stages[-1].probes)
-    for name, scores in stage.epochs[-1].sets.items():
+    for name, scores in stage.epochs[epoch].sets.items():
         assert now[name].probe_accuracy == pytest.approx(scores.probe_accuracy, abs=1e-5)
         assert now[name].probe_nll == pytest.approx(scores.probe_nll, abs=1e-5)
         assert scores.probe_nll != pytest.approx(stage.epochs[0].sets[name].probe_nll, abs=1e-3)  # it has learned

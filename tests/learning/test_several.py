@@ -5,13 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
 
-from ckl_bench import ranks
+from ckl_bench import ranks, shares
+from ckl_bench.models.find import find_model
 from ckl_bench.records import Record, read_records
 from helpers.several import WITNESS, Ended, run_several
 
+PLACES = ("one", "several")
 RUN = ("run", "--model", "tiny", "--limit", 10, "--batch-size", 4, "--epochs", 2)  # batches of 4, 4 and 2
 
 
@@ -140,6 +146,15 @@ def test_a_users_mistake_is_told_once(arguments: tuple[object, ...], said: str, 
 
 
 @pytest.mark.slow
+def test_several_runs_of_a_file_are_all_shared(tmp_path: Path) -> None:
+    (tmp_path / "two.toml").write_text('method = ["lora", "finetune"]\nmodel = "tiny"\nlimit = 4\nepochs = 1\n')
+    ended = run_several(2, ("run", "--config", tmp_path / "two.toml"), tmp_path / "several")
+    assert ended.codes == [0, 0], ended.err
+    records = list(read_records(tmp_path / "several" / "runs"))
+    assert [record.environment.processes for record in records] == [2, 2]
+
+
+@pytest.mark.slow
 def test_a_second_command_finds_it_running_or_done(tmp_path: Path) -> None:
     arguments = (*RUN, "--method", "lora")
     assert run_several(2, arguments, tmp_path / "several").codes == [0, 0]
@@ -150,15 +165,71 @@ def test_a_second_command_finds_it_running_or_done(tmp_path: Path) -> None:
 
 def test_work_is_shared_by_length(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths = [9, 1, 7, 3, 5, 5]
-    assert ranks.share(lengths) == [0, 1, 2, 3, 4, 5]
-    monkeypatch.setattr(ranks, "world", lambda: 2)
+    assert shares.share(lengths) == [0, 1, 2, 3, 4, 5]
+    monkeypatch.setattr(ranks, "workers", lambda: 2)
     each = []
     for rank in range(2):
         monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
-        each.append(ranks.share(lengths))
+        each.append(shares.share(lengths))
     assert sorted(each[0] + each[1]) == [0, 1, 2, 3, 4, 5]
     loads = [sum(lengths[i] for i in own) for own in each]
     assert abs(loads[0] - loads[1]) <= 2
+
+
+def test_a_base_model_that_is_spread_learns_what_a_whole_one_does(tmp_path: Path) -> None:
+    arguments = (*RUN, "--method", "lora+mixreview+ewc", "--set", "lora.dropout=0.1", "--save-model", "models")
+    one = run_several(1, arguments, tmp_path / "one")
+    assert one.codes == [0], one.err
+    several = run_several(2, (*arguments, "--shard"), tmp_path / "several")
+    assert several.codes == [0, 0], several.err
+    assert several.err.count("record: runs/records/") == 1
+    ours, theirs = the_record(tmp_path / "one"), the_record(tmp_path / "several")
+    assert_same(ours, theirs)
+    assert theirs.environment.shard
+    assert ours.cost
+    assert theirs.cost
+    assert theirs.cost.total_parameters == ours.cost.total_parameters
+    weights = [load_file(tmp_path / name / "models" / ours.run_id / "adapter_model.safetensors") for name in PLACES]
+    assert weights[0].keys() == weights[1].keys()
+    for name, tensor in weights[0].items():
+        assert torch.allclose(tensor, weights[1][name], atol=1e-5), name
+    model: Any = PeftModel.from_pretrained(find_model("tiny").load(), tmp_path / "several" / "models" / ours.run_id)
+    assert any(p.abs().sum() > 0 for name, p in model.named_parameters() if "lora_B" in name)
+
+
+@pytest.mark.parametrize(
+    ("world", "arguments", "said"),
+    [
+        (2, (*RUN, "--method", "finetune", "--shard"), "and finetune builds another"),
+        pytest.param(
+            2, (*RUN, "--method", "lora", "--shard", "--retain", "x"), "leave out --retain", marks=pytest.mark.slow
+        ),
+        pytest.param(1, (*RUN, "--method", "lora", "--shard"), "and one was started", marks=pytest.mark.slow),
+    ],
+)
+def test_what_cannot_be_spread_is_told_once(
+    world: int, arguments: tuple[object, ...], said: str, tmp_path: Path
+) -> None:
+    ended = run_several(world, arguments, tmp_path / "several")
+    assert ended.codes == [2] * world, ended.err
+    assert len(lines(ended)) == 1
+    assert said in ended.err
+    assert not list(tmp_path.glob("several/runs/records/*"))
+
+
+@pytest.mark.slow
+def test_accelerate_starts_it_with_the_file_of_the_documentation(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "several-processes.md"
+    file = page.read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+    assert "num_processes: 4" in file
+    (tmp_path / "fsdp.yaml").write_text(file.replace("num_processes: 4", "num_processes: 2"))
+    words = [*map(str, RUN), "--method", "lora", "--device", "cpu"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "fsdp.yaml", "-m", "ckl_bench"]
+    ended = subprocess.run([*launch, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("record: runs/records/") == 1
+    assert the_record(tmp_path).environment.processes == 2
+    assert the_record(tmp_path).environment.shard
 
 
 @pytest.mark.slow

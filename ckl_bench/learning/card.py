@@ -1,0 +1,108 @@
+"""The card of a kept model, made from the record of its run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ckl_bench.records import EpochScores, Record, StageScores
+from ckl_bench.storage.json import json_text
+from ckl_bench.storage.weights import ADAPTER, TRAINED
+
+
+def model_card(record: Record, folder: Path, epoch: int) -> str:
+    """README.md of a kept model, in Markdown: what it is, how it was made, what it scored, how to load it.
+
+    It is the model of that epoch, which of several stages can only be the last one.
+    """
+    spec, last = record.spec, record.stages[-1].epochs[-1].epoch
+    if epoch == last:
+        when = after = "its last epoch"
+    else:
+        when = f"epoch {epoch} of {last}, the one with the best total of accuracies (to learn + not to forget)"
+        after = f"epoch {epoch}"
+    scores = "\n".join(row for stage in record.stages for row in _rows(stage, stage.epochs[epoch - last - 1]))
+    return f"""{_front(record, folder)}
+# {spec.model}, having learned {spec.benchmark} by {spec.method}
+
+A model of a run of ckl-bench (`{record.run_id}`), as it was scored after {when}.
+
+| | |
+|---|---|
+| base model | {spec.model} (`{spec.model_revision}`) |
+| method | {spec.method} |
+| benchmark | {spec.benchmark} (`{spec.benchmark_hash}`){f", first {spec.limit}" if spec.limit else ""} |
+| seed, epochs, batch size | {spec.seed}, {spec.epochs}, {spec.batch_size} |
+| learning rate, tokens of a document | {spec.learning_rate:g}, {spec.max_tokens} |
+
+## Scores
+
+| stage | probes | accuracy before | after | exact before | after | NLL (nats) before | after |
+|---|---|--:|--:|--:|--:|--:|--:|
+{scores}
+
+Before is the stage's epoch 0, after is {after}.
+
+## How to load it
+
+{_loading(folder, spec.model)}
+
+## Settings
+
+```json
+{json_text(spec.hyperparameters).strip()}
+```
+
+## Licence
+
+What holds for the base model and for the benchmark's texts holds for this model too; see theirs.
+"""
+
+
+def _front(record: Record, folder: Path) -> str:
+    """What a hub reads of a card: what loads the model, and from which it was made where that is a hub's."""
+    library = "peft" if (folder / ADAPTER).is_file() else "transformers"
+    base = record.spec.model
+    named = f"base_model: {base}\n" if re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not Path(base).exists() else ""
+    tags = "tags:\n- ckl-bench\n- continual-learning\n"
+    return f"---\nlibrary_name: {library}\npipeline_tag: text-generation\n{named}{tags}---\n"
+
+
+def _rows(stage: StageScores, kept: EpochScores) -> list[str]:
+    first, after = stage.epochs[0].sets, kept.sets
+    return [
+        f"| {stage.name} | {name} | {first[name].accuracy:.4f} | {after[name].accuracy:.4f} | {first[name].exact:.4f} "
+        f"| {after[name].exact:.4f} | {first[name].nll:.4f} | {after[name].nll:.4f} |"
+        for name in after
+    ]
+
+
+def _loading(folder: Path, base: str) -> str:
+    if (folder / ADAPTER).is_file():
+        text = f"""A PEFT adapter over {base}:
+
+```python
+from peft import PeftModel
+
+model = PeftModel.from_pretrained(base_model, "this folder")
+```"""
+    elif (folder / TRAINED).is_file():
+        text = f"""Its trained parameters are in `{TRAINED}`, by the names that they have in the model that the method
+builds over {base}:
+
+```python
+from pathlib import Path
+
+from ckl_bench.learning.keep import load_model
+
+model = load_model(Path("this folder"), stack, base)  # make_stack(...) with the settings below, find_model(...)
+```"""
+    else:
+        text = """A whole transformers model:
+
+```python
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained("this folder")
+```"""
+    return text
