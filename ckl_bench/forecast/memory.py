@@ -12,9 +12,7 @@ from ckl_bench.method import Needs
 from ckl_bench.models.head import CHUNK
 
 LIBRARIES = 450 * 2**20  # what Python with torch, transformers and peft takes of a process's memory, without a model
-# Of float32 numbers, a row a token: both models' log-probabilities, what their divergence is summed from, and those of
-# the batch before.
-DIVERGENCE_TABLES = 6
+DIVERGENCE_TABLES = 4  # of logits: of both models, what is made of them, and what its exponent needs
 HEAP = 1.75  # of a CPU's memory, for tensors of many sizes that come and go: what they leave free is not all used again
 SAVED_COPIES = 3  # of a run's state, while `storage.checkpoint` writes it
 
@@ -68,9 +66,9 @@ def memory_of(shape: Shape, needs: Needs, setting: Setting) -> Memory:
     AdamW's two moments. Phases: *loading* (weights, and as much again of the file that they are read from); *learning*
     (all of the above, activations of one part of a batch, a chunk of the logits, 2^24 numbers, and its gradient; where
     the head trains, two more gradients of it); *scoring* (1,024 tokens of prompts, two chunks of logits); *divergence*
-    (six float32 tables of 512 tokens by the vocabulary, and a second base model where the weights train, while its
-    file is read); *checkpoint* (trained weights and moments three times over: copied, as bytes, and as one file). On a
-    CPU the libraries count too; a GPU's own context (about half a gigabyte) does not.
+    (a layer's tensors of 512 tokens, four quarters of a chunk of logits, and a second base model where the weights
+    train, while its file is read); *checkpoint* (trained weights and moments three times over: copied, as bytes, and
+    as one file). On a CPU the libraries count too; a GPU's own context (about half a gigabyte) does not.
     """
     size = BYTES[setting.dtype]
     of_base = 4 * shape.base if shape.base_trains else shape.base_bytes
@@ -90,17 +88,19 @@ def memory_of(shape: Shape, needs: Needs, setting: Setting) -> Memory:
     of_head = 8 * shape.head if shape.base_trains else 0
     parts["activations"] = activations(shape, needs, setting, setting.at_once) if setting.trains else 0
     parts["loss: a chunk of logits"] = (4 * rows + 4 * shape.width * setting.at_once + of_head) * setting.trains
-    scored = int(SCORED * 4 * (3 * shape.width + shape.kept / max(shape.layers, 1))) if shape.layers else 0
-    tables = 4 * max(DIVERGENCE_TOKENS, setting.longest) * shape.vocabulary
+    one_layer = 4 * (3 * shape.width + shape.kept / shape.layers) if shape.layers else 0.0  # bytes a token
+    scored, looked_at = int(SCORED * one_layer), max(DIVERGENCE_TOKENS, setting.longest)
+    logits = 4 * min(CHUNK // 4, looked_at * shape.vocabulary)
+    compared = int(looked_at * one_layer) + DIVERGENCE_TABLES * logits
     copy = shape.base * size if setting.trains and not shape.shared else 0
     parts["base model beside it"] = copy
-    parts["divergence: logits of both models"] = DIVERGENCE_TABLES * tables
+    parts["divergence: logits of both models"] = DIVERGENCE_TABLES * logits
     read = 0 if setting.on_gpu else size * shape.base  # the file's pages count until the weights are there
     libraries = parts["libraries"]
     phases = {
         "loading": libraries + of_base + read,
         "scoring": held + scored + 2 * 4 * min(CHUNK, SCORED * shape.vocabulary),
-        "divergence": held + copy + max(DIVERGENCE_TABLES * tables, read if copy else 0),
+        "divergence": held + copy + max(compared, read if copy else 0),
     }
     if setting.trains:
         phases["learning"] = held + parts["activations"] + parts["loss: a chunk of logits"]

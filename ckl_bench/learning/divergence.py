@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from ckl_bench.encode import EncodedDocument, by_length, collate
+from ckl_bench.models.head import forward, side_by_side
 from ckl_bench.records import Perplexity
 
 DOCUMENTS = 64  # the first so many of a stage, or of the rehearsal set, are looked at
-TOKENS = 512  # of a batch, with padding: full logits of both models are held at once
+TOKENS = 512  # of a batch, with padding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,20 +35,20 @@ def moved(model: nn.Module, base: nn.Module, documents: Sequence[EncodedDocument
     seen = documents[:DOCUMENTS]
     for group in by_length([len(document.ids) for document in seen], TOKENS):
         batch = collate([seen[i] for i in group], device)
-        given = {"input_ids": batch.ids, "attention_mask": batch.mask, "use_cache": False}
-        ours, theirs = (F.log_softmax(m(**given).logits[:, :-1].float(), -1) for m in (model, base))
-        kl = F.kl_div(ours, theirs, log_target=True, reduction="none").sum(-1)  # (B, T-1)
-        nll = [-p.gather(-1, batch.ids[:, 1:, None]).squeeze(-1) for p in (ours, theirs)]
-        sums += torch.stack([_total(values, batch.targets) for values in (kl, *nll)]).cpu()
-        count += int(batch.targets.sum())
+        row, place = (batch.targets > 0).nonzero(as_tuple=True)
+        targets = batch.ids[row, place + 1]
+        ours_of, theirs_of = (forward(each, batch.ids, batch.mask) for each in (model, base))
+        for part, ours, theirs in side_by_side(ours_of, theirs_of, row * batch.ids.shape[1] + place):
+            for logits in (ours, theirs):
+                logits.sub_(logits.logsumexp(-1, keepdim=True))
+            nll = [-p.gather(-1, targets[part, None]).sum(dtype=torch.float64) for p in (ours, theirs)]
+            kl = theirs.exp().mul_(theirs.sub_(ours)).sum(-1).sum(dtype=torch.float64)
+            sums += torch.stack([kl, *nll]).cpu()
+        count += len(targets)
     if not count:
         return None
     divergence, after, before = (sums / count).tolist()
     return Moved(kl=divergence, perplexity=Perplexity(before=_exp(before), after=_exp(after)))
-
-
-def _total(values: Tensor, mask: Tensor) -> Tensor:
-    return torch.where(mask > 0, values, torch.zeros_like(values)).sum(dtype=torch.float64)
 
 
 def _exp(nll: float) -> float:

@@ -133,6 +133,24 @@ def _behind(model: nn.Module, head: nn.Linear, states: Tensor, logits: Tensor) -
     return None
 
 
+@torch.no_grad()
+def side_by_side(one: Hidden, other: Hidden, rows: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Parts of `rows` (N,), positions of the flattened states, and the float32 logits (n, V) of both passes there.
+
+    Both together are at most half of what a chunk holds, so that as much can be made of them; they may be written over.
+    """
+    for part in _chunks(len(rows), 4 * _width(one)):
+        yield (
+            part,
+            one.logits(one.states.flatten(0, 1)[rows[part]]),
+            other.logits(other.states.flatten(0, 1)[rows[part]]),
+        )
+
+
+def _width(hidden: Hidden) -> int:
+    return hidden.states.shape[-1] if hidden.head is None else hidden.head.out_features
+
+
 def _chunks(count: int, width: int) -> Iterator[slice]:
     rows = max(1, CHUNK // width)
     for start in range(0, count, rows):
@@ -160,9 +178,8 @@ def read(hidden: Hidden, rows: Tensor, targets: Tensor, *, guess: bool = True) -
     The guesses are empty where `guess` is False.
     """
     states = hidden.states.flatten(0, 1)
-    width = states.shape[-1] if hidden.head is None else hidden.head.out_features
     nll, guesses = [states.new_empty(0, dtype=torch.float32)], [targets.new_empty(0)]
-    for chunk in _chunks(len(rows), width):
+    for chunk in _chunks(len(rows), _width(hidden)):
         logits = hidden.logits(states[rows[chunk]])
         if guess:
             guesses.append(logits.argmax(1))

@@ -1,0 +1,144 @@
+"""Sweeps on a Ray cluster and as jobs of submitit: nothing is lost or doubled whatever ends; records are the same."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from conftest import Command
+from helpers.sweeps import SLOW, Sweep, assert_same_records
+
+
+def runs_of(processes: Iterable[psutil.Process]) -> Iterator[tuple[psutil.Process, list[str]]]:
+    """Those processes that are runs of a sweep, with their words."""
+    for each in processes:
+        with suppress(psutil.Error):  # it has ended by now
+            words = each.cmdline()
+            if "ckl_bench.running.child" in words:
+                yield each, words
+
+
+class Nodes:
+    """A Ray cluster of several nodes on this machine: a head that runs nothing, and `cpus` of nodes that do."""
+
+    def __init__(self, *cpus: int) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.cluster: Any = Cluster()
+        self.nodes = [self.started(count) for count in (0, *cpus)][1:]
+
+    def started(self, cpus: int, tries: int = 3) -> Any:
+        """A node; Ray gives each 15 seconds to start, whatever else the machine does (ray#65983)."""
+        try:
+            return self.cluster.add_node(
+                num_cpus=cpus, include_dashboard=False, object_store_memory=80 * 2**20, memory=8 * 2**30
+            )
+        except Exception:
+            if tries == 1:
+                raise
+            return self.started(cpus, tries - 1)
+
+    def runs(self, node: int) -> set[str]:
+        """Which runs a node has at the moment."""
+        raylet = psutil.Process(self.nodes[node].all_processes["raylet"][0].process.pid)
+        return {Path(words[-1]).stem for _, words in runs_of(raylet.children(recursive=True))}
+
+    def kill(self, node: int) -> None:
+        self.cluster.remove_node(self.nodes[node], allow_graceful=False)
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    found = Nodes(2, 1)
+    yield found
+    found.cluster.shutdown()
+
+
+def words_of_eight(folder: Path, small: Path) -> list[object]:
+    (folder / "methods").mkdir()
+    (folder / "methods" / "slow.py").write_text(SLOW)
+    methods = ("--method", "slow+lora", "--method", "slow+finetune")
+    seeds = [word for seed in range(4) for word in ("--seed", seed)]
+    return [*methods, *seeds, "--model", "tiny", "--benchmark", small, "--set", "slow.pause=0.25", "--epochs", 2]
+
+
+@pytest.mark.slow
+def test_eight_runs_on_a_cluster_that_loses_a_node_are_stopped_and_go_on(
+    command: Command, small: Path, tmp_path: Path, nodes: Nodes
+) -> None:
+    words = words_of_eight(tmp_path, small)
+    ray = ("--executor", "ray", "--cpus", 1)
+    sweep = Sweep(*words, *ray, "--address", nodes.cluster.address, cwd=tmp_path)
+    states, lost, asked = dict[str, list[str]](), "", False
+    for line in sweep.lines():
+        states.setdefault(line["run"], []).append(line["state"])
+        if line["state"] == "running" and not lost and line["run"] in nodes.runs(1):
+            lost = line["run"]
+            nodes.kill(1)
+        if line["state"] == "running" and lost and not asked and sum(s[-1] == "done" for s in states.values()) >= 3:
+            sweep.process.send_signal(signal.SIGINT)
+            asked = True
+    code, said = sweep.end()
+    assert code == 130, said
+    assert said.splitlines() == [said.strip()]  # the line of the interruption, and nothing of Ray's
+    assert [run for run, seen in states.items() if seen.count("waiting") > 1] == [lost]  # at the start, and again
+    assert {seen[-1] for seen in states.values()} == {"done", "stopped"}
+    assert any((tmp_path / "runs" / "checkpoints").rglob("state.json"))
+    again = Sweep(*words, *ray, cwd=tmp_path)  # a cluster of this machine, which is there for as long
+    lines = list(again.lines())
+    assert again.end() == (0, "")
+    before = {line["run"] for line in lines if line.get("finished_before")}
+    assert before == {run for run, seen in states.items() if seen[-1] == "done"}
+    ends = [line["run"] for line in lines if line["state"] == "done" and line["run"] not in before]
+    assert sorted(ends) == sorted(states.keys() - before)
+    alone = command("run", *words, "--output", "single")
+    assert alone.code == 0, alone.err
+    assert_same_records(tmp_path / "runs", tmp_path / "single", 8)
+    assert not (tmp_path / "runs" / "sweep").exists()
+    assert not (tmp_path / "runs" / "checkpoints").exists()
+
+
+def job_of(run_id: str) -> psutil.Process:
+    """The job that watches over a run."""
+    (found,) = [each.parent() for each, words in runs_of(psutil.process_iter()) if words[-1].endswith(f"{run_id}.json")]
+    assert found is not None
+    return found
+
+
+@pytest.mark.slow
+def test_four_jobs_of_which_one_is_put_back_are_stopped_and_go_on(
+    command: Command, small: Path, tmp_path: Path
+) -> None:
+    words = words_of_eight(tmp_path, small)
+    del words[2:4]  # one method
+    slurm = ("--executor", "slurm", "--slurm", "cluster=local", "--jobs", 2)
+    sweep = Sweep(*words, *slurm, cwd=tmp_path)
+    last, notified, asked = dict[str, dict[str, Any]](), "", False
+    for line in sweep.lines():
+        last[line["run"]] = line
+        if not notified and line["state"] == "running":
+            notified, job = line["run"], job_of(line["run"])
+            job.send_signal(signal.SIGUSR1)  # as Slurm does before it takes the machine away
+            job.wait(60)
+        if notified and last[notified]["state"] == "done" and not asked and line["state"] == "running":
+            sweep.process.send_signal(signal.SIGINT)
+            asked = True
+    code, said = sweep.end()
+    assert code == 130, said
+    assert "losses" not in last[notified]  # it is the same job that has gone on
+    assert {line["state"] for line in last.values()} >= {"done", "stopped"}
+    again = Sweep(*words, *slurm, cwd=tmp_path)
+    assert {line["run"]: line["state"] for line in again.lines()} == dict.fromkeys(last, "done")
+    assert again.end()[0] == 0
+    alone = command("run", *words, "--output", "single")
+    assert alone.code == 0, alone.err
+    assert_same_records(tmp_path / "runs", tmp_path / "single", 4)
+    assert not (tmp_path / "runs" / "sweep").exists()
