@@ -20,6 +20,7 @@ from ckl_bench.models.suited import outline, require_causal, require_decoder, st
 from ckl_bench.models.tiny import TINY_SEED, TINY_WIDTH, tiny_model, tiny_tokenizer
 from ckl_bench.storage.json import sha256_json
 from ckl_bench.storage.sums import sha256_checked
+from ckl_bench.storage.weights import save_pretrained
 
 
 def folder_revision(folder: Path) -> str:
@@ -60,7 +61,7 @@ def find_model(
             if not options and not attention:
                 return model.eval().to(device, how["dtype"])
             with tempfile.TemporaryDirectory() as folder:  # quantisation, say, happens as a saved model is read
-                model.save_pretrained(folder)  # type: ignore[operator]
+                save_pretrained(model, folder)
                 return _load_weights(folder, device, how | options)
 
         return BaseModel(
@@ -125,7 +126,7 @@ def adapted(
         if "quantization_config" not in options:
             return merged(below.load(**options), folder)
         with tempfile.TemporaryDirectory() as scratch:  # merged first: quantised weights could not take it exactly
-            merged(below.load(), folder).save_pretrained(scratch)  # type: ignore[operator]
+            save_pretrained(merged(below.load(), folder), scratch)
             settings: dict[str, Any] = {"trust_remote_code": trust_remote_code, "dtype": getattr(torch, dtype)}
             if attention:
                 settings["attn_implementation"] = attention
