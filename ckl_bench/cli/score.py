@@ -40,7 +40,10 @@ def score(
         typer.Option(help="A name, a folder (a PEFT adapter or of --save-model too), a .gguf file, or a hub id."),
     ],
     adapter: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A PEFT adapter, or what run --save-model kept, over that model.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="A PEFT adapter, or what run --save-model kept, over that model; a folder or hub id."
+        ),
     ] = None,
     benchmark: BenchmarkOption = "lama-ckl-mini",
     limit: Annotated[int | None, typer.Option(help="Only the first N probes of every set: a try.")] = None,

@@ -38,7 +38,9 @@ class Engines:
         if arguments.get("tensor_parallel_size", 1) > 1:
             raise RuntimeError("Engine core initialization failed. See root cause above.\nmore of it")
         self.arguments.append(arguments)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            model, revision=arguments.get("revision"), dtype=torch.float32
+        ).eval()
 
         def generate(prompts: list[dict[str, list[int]]], asked: Any, **more: Any) -> list[SimpleNamespace]:
             print("an engine writes to stdout")
