@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -62,14 +63,19 @@ def find_repo(given: str) -> Repo:
     revision, where it is gated, where the hub cannot be reached, and where it holds neither model nor adapter.
     """
     name, _, revision = given.partition("@")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what it retries would stand between our lines
     commit, folder = "", Path()
     found: list[str] = []
+    unreachable: Exception | None = None
     with hub_errors(name, revision):
         for file in (CONFIG, ADAPTER, KEPT):
-            path = _fetched(name, file, commit or revision or None, last=file == KEPT and not found)
+            path, failed = _fetched(name, file, commit or revision or None, here=unreachable is not None)
+            unreachable = unreachable or failed
             if path is not None:
                 found.append(file)
                 folder, commit = path.parent, path.parent.name
+        if not found and unreachable is not None:
+            raise unreachable
         if not found:
             raise UserError(
                 f"'{name}' on the hub holds no model: neither {CONFIG} nor {ADAPTER} is in it; give a repository of a "
@@ -90,19 +96,17 @@ def find_repo(given: str) -> Repo:
     )
 
 
-def _fetched(name: str, file: str, revision: str | None, *, last: bool) -> Path | None:
-    """A file of a repository, None where that has no such file; where it is the `last` chance, not knowing raises."""
+def _fetched(name: str, file: str, revision: str | None, *, here: bool) -> tuple[Path | None, Exception | None]:
+    """A file of a repository, None where that has no such file, or none `here`; and why the hub cannot be asked."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(name, file, revision=revision))
-    except LocalEntryNotFoundError:  # not here, and the hub cannot be asked
-        if last:
-            raise
+        return Path(hf_hub_download(name, file, revision=revision, local_files_only=here)), None
+    except LocalEntryNotFoundError as error:
+        return None, error
     except EntryNotFoundError:
-        pass
-    return None
+        return None, None
 
 
 def _has_weights(name: str, commit: str) -> bool:

@@ -155,6 +155,9 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     made, apart = Hub(), tmp_path_factory.mktemp("hub")
     Thread(target=made.serve_forever, daemon=True).start()
     monkeypatch.setattr(constants, "ENDPOINT", made.address)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", made.address + "/{repo_id}/resolve/{revision}/{filename}"
+    )
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(apart / "cache"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(apart / "no-token"))

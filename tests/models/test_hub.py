@@ -11,6 +11,7 @@ import pytest
 from ckl_bench.learning.score import ScoreRequest, plan_score, score_model
 from ckl_bench.models.find import find_model
 from ckl_bench.records import Record, read_records
+from ckl_bench.storage.json import unsealed
 from conftest import Command
 from helpers.fake_vllm import Engines, engines
 from helpers.hub import Hub, server
@@ -41,7 +42,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def scored(command: Command, *words: object) -> Record:
     done = command("score", *words, "--json")
     assert done.code == 0, done.err
-    return Record.model_validate_json(done.out)
+    return Record.model_validate(unsealed(json.loads(done.out), "stdout"))
 
 
 def nll(record: Record) -> float:
