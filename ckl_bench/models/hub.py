@@ -130,12 +130,10 @@ def hub_errors(name: str, revision: str = "") -> Iterator[None]:
 
 def interrupted(error: BaseException | None) -> bool:
     """Whether an error, or one that led to it, is of a download that broke off."""
-    from huggingface_hub.utils import HTTPError, OfflineModeIsEnabled
-
     while error is not None:
-        if isinstance(error, HTTPError | ConnectionError | TimeoutError | OfflineModeIsEnabled):
-            return True
-        if "Consistency check failed" in str(error):
+        # HTTPError is of whichever library the hub's client stands on in its version.
+        networks = any(kind.__name__ == "HTTPError" for kind in type(error).__mro__)
+        if networks or isinstance(error, ConnectionError | TimeoutError) or "Consistency check failed" in str(error):
             return True
         error = error.__cause__ or error.__context__
     return False
