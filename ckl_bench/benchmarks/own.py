@@ -16,7 +16,7 @@ from ckl_bench.benchmarks.lama_ckl import SLICE, TRANSFORMERS, Pretest, preteste
 from ckl_bench.benchmarks.lama_select import eligible
 from ckl_bench.benchmarks.lama_sources import Candidate, read_lama
 from ckl_bench.benchmarks.own_check import OwnSources
-from ckl_bench.benchmarks.own_documents import TEXT_FILES
+from ckl_bench.benchmarks.own_documents import text_files
 from ckl_bench.benchmarks.own_questions import ATTENTION, KEPT, Question
 from ckl_bench.benchmarks.own_stages import Assembly, Own
 from ckl_bench.errors import CklError, UserError
@@ -41,15 +41,24 @@ def build_own(
     length: Callable[[str], int],
     passage_tokens: int = 512,
     not_to_forget: int | None = None,
+    rehearsal: bool = True,
     seed: int = 42,
     defaults: Mapping[str, Any] = DEFAULTS,
 ) -> dict[str, Any]:
     """What was read -> benchmark directory; `models` maps a name to (revision, scorer), `length` counts tokens.
     A scorer is given `at_once` prompts; `backend` is what runs the models.
 
-    Every question is pre-tested, and so are the facts from which those not to forget and those to rehearse are drawn.
+    Every question is pre-tested, and so are the facts from which those not to forget and those to rehearse are drawn:
+    none of them without `rehearsal`, which takes facts to keep of one's own.
     Returns the manifest's counts. Raises UserError for a source that is wrong, and where no fact is known.
     """
+    if not rehearsal and not read.keep:
+        raise UserError(
+            "--no-rehearsal belongs to --keep: without it what must not be forgotten is drawn from facts too"
+        )
+    if read.keep and (not_to_forget or 0) > len(read.keep):
+        given = len(read.keep)
+        raise UserError(f"--not-to-forget {not_to_forget}: {given} facts to keep are given; give at most that many")
     revisions = pretested_on(models, backend)
     files = _described(sources, read)
     about: dict[str, Any] = {
@@ -61,7 +70,8 @@ def build_own(
                 "passage_tokens": passage_tokens,
                 "not_to_forget": not_to_forget,
                 "seed": seed,
-            },
+            }
+            | ({} if rehearsal else {"rehearsal": False}),
         },
         "sources": files,
         "pretest_models": revisions,
@@ -71,7 +81,7 @@ def build_own(
     with building(out):
         counts = built(out, about)
         if counts is None:
-            candidates, drawn = _candidates(sources, read)
+            candidates, drawn = _candidates(sources, read) if rehearsal else ([], {})
             asked = [question.probe for question in [*read.questions, *read.keep]]
             keeper = Keeper(store)
             with keeper.listening():
@@ -80,7 +90,7 @@ def build_own(
                 replace(c, scores={"descriptive": tuple(known[name][len(asked) + i] for name in models)})
                 for i, c in enumerate(candidates)
             ]
-            kept, rehearsal = _drawn(tested, read.keep, not_to_forget, seed)
+            kept, replayed = _drawn(tested, read.keep, not_to_forget, seed)
             made = Assembly(read, length, passage_tokens)
             stages = [made.stage(name, kept) for name in read.stages]
             attention = made.attention()
@@ -92,7 +102,7 @@ def build_own(
                     **Counter(name for stage in stages for name, rows in stage.probes.items() for _ in rows),
                     KEPT: len(kept),
                     ATTENTION: len(attention),
-                    "rehearsal": len(rehearsal),
+                    "rehearsal": len(replayed),
                 },
                 "pretested": {"questions": len(read.questions), "answered_already": answered[0]},
                 "notes": made.notes(answered[1], len(read.keep)),
@@ -105,7 +115,7 @@ def build_own(
                 about={**about, "counts": counts},
                 stages=stages,
                 attention=attention,
-                rehearsal=rehearsal,
+                rehearsal=replayed,
             )
         store.remove()
     return counts
@@ -115,8 +125,7 @@ def _described(sources: OwnSources, read: Own) -> list[dict[str, str]]:
     """Every source with its hash; of a data set's id the hash of the texts that it gave."""
     path = Path(sources.documents)
     if path.is_dir():
-        files = sorted(f for f in path.rglob("*") if f.suffix.lower() in TEXT_FILES and not f.name.startswith("."))
-        found = described(files, sources.licence, path)
+        found = described(text_files(path)[0], sources.licence, path)
     elif path.is_file():
         found = described([path], sources.licence)
     else:
@@ -189,8 +198,6 @@ def _drawn(
     """Probes of what must not be forgotten, and known facts to rehearse that none of them asks for."""
     known = [c for c in tested if eligible(c, "not_to_forget", "descriptive")]
     if keep:
-        if count is not None and count > len(keep):
-            raise UserError(f"--not-to-forget {count}: {len(keep)} facts to keep are given; give at most that many")
         return [question.probe for question in keep][:count], [_document(c) for c in known if not _asked_in(c, keep)]
     if not known:
         raise UserError(

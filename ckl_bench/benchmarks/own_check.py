@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ckl_bench.benchmarks.own_documents import in_order, read_documents
-from ckl_bench.benchmarks.own_questions import ATTENTION, KEPT, TO_LEARN, read_questions
-from ckl_bench.benchmarks.own_stages import Own, slug
+from ckl_bench.benchmarks.own_questions import ATTENTION, KEPT, TO_LEARN, Question, read_questions
+from ckl_bench.benchmarks.own_stages import Own, not_there, slug, states
 from ckl_bench.errors import UserError
+from ckl_bench.progress import log
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,22 +28,23 @@ class OwnSources:
 
 def read_own(sources: OwnSources) -> Own:
     """Documents and questions, checked one by one and against each other; UserError for the first that is wrong."""
-    texts = read_documents(sources.documents, column=sources.text_column, stages=sources.stages)
+    notes: list[str] = []  # said once nothing is wrong: an error is one line
+    texts = read_documents(sources.documents, column=sources.text_column, stages=sources.stages, note=notes.append)
     stages = in_order(texts)
     of = {text.id: text.stage for text in texts}
-    questions = read_questions(sources.questions, of)
-    keep = read_questions(sources.keep, (), default=KEPT) if sources.keep else []
+    questions = read_questions(sources.questions, of, note=notes.append)
+    keep = read_questions(sources.keep, (), default=KEPT, note=notes.append) if sources.keep else []
     wrong = next((q for q in keep if q.set != KEPT), None)
     if wrong is not None:
         raise UserError(f"{wrong.where}: set '{wrong.set}' among facts to keep; leave the set out, or ask it elsewhere")
-    prompts = {q.probe.prompt: q.where for q in questions}
+    prompts = {_bare(q): q.where for q in questions}
     ids = {q.probe.id: q.where for q in questions}
     taken = next((q for q in keep if q.probe.id in ids), None)
     if taken is not None:
         raise UserError(f"{taken.where}: the id '{taken.probe.id}' is taken by {ids[taken.probe.id]}; change one")
-    twice = next((q for q in keep if q.probe.prompt in prompts), None)
+    twice = next((q for q in keep if _bare(q) in prompts), None)
     if twice is not None:
-        raise UserError(f"{twice.where}: is asked in {prompts[twice.probe.prompt]} too; learn it or keep it")
+        raise UserError(f"{twice.where}: is asked in {prompts[_bare(twice)]} too; learn it or keep it")
     keep = [*keep, *(q for q in questions if q.set == KEPT)]
     questions = [q for q in questions if q.set != KEPT]
     if not any(q.set != ATTENTION for q in questions):
@@ -62,13 +64,32 @@ def read_own(sources: OwnSources) -> Own:
     stages = {name: rows for name, rows in left.items() if rows}
     if not stages:
         raise UserError(f"{sources.documents}: every document trains φ, and none is left to learn; give more documents")
-    asked = {of[q.document] for q in questions if q.document and q.set != ATTENTION} if len(stages) > 1 else set(stages)
+    absent = next((q for q in questions if q.set == ATTENTION and not states(phi[q.document or ""], q)), None)
+    if absent is not None:
+        raise not_there(absent)
+    plain = any(q.set == TO_LEARN for q in questions)  # where none is, every set is to be learned
+    learned = [q for q in questions if q.set != ATTENTION and (q.set == TO_LEARN or not plain)]
+    asked = {of[q.document] for q in learned if q.document} if len(stages) > 1 else set(stages)
     silent = next((name for name in stages if name not in asked), None)
     if silent is not None:
-        first = stages[silent][0].id
-        raise UserError(f"stage '{silent}': no question asks about its documents; ask about one (such as '{first}')")
-    slugs = Counter(slug(name) for name in stages)
+        kind, first = f" of set '{TO_LEARN}'" if plain else "", stages[silent][0].id
+        raise UserError(
+            f"stage '{silent}': no question{kind} asks about its documents; ask about one (such as '{first}')"
+        )
+    slugs = Counter(slug(name).lower() for name in stages)
     same = next((slug for slug, count in slugs.items() if count > 1), None)
     if same is not None:
         raise UserError(f"two stages have names that are the same as a folder's ('{same}'); rename one of them")
+    names = Counter(f"{slug(stage)}_{name}" for stage in stages for name in {q.set for q in questions})
+    same = next((name for name, count in names.items() if count > 1), None)
+    if same is not None:
+        raise UserError(f"two pairs of a stage and a set are both called '{same}' in tables; rename one of the sets")
+    for note in notes:
+        log(note)
     return Own(stages=stages, marked=phi, questions=questions, keep=keep)
+
+
+def _bare(question: Question) -> tuple[str, str]:
+    """What is asked, without the answer: what stands before it and behind it."""
+    before, _, behind = question.probe.prompt.rpartition(question.probe.object)
+    return before.strip(), behind.strip()

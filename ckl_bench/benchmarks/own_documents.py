@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
-from ckl_bench.benchmarks.own_tables import known_columns, read_table, utf8
+from ckl_bench.benchmarks.own_tables import Note, blank, encoding, known_columns, read_table, utf8
 from ckl_bench.errors import UserError, first_line
 from ckl_bench.progress import log
 
@@ -17,7 +19,11 @@ TEXT_FILES = (".txt", ".md")
 LARGEST_TEXT = 64 << 20  # bytes of one text file
 ONE_STAGE = "documents"  # the stage's name where there is but one
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])[\"'”’)\]]*\s+|(?<=[。！？])")
-_UNORDERED = re.compile(r"\d{1,2}[./]\d{1,2}[./]\d{2,4}|\d{1,2}[./]\d{4}")  # 03/2024: day, month or year first?
+# 03/2024, March 2024: words and numbers that stand in no order of time.
+_MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_UNORDERED = re.compile(
+    rf"\d{{1,2}}[./]\d{{1,2}}[./]\d{{2,4}}|\d{{1,2}}[./]\d{{4}}|(\d+\W+)?{_MONTH}([^\w]+\d+)*", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +36,7 @@ class Text:
     where: str
 
 
-def read_documents(source: str, *, column: str, stages: str | None) -> list[Text]:
+def read_documents(source: str, *, column: str, stages: str | None, note: Note = log) -> list[Text]:
     """The documents of a folder of .txt and .md files, a table, or a data set's id; none is empty, no id comes twice.
 
     `column` holds the text, `id` the id where there is such a column (else the row's number), `stages` the name of the
@@ -38,14 +44,14 @@ def read_documents(source: str, *, column: str, stages: str | None) -> list[Text
     """
     path = Path(source)
     if path.is_dir():
-        found = list(_folder(path, stages))
+        found = list(_folder(path, stages, note))
     elif path.exists() or path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", *TEXT_FILES):
         if path.suffix.lower() in TEXT_FILES:
             raise UserError(f"--documents {source}: one text file; give the folder in which it lies")
-        rows = ((f"{path}:{number}", number, row) for number, row in read_table(path, ["id", column]))
-        found = list(_table(rows, column, stages))
+        rows = ((f"{path}:{number}", number, row) for number, row in read_table(path, ["id", column], note))
+        found = list(_table(rows, column, stages, note))
     else:
-        found = list(_table(_hub(source), column, stages))
+        found = list(_table(_hub(source), column, stages, note))
     if not found:
         raise UserError(f"--documents {source}: no document in it; expected at least one text to learn")
     seen: dict[str, str] = {}
@@ -56,20 +62,61 @@ def read_documents(source: str, *, column: str, stages: str | None) -> list[Text
     return found
 
 
-def _folder(folder: Path, stages: str | None) -> Iterator[Text]:
+def text_files(folder: Path) -> tuple[list[Path], int]:
+    """The .txt and .md files of a folder and those in it, and how many others there are; hidden ones are none.
+
+    Links are followed, each folder is read once. UserError for what should be a text or a folder and cannot be read.
+    """
+    texts, others = [], 0
+    visited: set[str] = set()
+    top = folder.resolve()
+
+    def fail(error: OSError) -> None:
+        raise _unreadable(error.filename, error)
+
+    for within, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        here = os.path.realpath(within)
+        if here in visited:
+            folders.clear()
+            continue
+        visited.add(here)
+        inside = [os.path.join(within, name) for name in folders if not name.startswith(".")]
+        folders[:] = sorted(os.path.basename(path) for path in inside if not top.is_relative_to(os.path.realpath(path)))
+        for name in names:
+            path = Path(within) / name
+            if name.startswith("."):
+                continue
+            if path.suffix.lower() not in TEXT_FILES:
+                others += 1
+            elif path.is_file():
+                texts.append(path)
+            else:
+                raise _unreadable(path, None)
+    return sorted(texts), others
+
+
+def _unreadable(path: Path | str, error: OSError | None) -> UserError:
+    reason = (error.strerror or error) if error else "it is a broken link, or no file"
+    return UserError(f"cannot read {path}: {reason}; mend it, or take it out of the folder")
+
+
+def _folder(folder: Path, stages: str | None, note: Note) -> Iterator[Text]:
     if stages not in (None, "folder"):
         raise UserError(f"--stages {stages}: files in folders have no columns; give --stages folder, or a table")
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    texts = [path for path in files if path.suffix.lower() in TEXT_FILES]
+    texts, others = text_files(folder)
     if not texts:
-        raise UserError(f"--documents {folder}: no .txt or .md file in it ({len(files)} others); convert them to text")
-    if len(texts) < len(files):
-        log(f"note: {len(files) - len(texts)} files of {folder} are not .txt or .md, and are not read")
+        raise UserError(f"--documents {folder}: no .txt or .md file in it ({others} others); convert them to text")
+    if others:
+        note(f"note: {others} files of {folder} are not .txt or .md, and are not read")
     for path in texts:
-        with open(path, "rb") as stream:
-            content = stream.read(LARGEST_TEXT + 1)
+        try:
+            with open(path, "rb") as stream:
+                content = stream.read(LARGEST_TEXT + 1)
+        except OSError as error:
+            raise _unreadable(path, error) from error
         if len(content) > LARGEST_TEXT:
             raise UserError(f"{path} is larger than {LARGEST_TEXT >> 20} MiB; split it into several files")
+        encoding(path, content)
         text = utf8(content.removeprefix(b"\xef\xbb\xbf"), str(path))
         stage = path.parent.relative_to(folder).as_posix() if stages else ONE_STAGE
         if stage == ".":
@@ -77,27 +124,42 @@ def _folder(folder: Path, stages: str | None) -> Iterator[Text]:
         yield Text(id=path.stem, text=_filled(text, str(path)), stage=stage, where=str(path))
 
 
-def _table(rows: Iterator[tuple[str, int, dict[str, Any]]], column: str, stages: str | None) -> Iterator[Text]:
-    first = True
+def _table(
+    rows: Iterator[tuple[str, int, dict[str, Any]]], column: str, stages: str | None, note: Note
+) -> Iterator[Text]:
+    columns: set[str] = set()
     for where, number, row in rows:
-        wanted = [column, *([stages] if stages else [])]
+        wanted = [column, *([stages] if stages is not None else [])]
         for name in wanted:
             if name not in row:
                 option = "--text-column" if name == column else "--stages"
                 raise UserError(f"{where}: no column '{name}'; give {option} one of: {', '.join(map(str, row))}")
-        if first:
-            known_columns(list(row), ["id", *wanted], where)
-            first = False
+        if not columns.issuperset(row):  # of JSON every row has its own
+            known_columns(list(row), ["id", *wanted], where, None if columns else note)
+            columns.update(row)
         text = row[column]
         if not isinstance(text, str):
             raise UserError(f"{where}: '{column}' is {_kind(text)}; expected text")
-        own = row.get("id", number)
-        if own in (None, ""):
+        own = _named(row.get("id", number), "id", where)
+        if not own:
             raise UserError(f"{where}: the id is empty; give every document one, or leave the column out")
-        stage = ONE_STAGE if stages is None else str(row[stages] if row[stages] is not None else "").strip()
+        stage = ONE_STAGE if stages is None else _named(row[stages], stages, where)
         if not stage:
             raise UserError(f"{where}: '{stages}' is empty; every document belongs to a stage")
-        yield Text(id=str(own).strip(), text=_filled(text, where), stage=stage, where=where)
+        yield Text(id=own, text=_filled(text, where), stage=stage, where=where)
+
+
+def _named(value: object, column: str, where: str) -> str:
+    """A cell as a name, empty where there is none; UserError for what is no text, number or date."""
+    if isinstance(value, float) and value.is_integer():  # whole numbers, in a column where one is missing
+        value = int(value)
+    if isinstance(value, datetime) and value.time() == time():
+        value = value.date()
+    if value is None or (isinstance(value, str) and blank(value)):
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | date):
+        raise UserError(f"{where}: '{column}' is {_kind(value)}; expected text, a whole number or a date")
+    return str(value).strip()
 
 
 def _kind(value: object) -> str:
@@ -105,7 +167,7 @@ def _kind(value: object) -> str:
 
 
 def _filled(text: str, where: str) -> str:
-    if not text.strip():
+    if blank(text):
         raise UserError(f"{where}: the document is empty; give it a text, or leave it out")
     if "\0" in text:
         raise UserError(f"{where}: holds NUL characters, so it is no text; give plain text in UTF-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -10,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from ckl_bench.benchmarks.format import Probe
-from ckl_bench.benchmarks.own_tables import known_columns, read_table
+from ckl_bench.benchmarks.own_tables import Note, blank, known_columns, read_table
 from ckl_bench.errors import UserError
+from ckl_bench.progress import log
 
 COLUMNS = ("prompt", "answer", "document", "set", "id", "subject", "relation")
 TO_LEARN, KEPT, ATTENTION = "to_learn", "not_to_forget", "attention"
 LONGEST = 20_000  # characters of a prompt with its answer
-_PLACES = ("{answer}", "[MASK]", "[Y]", "____")  # where the answer belongs, as people write it
+_PLACE = re.compile(r"\{answer\}|\[MASK\]|\[Y\]|_{3,}", re.IGNORECASE)  # where the answer belongs, as people write it
 _MARKED = re.compile(r"\[\[(.+?)\]\]", re.DOTALL)
 # Scripts whose words stand side by side without a space (Chinese, Japanese, Thai, Lao, Khmer, Burmese).
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uff00-\uffef]")
@@ -32,7 +34,7 @@ class Question:
     where: str
 
 
-def read_questions(path: Path, documents: Collection[str], default: str = TO_LEARN) -> list[Question]:
+def read_questions(path: Path, documents: Collection[str], default: str = TO_LEARN, note: Note = log) -> list[Question]:
     """The questions of a CSV or JSON Lines file; `documents` are the ids that they may name.
 
     Raises UserError with file and line for the first row that is no question, and what to do about it.
@@ -41,7 +43,9 @@ def read_questions(path: Path, documents: Collection[str], default: str = TO_LEA
     seen: dict[tuple[str, str], Question] = {}
     ids: dict[str, str] = {}
     asked_before: dict[tuple[str, str, str], str] = {}
-    for number, row in read_table(path, COLUMNS[:4]):
+    columns: set[str] = set()
+    sets: dict[str, str] = {name: name for name in (TO_LEARN, KEPT, ATTENTION)}
+    for number, row in read_table(path, COLUMNS[:4], note):
         where = f"{path}:{number}"
         for name in COLUMNS[:2]:
             if name not in row:
@@ -51,9 +55,13 @@ def read_questions(path: Path, documents: Collection[str], default: str = TO_LEA
                     if path.suffix.lower() in (".csv", ".tsv")
                     else f"{where}: no '{name}' (found: {', '.join(map(str, row))[:120]}); expected prompt and answer"
                 )
-        if not found:
-            known_columns(list(row), COLUMNS, where)
+        if not columns.issuperset(row):  # of JSON every row has its own
+            known_columns(list(row), COLUMNS, where, None if columns else note)
+            columns.update(row)
         question = _question(row, where, number, documents, default)
+        same = sets.setdefault(re.sub(r"[\W_]", "_", question.set).lower(), question.set)
+        if same != question.set:
+            raise UserError(f"{where}: set '{question.set}' is too much like '{same}'; name both the same, or one anew")
         key = (question.set, question.probe.prompt)
         if key in seen:
             raise UserError(f"{where}: the same question as in {seen[key].where}; remove one of the two")
@@ -74,9 +82,9 @@ def read_questions(path: Path, documents: Collection[str], default: str = TO_LEA
 def _question(row: Mapping[str, Any], where: str, number: int, documents: Collection[str], default: str) -> Question:
     values = {name: _text(row.get(name), name, where) for name in COLUMNS}
     prompt, answer, document, own = (values[name] for name in ("prompt", "answer", "document", "set"))
-    if not prompt:
+    if blank(prompt):
         raise UserError(f"{where}: the prompt is empty; write what is asked")
-    if not answer:
+    if blank(answer):
         raise UserError(f"{where}: the answer is empty; write what the model should say")
     if document and document not in documents:
         if not documents:
@@ -106,6 +114,9 @@ def _text(value: object, name: str, where: str) -> str:
         return str(value)
     if not isinstance(value, str):
         raise UserError(f"{where}: '{name}' is of type {type(value).__name__}; expected text, in quotes")
+    control = next((sign for sign in value if unicodedata.category(sign) == "Cc" and sign not in "\t\n\r"), None)
+    if control is not None:
+        raise UserError(f"{where}: '{name}' holds a control character (U+{ord(control):04X}); remove it")
     return value.strip() if name != "prompt" else value.rstrip("\n").lstrip()
 
 
@@ -116,8 +127,8 @@ def asked(prompt: str, answer: str, where: str) -> str:
     prompt that does not end by asking. Raises UserError where no place is left, or nothing stands before it.
     """
     marks = _MARKED.findall(prompt)
-    places = [place for place in _PLACES if place in prompt]
-    if len(marks) + sum(prompt.count(place) for place in places) > 1:
+    places = list(_PLACE.finditer(prompt))
+    if len(marks) + len(places) > 1:
         raise UserError(f"{where}: the answer's place is marked more than once in the prompt; mark it once")
     if marks and marks[0].strip() != answer:
         raise UserError(
@@ -127,11 +138,11 @@ def asked(prompt: str, answer: str, where: str) -> str:
         filled = _MARKED.sub(lambda found: found.group(1), prompt)
         before = prompt[: prompt.index("[[")]
     elif places:
-        before = prompt[: prompt.index(places[0])]
-        filled = prompt.replace(places[0], answer)
+        before = prompt[: places[0].start()]
+        filled = before + answer + prompt[places[0].end() :]
     else:
         before, filled = _ended(prompt, answer, where)
-    if not before.strip():
+    if blank(before):
         raise UserError(f"{where}: nothing stands before the answer; begin the prompt with what is asked")
     if re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", filled[len(before) + len(answer) :]):
         raise UserError(f"{where}: the answer comes again behind its place; end the prompt before '{answer[:60]}'")
@@ -145,6 +156,11 @@ def _ended(prompt: str, answer: str, where: str) -> tuple[str, str]:
     bare = prompt.rstrip()
     last = list(re.finditer(rf"(?<!\w){re.escape(answer)}(?!\w)", prompt))
     if last and not bare.endswith(("?", ":", "？", "：")):
+        if len(last) > 1:
+            raise UserError(
+                f"{where}: the answer '{answer[:60]}' stands {len(last)} times in the prompt; mark the place that is "
+                f"asked for: [[{answer[:60]}]]"
+            )
         return prompt[: last[-1].start()], prompt
     if bare.endswith((".", "!", "。", "！")) and bare[-3:] != "...":
         raise UserError(

@@ -49,8 +49,6 @@ class Assembly:
         own.sort(key=lambda q: place[id(q)])
         # Where every question is of a set with a name of its own, all of them together are what is to be learned.
         learned = [q.probe for q in own if q.set == TO_LEARN or TO_LEARN not in self.sets]
-        if not learned:
-            raise UserError(f"stage '{name}': no question of set '{TO_LEARN}' asks about its documents; add one")
         sets = {TO_LEARN: learned, KEPT: list(kept)}
         for question in own:
             if question.set != TO_LEARN:
@@ -61,7 +59,7 @@ class Assembly:
         parts = passages(text.text, self.most, self.length)
         made = []
         for number, part in enumerate(parts, 1):
-            facts = list(dict.fromkeys(_fact(q) for q in self.by_document.get(text.id, ()) if _states(part, q)))
+            facts = list(dict.fromkeys(_fact(q) for q in self.by_document.get(text.id, ()) if states(part, q)))
             name = text.id if len(parts) == 1 else f"{text.id}#{number}"
             made.append(Document(id=name, text=part, fact=facts[0] if facts else None, more_facts=tuple(facts[1:])))
         return made
@@ -72,12 +70,9 @@ class Assembly:
         for question in self.read.questions:
             if question.set == ATTENTION:
                 text = self.read.marked[question.document or ""]
-                part = next((p for p in passages(text, self.most, self.length) if _states(p, question)), None)
+                part = next((p for p in passages(text, self.most, self.length) if states(p, question)), None)
                 if part is None:
-                    raise UserError(
-                        f"{question.where}: the answer '{question.probe.object[:60]}' is nowhere in document "
-                        f"'{question.document}', so φ cannot learn to find it there; correct one of them"
-                    )
+                    raise not_there(question)
                 made.append(
                     AttentionDocument(
                         id=question.probe.id, text=part, fact=_fact(question), prompt=question.probe.prompt
@@ -98,7 +93,7 @@ class Assembly:
         return {name: count for name, count in found.items() if count}
 
     def _found(self, question: Question) -> bool:
-        return _states(self.texts[question.document or ""], question)
+        return states(self.texts[question.document or ""], question)
 
 
 def _fact(question: Question) -> Fact:
@@ -106,6 +101,14 @@ def _fact(question: Question) -> Fact:
     return Fact(subject=probe.subject, relation=probe.relation, object=probe.object)
 
 
-def _states(text: str, question: Question) -> bool:
+def not_there(question: Question) -> UserError:
+    """The error for a pair that trains φ, whose answer no passage of its document has."""
+    return UserError(
+        f"{question.where}: the answer '{question.probe.object[:60]}' is nowhere in document '{question.document}', so "
+        "φ cannot learn to find it there; correct one of them"
+    )
+
+
+def states(text: str, question: Question) -> bool:
     """Whether a text has the answer as whole words."""
     return re.search(rf"(?<!\w){re.escape(question.probe.object)}(?!\w)", text) is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,20 @@ from ckl_bench.progress import log
 from ckl_bench.storage.files import LONGEST_LINE, read_jsonl
 
 Rows = Iterator[tuple[int, dict[str, Any]]]  # line number from 1 (of a Parquet file: the row's), the cells by column
+Note = Callable[[str], None]  # takes what is to be said where nothing is wrong
 BOM = b"\xef\xbb\xbf"
-_WIDE = (b"\xff\xfe", b"\xfe\xff")
+_WIDE = {"utf-32": (b"\xff\xfe\0\0", b"\0\0\xfe\xff"), "utf-16": (b"\xff\xfe", b"\xfe\xff")}
 
 
-def read_table(path: Path, expected: Sequence[str]) -> Rows:
+def read_table(path: Path, expected: Sequence[str], note: Note = log) -> Rows:
     """The rows of a `.csv`, `.tsv`, `.jsonl` or `.parquet` file; `expected` are the columns that an error names.
 
-    Raises UserError with file and line for whatever is not such a file: another encoding or separator, a row with
-    more or fewer cells than the header, a line beyond all bounds.
+    `note` is told what is left out. Raises UserError with file and line for whatever is not such a file: another
+    encoding or separator, a row with more or fewer cells than the header, a line beyond all bounds.
     """
     readers: Mapping[str, Callable[[], Rows]] = {
-        ".csv": lambda: _read_csv(path, ",", expected),
-        ".tsv": lambda: _read_csv(path, "\t", expected),
+        ".csv": lambda: _read_csv(path, ",", expected, note),
+        ".tsv": lambda: _read_csv(path, "\t", expected, note),
         ".jsonl": lambda: _read_jsonl(path),
         ".ndjson": lambda: _read_jsonl(path),
         ".parquet": lambda: _read_parquet(path),
@@ -37,51 +39,56 @@ def read_table(path: Path, expected: Sequence[str]) -> Rows:
     return readers[path.suffix.lower()]()
 
 
-def known_columns(found: Sequence[str], known: Sequence[str], where: str) -> None:
+def known_columns(found: Sequence[str], known: Sequence[str], where: str, note: Note | None) -> None:
     """UserError for a column that may be one of `known` with a slip of the pen; a note of others that are not read."""
     for name in found:
         close = difflib.get_close_matches(name.strip().lower(), known, n=1, cutoff=0.75)
         if name not in known and close and close[0] not in found:
             raise UserError(f"{where}: unknown column '{name}'; rename it '{close[0]}' (known: {', '.join(known)})")
-    unread = [name for name in found if name not in known]
-    if unread:
-        log(f"note: {where}: columns that are not read: {', '.join(unread)}")
+    unread = [name for name in found if name and name not in known]
+    if unread and note:
+        note(f"note: {where}: columns that are not read: {', '.join(unread)}")
 
 
 def _read_jsonl(path: Path) -> Rows:
     with _opened(path) as stream:
         head = stream.read(4)
-    _encoding(path, head)
+    encoding(path, head)
     if head.lstrip(BOM).lstrip()[:1] == b"[":
         raise UserError(f"{path} is one JSON array; write one object a line (JSON Lines)")
     if head.startswith(BOM):
         raise UserError(f"{path} begins with a byte-order mark, which JSON has not; save it as UTF-8 without BOM")
-    return read_jsonl(path)
+    try:
+        yield from read_jsonl(path)
+    except UserError as error:
+        raise UserError(f"{error}; write one JSON object a line, in UTF-8") from error
 
 
-def _read_csv(path: Path, delimiter: str, expected: Sequence[str]) -> Rows:
-    reader = csv.reader(_lines(path), delimiter=delimiter, strict=True)
+def _read_csv(path: Path, delimiter: str, expected: Sequence[str], note: Note) -> Rows:
+    reader = csv.reader(_lines(path, note), delimiter=delimiter, strict=True)
     limit = csv.field_size_limit(LONGEST_LINE)
     try:
-        header = [name.strip() for name in next(reader, [])]
-        if not header:
+        header = [name.strip() for name in next((cells for cells in reader if cells), [])]
+        first = reader.line_num
+        if not any(header):
             raise UserError(f"{path} is empty; its first line names the columns: {', '.join(expected)}")
-        other = next((sep for sep in (";", "\t", "|", ",") if sep != delimiter and sep in header[0]), None)
-        if len(header) == 1 and other:
-            shown = {"\t": "tabs"}.get(other, f"'{other}'")
-            wanted = "commas" if delimiter == "," else "tabs"
-            raise UserError(f"{path}:1: the columns are separated by {shown}; save it with {wanted} between them")
-        twice = next((name for name in header if header.count(name) > 1), None)
+        if header[0].startswith("sep="):
+            raise UserError(f"{path}:{first}: '{header[0]}' names no columns; remove this line")
+        if header[0].startswith(("{", "[")):
+            raise UserError(f"{path}:{first}: is JSON and no CSV; save it as .jsonl, one object a line")
+        _separated(header, delimiter, f"{path}:{first}")
+        twice = next((name for name in header if name and header.count(name) > 1), None)
         if twice is not None:
-            raise UserError(f"{path}:1: two columns are named '{twice}'; rename one of them")
+            raise UserError(f"{path}:{first}: two columns are named '{twice}'; rename one of them")
         line = reader.line_num + 1
         for cells in reader:
             if cells:
                 if len(cells) != len(header):
-                    raise UserError(
-                        f"{path}:{line}: {len(cells)} cells, but the header has {len(header)}; "
-                        f'put a text with a comma in it between quotes ("...")'
-                    )
+                    _separated(cells, delimiter, f"{path}:{line}")
+                    more = 'put a text with a comma in it between quotes ("...")'
+                    advice = more if len(cells) > len(header) else "write one for every column, also an empty one"
+                    count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+                    raise UserError(f"{path}:{line}: {count}, but the header has {len(header)}; {advice}")
                 yield line, dict(zip(header, cells, strict=True))
             line = reader.line_num + 1
     except csv.Error as error:
@@ -91,7 +98,16 @@ def _read_csv(path: Path, delimiter: str, expected: Sequence[str]) -> Rows:
         csv.field_size_limit(limit)
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _separated(cells: Sequence[str], delimiter: str, where: str) -> None:
+    """UserError for a row that is one cell, since its columns are separated by another sign."""
+    other = next((sep for sep in (";", "\t", "|", ",") if sep != delimiter and sep in cells[0]), None)
+    if len(cells) == 1 and other:
+        shown = {"\t": "tabs"}.get(other, f"'{other}'")
+        wanted = "commas" if delimiter == "," else "tabs"
+        raise UserError(f"{where}: the columns are separated by {shown}; save it with {wanted} between them")
+
+
+def _lines(path: Path, note: Note) -> Iterator[str]:
     """The lines of a text file, none of them longer than memory would bear. UserError for what is not UTF-8."""
     with _opened(path) as stream:
         number = 0
@@ -103,11 +119,11 @@ def _lines(path: Path) -> Iterator[str]:
                     "break it into rows, or cut what is no text out of it"
                 )
             if number == 1:
-                _encoding(path, line)
+                encoding(path, line)
                 if line.startswith(BOM):
-                    log(f"note: {path} begins with a byte-order mark, which is left out")
+                    note(f"note: {path} begins with a byte-order mark, which is left out")
                     line = line[len(BOM) :]
-                if b"\r" in line.rstrip(b"\r\n"):
+                if b"\r" in line.rstrip(b"\r\n") and b"\0" not in line:
                     raise UserError(f"{path}: its lines end in CR alone; save it with line feeds (LF)")
             yield utf8(line, f"{path}:{number}")
 
@@ -121,9 +137,18 @@ def _opened(path: Path) -> Any:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _encoding(path: Path, head: bytes) -> None:
-    if head.startswith(_WIDE):
-        raise UserError(f"{path} is UTF-16; save it as UTF-8 (iconv -f utf-16 -t utf-8 {path.name})")
+def encoding(path: Path, head: bytes) -> None:
+    """UserError where a file's first bytes say that it is no UTF-8 text."""
+    for name, marks in _WIDE.items():
+        if head.startswith(marks):
+            raise UserError(f"{path} is {name.upper()}; save it as UTF-8 (iconv -f {name} -t utf-8 {path.name})")
+    if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise UserError(f"{path} is a spreadsheet or an archive; save it from there as CSV in UTF-8")
+
+
+def blank(text: str) -> bool:
+    """Whether nothing of a text can be seen: spaces of every kind, and signs without a width."""
+    return all(unicodedata.category(sign) in ("Zs", "Zl", "Zp", "Cc", "Cf") for sign in text)
 
 
 def utf8(content: bytes, where: str) -> str:

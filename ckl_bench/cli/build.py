@@ -20,6 +20,7 @@ from ckl_bench.cli.options import (
     PretestBackendOption,
     RemoteOption,
     VllmOption,
+    above_zero,
     at_least_one,
     say,
 )
@@ -92,6 +93,7 @@ def build_lama_ckl(
         raise UserError(f"--min-evidence {min_evidence}: expected 0 or more characters")
     rules = Rules(min_evidence=min_evidence, invariant=frozenset(relations), keep_stated=keep_stated)
     require_writable(out.absolute().parent)
+    above_zero("--lr", lr)
     defaults = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr, **_rates(lr_of)}
     if published is not None:
         with line(f"reading {published}"):
@@ -200,6 +202,7 @@ def build_temporalwiki(
     for name, share in (("subject", max_subject_share), ("relation", max_relation_share)):
         if not 0 < share <= 1:
             raise UserError(f"--max-{name}-share {share}: expected a share above 0 and at most 1, such as 0.05")
+    above_zero("--lr", lr)
     defaults = {"epochs": epochs, "batch_size": batch_size, "learning_rate": lr, **_rates(lr_of)}
     if published is not None:
         if wikipedia or wikidata:

@@ -14,6 +14,7 @@ from ckl_bench.cli.options import (
     PretestBackendOption,
     RemoteOption,
     VllmOption,
+    above_zero,
     at_least_one,
     say,
 )
@@ -50,6 +51,13 @@ def build_own(
     not_to_forget: Annotated[
         int | None, typer.Option(help="Facts not to forget.", show_default="100, or half of those known")
     ] = None,
+    rehearsal: Annotated[
+        bool,
+        typer.Option(
+            "--rehearsal/--no-rehearsal",
+            help="Known facts that a method may rehearse; without, and with --keep, only your own questions are asked.",
+        ),
+    ] = True,
     seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 42,
     licence: Annotated[str, typer.Option(help="Licence of your documents, for the manifest.")] = "unknown",
     epochs: Annotated[int, typer.Option(help="Default epochs of runs on this benchmark.")] = 10,
@@ -61,9 +69,13 @@ def build_own(
 ) -> None:
     """Your documents and questions: what is to be learned, and facts that must not be forgotten for it."""
     from ckl_bench.benchmarks.own_check import OwnSources, read_own
+    from ckl_bench.errors import UserError
     from ckl_bench.progress import line
 
+    above_zero("--lr", lr)
     at_least_one(passage_tokens=passage_tokens, not_to_forget=not_to_forget, epochs=epochs, batch_size=batch_size)
+    if Path(documents).is_dir() and out.resolve().is_relative_to(Path(documents).resolve()):
+        raise UserError(f"--out {out} lies in the folder of documents, and would be read with them; put it elsewhere")
     sources = OwnSources(
         documents=documents,
         questions=questions,
@@ -101,9 +113,12 @@ def build_own(
             length=lambda text: len(tokenize(tokenizer, text)[0]),
             passage_tokens=passage_tokens,
             not_to_forget=not_to_forget,
+            rehearsal=rehearsal,
             seed=seed,
             defaults={"epochs": epochs, "batch_size": batch_size, "learning_rate": lr},
         )
+    if len(read.stages) > 1:
+        say(f"stages, in this order: {', '.join(read.stages)}")
     say(f"{out}: {counts['documents']} documents in {counts['passages']} passages")
     for name, number in counts["kept"].items():
         say(f"  {number:6d}  {name}")

@@ -97,6 +97,12 @@ def at_least_one(**options: int | None) -> None:
             raise UserError(f"--{name.replace('_', '-')} {value}: expected a whole number of at least 1, below 2^31")
 
 
+def above_zero(option: str, rate: float) -> None:
+    """UserError for a rate that is not above 0, or is no number."""
+    if not 0 < rate < float("inf"):
+        raise UserError(f"{option} {rate:g}: expected a rate above 0, as in {option} 5e-4")
+
+
 def tokens_or_auto(option: str, text: str) -> int | None:
     """A number of tokens, or None for auto; UserError for anything else."""
     if text == "auto":

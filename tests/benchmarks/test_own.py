@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from ckl_bench.benchmarks.format import load_benchmark
+from ckl_bench.benchmarks.format import Probe, load_benchmark
 from ckl_bench.benchmarks.lama_ckl import Pretest
 from ckl_bench.benchmarks.own import build_own
 from ckl_bench.benchmarks.own_check import OwnSources, read_own
@@ -122,6 +123,22 @@ def test_what_must_not_be_forgotten_is_drawn_from_what_the_model_knows(tmp_path:
     assert not asked_for & {(d.fact.subject, d.fact.object) for d in benchmark.rehearsal if d.fact}
     with pytest.raises(UserError, match=r"knows none of the facts .* --keep FILE"):
         built(sources, tmp_path / "other")
+
+
+def test_without_rehearsal_only_ones_own_questions_are_asked(tmp_path: Path) -> None:
+    sources = write_own(tmp_path)
+    asked_of: list[str] = []
+
+    def scorer(probes: Sequence[Probe]) -> list[float]:
+        asked_of.extend(probe.prompt for probe in probes)
+        return [1.0] * len(probes)
+
+    counts = built(sources, tmp_path / "mine", scorer, rehearsal=False)
+    assert len(asked_of) == 5
+    assert counts["kept"]["rehearsal"] == 0
+    assert load_benchmark(str(tmp_path / "mine")).rehearsal == ()
+    with pytest.raises(UserError, match="--no-rehearsal belongs to --keep"):
+        built(OwnSources(documents=sources.documents, questions=sources.questions), tmp_path / "other", rehearsal=False)
 
 
 def test_a_fact_of_which_the_documents_speak_is_none_to_keep(tmp_path: Path) -> None:
@@ -238,6 +255,26 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "asked and kept": (GOOD + "The capital of France is,Paris,,\n", "keep.csv:2: is asked in .*csv:5 too"),
     "only to keep": (HEADER + "The king is,Bo,,not_to_forget\n", "no question asks what is to be learned"),
     "too long": (HEADER + f"{'x ' * 10500}is,Bo,brell,\n", "csv:2: 21,0.. characters; a prompt has at most 20,000"),
+    "nothing to be seen": (HEADER + "\u200b\u00a0,Anselm Trow,brell,\n", "csv:2: the prompt is empty"),
+    "an answer without width": (HEADER + "He is,\u200b,brell,\n", "csv:2: the answer is empty"),
+    "the answer stands there twice": (HEADER + "Bo or Bo it,Bo,brell,\n", r"stands 2 times .* mark the place .*\[\[Bo"),
+    "sets that clash": (
+        HEADER + ROW.replace("brell,", "brell,a-b") + "He is,Bo,,A_b\n",
+        "set 'A_b' is too much",
+    ),
+    "a set nearly reserved": (HEADER + ROW.replace("brell,", "brell,To-learn"), "is too much like 'to_learn'"),
+    "rows parted otherwise": (HEADER + ROW.replace(",", ";"), "csv:2: the columns are separated by ';'"),
+    "too few cells in a row": (HEADER + "He is,Bo\n", "csv:2: 2 cells, but the header has 4; write one for every"),
+    "what a spreadsheet writes first": ("sep=,\n" + GOOD, "csv:1: 'sep=,*' names no columns; remove this line"),
+    "a spreadsheet": (b"PK\x03\x04\r\x00\r\x08", "is a spreadsheet or an archive; save it from there as CSV"),
+    "JSON in a CSV": ('{"prompt": "He is", "answer": "Bo"}\n', "csv:1: is JSON and no CSV; save it as .jsonl"),
+    "UTF-32": (GOOD.encode("utf-32"), "is UTF-32; save it as UTF-8 .iconv -f utf-32"),
+    "a control character": (HEADER + "He \x1bis,Bo,brell,\n", r"csv:2: 'prompt' holds a control character .U\+001B."),
+    "φ on what is not there": (
+        GOOD.replace(",dunmere,", ",dunmere,attention").replace("Corin", "Core"),
+        "is nowhere in",
+    ),
+    "learned and kept, otherwise": (GOOD + "The capital of France is,Lyon,,\n", "keep.csv:2: is asked in .*csv:5 too"),
     "a line beyond bounds": (HEADER.encode() + b"x" * ((64 << 20) + 1), "csv:2: longer than 64 MiB; expected one row"),
 }
 
@@ -272,6 +309,9 @@ JSON = '{"prompt": "The mayor of Brell is", "answer": "Anselm Trow", "document":
         (JSON.replace('"Anselm Trow"', '["a", "b"]'), "jsonl:1: 'answer' is of type list; expected text"),
         (JSON.replace("answer", "reply"), "jsonl:1: no 'answer' .*expected prompt and answer"),
         (JSON + "3\n", "jsonl:2: expected a JSON object"),
+        (JSON.replace("Anselm", "\\u0000Anselm"), r"jsonl:1: 'answer' holds a control character .U\+0000.; remove"),
+        (JSON + JSON.replace("document", "documnet"), "jsonl:2: unknown column 'documnet'; rename it 'document'"),
+        ('{"prompt":\n', "jsonl:1: not valid JSON .*; write one JSON object a line"),
     ],
 )
 def test_malformed_json_lines_are_refused_in_one_line(
@@ -287,6 +327,10 @@ def test_malformed_json_lines_are_refused_in_one_line(
         (lambda d: (d / "brell.md").write_text("Twice."), "brell.txt: the id 'brell' is taken by .*brell.md"),
         (lambda d: (d / "a.txt").write_bytes(b"caf\xe9"), "a.txt: byte 0xe9 is not UTF-8"),
         (lambda d: (d / "a.txt").write_bytes(b"\x00\x01"), "a.txt: holds NUL characters"),
+        (lambda d: (d / "a.txt").write_text("\ufeff\u200b\n"), "a.txt: the document is empty"),
+        (lambda d: (d / "a.txt").write_bytes("A".encode("utf-16")), "a.txt is UTF-16; save it as UTF-8"),
+        (lambda d: (d / "a.txt").symlink_to("a.txt"), "cannot read .*a.txt: it is a broken link, or no file"),
+        (lambda d: os.mkfifo(d / "a.txt"), "cannot read .*a.txt: it is a broken link, or no file"),
         (lambda d: [f.rename(f.with_suffix(".pdf")) for f in d.iterdir()], "no .txt or .md file in it .3 others"),
     ],
 )
@@ -305,6 +349,14 @@ def test_a_malformed_document_is_refused_in_one_line(
         ([{"text": None}], (), "jsonl:1: 'text' is empty; expected text"),
         ([{"text": "a", "id": "x"}, {"text": "b", "id": "x"}], (), "jsonl:2: the id 'x' is taken by"),
         ([{"text": "a", "id": ""}], (), "jsonl:1: the id is empty"),
+        ([{"text": "a", "id": {"a": 1}}], (), "jsonl:1: 'id' is of type dict; expected text, a whole number or a date"),
+        ([{"text": "a"}], ("--stages", ""), "jsonl:1: no column ''; give --stages one of: text"),
+        ([{"text": "a"}], ("--lr", "nan"), "--lr nan: expected a rate above 0"),
+        (
+            [{"text": t, "id": t.lower(), "date": d} for t, d in zip(TOWNS, ("May", "June 2023", "July"), strict=True)],
+            ("--stages", "date"),
+            "stage 'May': the order of such dates is not clear",
+        ),
         ([{"text": "a"}], ("--stages", "date"), "no column 'date'; give --stages one of: text"),
         ([{"text": "a", "date": ""}], ("--stages", "date"), "'date' is empty; every document belongs to a stage"),
         (
@@ -329,6 +381,21 @@ def test_a_malformed_table_of_documents_is_refused_in_one_line(
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     sources = OwnSources(documents=str(tmp_path / "d.jsonl"), questions=sources.questions, keep=sources.keep)
     refused(command, sources, says, *more)
+
+
+def test_folders_are_read_once_though_links_lead_back(tmp_path: Path) -> None:
+    sources = write_own(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "more.md").write_text("More.")
+    (tmp_path / "docs" / "back").symlink_to("..")
+    (tmp_path / "docs" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "docs" / "again").symlink_to(tmp_path / "elsewhere")
+    texts = read_own(sources).stages["documents"]
+    assert sorted(text.id for text in texts) == ["brell", "castow", "dunmere", "more"]
+
+
+def test_the_benchmark_goes_beside_its_documents(command: Command, tmp_path: Path) -> None:
+    refused(command, write_own(tmp_path), "lies in the folder of documents", "--out", "docs/mine")
 
 
 def test_a_byte_order_mark_is_noted_and_left_out(command: Command, tmp_path: Path) -> None:
