@@ -29,7 +29,7 @@ class EncodedDocument:
     """A document as tokens: `ids` and the characters `[start, end)` that each token stands for.
 
     The facts that it declares are what the probes ask for. They are handed out by `declared` alone, so that a run can
-    note that its method was told the answers.
+    note that its method was told the answers; a pickle holds them, too. A copy is the document itself.
     """
 
     id: str
@@ -56,6 +56,16 @@ class EncodedDocument:
         for name, value in (("id", id), ("text", text), ("ids", ids), ("offsets", offsets), ("declared", declared)):
             object.__setattr__(self, name, value)
 
+    def __copy__(self) -> EncodedDocument:
+        return self
+
+    def __deepcopy__(self, memo: object) -> EncodedDocument:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        handed_out = partial(tuple, self.declared())
+        return _made_again, (self.id, self.text, self.ids, self.offsets, handed_out)
+
     @property
     def fact(self) -> Fact | None:
         """The fact that the text is evidence of."""
@@ -71,6 +81,12 @@ class EncodedDocument:
         """Every fact the text is evidence of."""
         fact, more = self.declared()
         return (fact, *more) if fact else more
+
+
+def _made_again(
+    id: str, text: str, ids: tuple[int, ...], offsets: tuple[Span, ...], declared: Callable[[], Declared]
+) -> EncodedDocument:
+    return EncodedDocument(id=id, text=text, ids=ids, offsets=offsets, declared=declared)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial, partialmethod
 from pathlib import Path
 from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -223,8 +224,9 @@ def hooks_of(method: type[Method]) -> tuple[str, ...]:
 def misspelt(method: type[Method]) -> Iterator[tuple[str, str]]:
     """(name, the name of `Method`'s that was meant) of public methods that are nearly a hook, and would never run.
 
-    Inherited ones too. Near is what shares its first letter and most of the others, in any order, or is the plural of
-    such a name: `wiegh`, `streams`; `weights_of` and `builder` are names of their own.
+    Inherited ones too, whatever their case. Near is what shares its first letter and most of the others, in any order,
+    or is the plural of such a name: `wiegh`, `streams`; and what is one slip away from a hook: `buikd`, `Weigh`.
+    `weights_of` and `builder` are names of their own.
     """
     names = [name for name, value in vars(Method).items() if _public(name, value)]
     for cls in method.__mro__:
@@ -237,8 +239,21 @@ def misspelt(method: type[Method]) -> Iterator[tuple[str, str]]:
 
 
 def _public(name: str, value: object) -> bool:
-    return not name.startswith("_") and isinstance(value, FunctionType | classmethod | staticmethod)
+    kinds = (FunctionType, classmethod, staticmethod, partial, partialmethod)
+    return not name.startswith("_") and isinstance(value, kinds)
 
 
 def _near(name: str, meant: str) -> float:
+    name = name.lower().rstrip("_")
+    if meant in HOOKS and _one_slip(name, meant):
+        return 1.0
     return difflib.SequenceMatcher(a=name, b=meant).quick_ratio() if name[:1] == meant[0] else 0.0
+
+
+def _one_slip(name: str, meant: str) -> bool:
+    """Whether names differ by at most one letter too many, missing or another, or by two that have changed places."""
+    while name and meant and name[0] == meant[0]:
+        name, meant = name[1:], meant[1:]
+    while name and meant and name[-1] == meant[-1]:
+        name, meant = name[:-1], meant[:-1]
+    return max(len(name), len(meant)) < 2 or (len(name) == 2 and name == meant[::-1])

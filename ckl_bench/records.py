@@ -10,9 +10,9 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ckl_bench.errors import UserError
 from ckl_bench.spec import CLOSED, Count, Spec
@@ -20,9 +20,20 @@ from ckl_bench.storage.files import read_sealed
 from ckl_bench.storage.json import sealed
 from ckl_bench.storage.writing import write_json
 
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of what can be spent
+
 
 class _Model(BaseModel):
     model_config = CLOSED
+
+
+class InvalidRecord(UserError):
+    """A file that is no record; `reasons` are all that is wrong with it."""
+
+    def __init__(self, path: Path, reasons: Sequence[str]) -> None:
+        more = f", and {len(reasons) - 1} more" if reasons[1:] else ""
+        super().__init__(f"{path} is not a valid record ({reasons[0]}{more}); remove or restore it")
+        self.reasons = [f"it is not a valid record ({reason})" for reason in reasons]
 
 
 class Environment(_Model):
@@ -67,7 +78,7 @@ class Preparation(_Model):
 
     input: str
     """The method's name for the file; its hash is in the spec's inputs."""
-    seconds: float
+    seconds: Amount
     """Wall-clock seconds of training and validation."""
     documents: Count
     """Documents learned from, counted every time."""
@@ -78,11 +89,11 @@ class Preparation(_Model):
 class Cost(_Model):
     """What the run took."""
 
-    seconds: dict[str, float]
+    seconds: dict[str, Amount]
     """Wall-clock seconds per phase: load, weigh (token weights), train (the rest of training), score."""
     train_tokens: Count
     """Tokens read in training, padding not counted, over all epochs."""
-    train_tokens_per_second: float
+    train_tokens_per_second: Amount
     """train_tokens over the seconds of weigh and train."""
     peak_memory_bytes: Count
     """Peak resident memory of the process, or peak allocated memory of the GPU."""
@@ -214,34 +225,49 @@ class Record(_Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Record:
+        if faults := list(self._faults()):
+            raise ValueError(*faults)
+        return self
+
+    def _faults(self) -> Iterator[str]:
+        """Where parts of the record contradict each other."""
         if self.run_id != self.spec.run_id:
-            raise ValueError(f"run_id {self.run_id} is not the hash of the spec ({self.spec.run_id})")
+            yield f"run_id {self.run_id} is not the hash of the spec ({self.spec.run_id})"
         if self.status == "done" and (self.cost is None or not self.stages):
-            raise ValueError("a finished run needs a cost and stages")
+            yield "a finished run needs a cost and stages"
         ids = {stage.name: stage.probe_ids for stage in self.stages}
+        if len(ids) < len(self.stages):
+            yield "two stages have one name"
         for stage in self.stages:
+            for name, own in stage.probe_ids.items():
+                if len(set(own)) < len(own):
+                    yield f"stage {stage.name}, {name}: a probe stands in it twice"
+            numbers = [epoch.epoch for epoch in stage.epochs]
+            if not numbers or numbers != sorted(set(numbers)):
+                yield f"stage {stage.name}: its epochs are {numbers}, expected each once and in order"
             for epoch in stage.epochs:
                 where = f"stage {stage.name}, epoch {epoch.epoch}"
                 for name, sets in {"": epoch.sets, **epoch.views}.items():
-                    _check_sets(f"{where} {name}".strip(), sets, stage.probe_ids)
+                    yield from _faults_of_sets(f"{where} {name}".strip(), sets, stage.probe_ids)
             for earlier, sets in stage.earlier.items():
-                _check_sets(f"after stage {stage.name}, {earlier}", sets, ids.get(earlier, {}))
+                yield from _faults_of_sets(f"after stage {stage.name}, {earlier}", sets, ids.get(earlier, {}))
         for later, sets in self.before.items():
-            _check_sets(f"before training, {later}", sets, ids.get(later, {}))
-        return self
+            yield from _faults_of_sets(f"before training, {later}", sets, ids.get(later, {}))
 
 
-def _check_sets(where: str, sets: Mapping[str, SetScores], probe_ids: Mapping[str, Sequence[str]]) -> None:
-    """ValueError where scores are not those of the probe sets, or a mean is not its probes'."""
+def _faults_of_sets(where: str, sets: Mapping[str, SetScores], probe_ids: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Where scores are not those of the probe sets, or a mean is not its probes'."""
     if sets.keys() != probe_ids.keys():
-        raise ValueError(f"{where}: other probe sets than probe_ids")
+        yield f"{where}: other probe sets than probe_ids"
+        return
     for name, scores in sets.items():
         count = len(probe_ids[name])
         if any(len(v) != count for v in (scores.probe_accuracy, scores.probe_nll, scores.probe_guess)):
-            raise ValueError(f"{where}, {name}: expected {count} probes")
+            yield f"{where}, {name}: expected {count} probes"
+            continue
         pairs = ((scores.accuracy, scores.probe_accuracy), (scores.nll, scores.probe_nll))
-        if any(not math.isclose(mean, sum(values) / count, abs_tol=1e-5) for mean, values in pairs):
-            raise ValueError(f"{where}, {name}: a mean is not its probes'")
+        if any(not math.isclose(mean, sum(v) / max(count, 1), abs_tol=1e-5) for mean, v in pairs):
+            yield f"{where}, {name}: a mean is not its probes'"
 
 
 def write_record(folder: Path, record: Record) -> Path:
@@ -256,11 +282,16 @@ def read_record(path: Path) -> Record:
     try:
         return Record.model_validate(read_sealed(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UserError(
-            f"{path} is not a valid record ({place or 'record'}: {first['msg']}); remove or restore it"
-        ) from error
+        raise InvalidRecord(path, list(_reasons(error))) from error
+
+
+def _reasons(error: ValidationError) -> Iterator[str]:
+    """All that is wrong, each with its place."""
+    for found in error.errors():
+        place = ".".join(map(str, found["loc"]))
+        raised = found.get("ctx", {}).get("error")  # by a check of ours, which may have found several
+        for text in raised.args if isinstance(raised, ValueError) else [found["msg"]]:
+            yield f"{place}: {text}" if place else str(text)
 
 
 def read_records(folder: Path, *, naming: Sequence[str] = ()) -> Iterator[Record]:

@@ -50,7 +50,7 @@ class Spec(BaseModel):
     """Passes over a stage's documents; 0 where a model was scored as it stands (`ckl-bench score`)."""
     batch_size: Count
     """Documents per optimizer step."""
-    learning_rate: float
+    learning_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     """Constant learning rate."""
     max_tokens: Count
     """Documents are cut at this many tokens."""

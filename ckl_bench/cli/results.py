@@ -87,6 +87,7 @@ def compare(
     from ckl_bench.records import read_records
     from ckl_bench.results.compare import compare as compared
     from ckl_bench.results.compare import headline, sentence
+    from ckl_bench.results.metrics import told
     from ckl_bench.results.select_runs import find_current
     from ckl_bench.storage.files import leaderboards_dir
 
@@ -96,6 +97,9 @@ def compare(
     found, seeds = compared(*sides)
     line, names = headline(sides[0][0], sides[1][0], benchmark, seeds, len(found))
     say(line)
+    for name, side in zip(names, sides, strict=True):
+        if any(map(told, side)):
+            say(f"  {name} was told the answers, and is no equal of one that was not.")
     for comparison in found:
         say(f"  {sentence(comparison, names)}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 from ckl_bench.spec import Spec
@@ -11,7 +12,11 @@ SETTINGS = (
     *("learning_rate", "epochs", "batch_size", "limit", "max_tokens", "dtype", "model_revision", "tokenizer_hash"),
     *("benchmark_hash", "schema_version"),
 )
-SHORT = {"lr": "learning_rate", "batch": "batch_size", "schema": "schema_version"}  # how some of them may be typed
+# How some of them may be typed, and are in a row's label.
+SHORT = {
+    **{"lr": "learning_rate", "batch": "batch_size", "schema": "schema_version"},
+    **{"benchmark": "benchmark_hash", "model": "model_revision", "tokenizer": "tokenizer_hash"},
+}
 _HASHES = ("model_revision", "benchmark_hash", "tokenizer_hash")
 _INPUT = "inputs."
 
@@ -52,9 +57,20 @@ def differences(specs: Sequence[Spec]) -> dict[str, list[Any]]:
     return found
 
 
+def number(value: float) -> str:
+    """A number in the fewest characters that give it back: 0.0005 is `5e-4`, 16.0 is `16`."""
+    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    if not isinstance(exponent, int):  # not a finite number
+        return str(value)
+    whole, rest = str(digits[0]), "".join(map(str, digits[1:]))
+    power = f"{'-' * sign}{whole}{'.' * bool(rest)}{rest}e{exponent + len(rest)}"
+    return min(repr(value).removesuffix(".0"), power, key=len)
+
+
 def shown(name: str, values: Sequence[Any]) -> list[str]:
-    """A setting's values as text; of hashes the first eight characters, or as many as tell them apart."""
-    texts = ["none" if value is None else str(value) for value in values]
+    """A setting's values as text, which `compare` takes; of hashes the first eight characters, or as many as tell them
+    apart."""
+    texts = ["none" if v is None else number(v) if isinstance(v, float) else str(v) for v in values]
     if not is_hash(name):
         return texts
     length = 8

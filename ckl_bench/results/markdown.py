@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ckl_bench.results.leagues import labels, leagues, titles
+from ckl_bench.results.leagues import labels, leagues, titles, unsaid
 from ckl_bench.results.rows import Row, in_months
 from ckl_bench.results.terminal import (
     BETTER,
@@ -13,6 +13,7 @@ from ckl_bench.results.terminal import (
     Column,
     maybe,
     month_columns,
+    reproduced,
     retained_columns_shown,
     set_columns,
     verdict,
@@ -33,6 +34,9 @@ def markdown_table(kind: str, measured: Sequence[Row], published: Sequence[Row])
     made = leagues(measured)
     for title, rows in zip(titles(made), made, strict=True):
         note = [_SCORED, ""] if rows[0].get("scored_only") else []
+        note += (
+            [f"Where a name says nothing else: {_safe(unsaid(rows).replace(',', ', '))}.", ""] if unsaid(rows) else []
+        )
         text += [f"## {_safe(title)}", "", *note, *_table(kind, rows, True), ""]
     if published:
         title = f"## Published: {_safe(published[0]['benchmark'])} · {_safe(published[0]['model'])}"
@@ -56,7 +60,11 @@ def _table(kind: str, rows: Sequence[Row], measured: bool) -> list[str]:
         columns += retained_columns_shown(rows)
         columns += [("KL documents", lambda row: maybe(row, "kl_documents"))]
         columns += [("KL rehearsal", lambda row: maybe(row, "kl_rehearsal"))]
-        columns += [("n", lambda row: str(row["seeds"])), ("seconds", lambda row: str(row["seconds"]))]
+        columns += [
+            ("reproduced", reproduced),
+            ("n", lambda row: str(row["seeds"])),
+            ("seconds", lambda row: str(row["seconds"])),
+        ]
     # A column that no row can fill (published rows have few measures) is left out.
     columns = [(name, cell) for name, cell in columns if any(cell(row) != "-" for row in rows)]
     lines = [" | ".join(name.replace("-\n", "-").replace("\n", " ") for name, _ in columns)]

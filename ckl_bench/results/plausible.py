@@ -1,4 +1,4 @@
-"""Whether a record's numbers can be what it says they are: what scoring cannot give, and what a base model did not.
+"""Whether a record's numbers can be what it says they are: what scoring cannot give.
 
 Every rule is a theorem about `scoring.engine`, so no honest run breaks one; numbers that keep to all of them can still
 be made up. Only `ckl-bench reproduce` shows that they were not.
@@ -7,7 +7,7 @@ be made up. Only `ckl-bench reproduce` shows that they were not.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
@@ -16,18 +16,11 @@ from ckl_bench.benchmarks.format import Benchmark, Probe
 from ckl_bench.models.base import BaseModel
 from ckl_bench.records import Record, SetScores
 from ckl_bench.results.leagues import UNTRAINED
-from ckl_bench.results.reproduce import scored_sets, surroundings
+from ckl_bench.results.reproduce import scored_sets
 from ckl_bench.scoring.engine import encode_probe
-from ckl_bench.storage.json import canonical_json
 
 ROUNDING = 1e-6  # a probe's scores are kept to six decimals
 SLACK = 1e-5  # nats: rounding, and a cross entropy in float32
-SAME_NLL = 1e-3  # nats, between one base model's scores of a probe on different machines; see `unlike_the_base`
-NEAR_TIES = 50  # one probe in so many may have two tokens that are as likely, and another accuracy elsewhere
-# They build a model that is the base model until it is trained.
-STARTS_AS_THE_BASE = {"finetune", "kadapter", "lora", "none"}
-# What the scores of an untrained model do not depend on.
-_OF_TRAINING = {"seed", "epochs", "batch_size", "learning_rate", "max_tokens", "schema_version", "tokenizer_hash"}
 
 Fault = tuple[str, str]  # the rule that is broken, and how, in words
 
@@ -181,57 +174,3 @@ def _byte_letters() -> dict[str, int]:
     printed = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printed]
     return {chr(b): b for b in printed} | {chr(256 + i): b for i, b in enumerate(others)}
-
-
-def unlike_the_base(record: Record, others: Iterable[Record]) -> list[str]:
-    """Where a record's scores before training are not those of other runs that start from the same model.
-
-    Methods that add to the base model what is zero at first start from it as it is; a stack with another way to build
-    its model (`qlora` rounds the weights) or with a part that is not built in is compared with runs of the very same
-    stack, versions and machine alone. Between all committed runs of a benchmark (two kinds of processors, three ways
-    to build) the NLL of a probe differs by at most 2e-5 nats and no accuracy; 1e-3 nats leaves room for other
-    processors and GPUs, as does one probe in 50 with another accuracy.
-    """
-    own, start = _untrained(record), _start(record)
-    like = [other for other in others if other.run_id != record.run_id and other.stages and _start(other) == start]
-    found = []
-    for place, scores in own.items():
-        for other in like:
-            theirs = _untrained(other).get(place)
-            words = _difference(scores, theirs) if theirs else None
-            if words:
-                found.append(f"{place}: {words} in run {other.run_id}, which starts from the same model")
-                break
-    return found
-
-
-def _untrained(record: Record) -> Mapping[str, SetScores]:
-    """The scores of the model before any training, by their place in words."""
-    first = record.stages[0]
-    stages = {f"{first.name} epoch 0": first.epochs[0].sets if first.epochs else {}}
-    stages |= {f"{name} before training": sets for name, sets in record.before.items()}
-    return {f"{place} {name}": scores for place, sets in stages.items() for name, scores in sets.items()}
-
-
-def _start(record: Record) -> str:
-    """Equal texts where the models before training are equal."""
-    start = record.spec.model_dump(exclude=_OF_TRAINING)
-    plugin = any(name.startswith("method:") for name in record.spec.inputs)
-    if STARTS_AS_THE_BASE & record.spec.hyperparameters.keys() and not plugin:
-        for name in ("method", "hyperparameters", "inputs"):
-            del start[name]
-        return canonical_json(start)
-    return canonical_json([start, surroundings(record)])
-
-
-def _difference(scores: SetScores, theirs: SetScores) -> str | None:
-    """How two scores of one model on one probe set differ by more than machines do, in words."""
-    if len(scores.probe_nll) != len(theirs.probe_nll):
-        return f"{len(scores.probe_nll)} probes were scored, {len(theirs.probe_nll)}"
-    far = [p for p in zip(scores.probe_nll, theirs.probe_nll, strict=True) if not abs(p[0] - p[1]) <= SAME_NLL]
-    if far:
-        return f"the NLL of {len(far)} probes differs, the first is {far[0][0]:.6f} and {far[0][1]:.6f}"
-    flipped = sum(a != b for a, b in zip(scores.probe_accuracy, theirs.probe_accuracy, strict=True))
-    if flipped > math.ceil(len(scores.probe_nll) / NEAR_TIES):
-        return f"{flipped} probes have another accuracy than"
-    return None

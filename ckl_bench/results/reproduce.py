@@ -120,6 +120,7 @@ def agreement(then: Record, now: Record) -> Agreement:
 
     On the same machine, versions, threads, processes and code (git commit) every number must be equal to the last bit.
     Elsewhere rounding differs, and a mean must lie within the 95 % bootstrap interval over probes of the recorded one.
+    Both must have been told the answers, or neither.
     """
     same = surroundings(then) == surroundings(now) and then.environment.commit == now.environment.commit
     lines, wrong = [], 0
@@ -134,6 +135,12 @@ def agreement(then: Record, now: Record) -> Agreement:
             wrong += not fits
             verdict = "equal" if equal else f"within {low:.4f} to {high:.4f}" if fits else "DIFFERS"
             lines.append(f"{place} {measure}: {old:.6f} and {new:.6f}: {verdict}")
+        if same and (scores.probe_guess != again[place].probe_guess or scores.exact != again[place].exact):
+            wrong += 1
+            lines.append(f"{place} guesses and whole answers: DIFFERS")
+    if then.told is not None and then.told != now.told:  # a record from before it was noted says nothing
+        wrong += 1
+        lines.append(f"told the answers: {_yes(then.told)} and {_yes(now.told)}: DIFFERS")
     if same and then.weights_sha256 and now.weights_sha256:
         equal = then.weights_sha256 == now.weights_sha256
         wrong += not equal
@@ -146,6 +153,10 @@ def agreement(then: Record, now: Record) -> Agreement:
     if wrong:
         return Agreement(lines=lines, agrees=False, summary=f"{wrong} of {len(lines)} numbers do not agree {rule}")
     return Agreement(lines=lines, agrees=True, summary=f"all {len(lines)} numbers agree {rule}")
+
+
+def _yes(value: bool | None) -> str:
+    return "yes" if value else "no"
 
 
 def mark_of(path: Path, again: Record, report: Agreement) -> Mark:

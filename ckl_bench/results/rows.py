@@ -9,6 +9,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from ckl_bench.records import Record, SetScores, StageScores
+from ckl_bench.results.differences import settings_of
 from ckl_bench.results.intervals import bootstrap_interval
 from ckl_bench.results.metrics import lama_ckl, part_sets, temporalwiki, told
 from ckl_bench.spec import Spec
@@ -239,6 +240,7 @@ def _common(group: Sequence[Record], users: Mapping[str, int]) -> Row:
         "schema_version": spec.schema_version,
         "dtype": spec.dtype,
         "tokenizer_hash": spec.tokenizer_hash[:16] or None,
+        "settings": settings_of(spec),
         **_divergence(group),
         **_perplexity(group),
         **_retained(group),

@@ -21,12 +21,13 @@ _LISTED = 5  # candidates that an error names one by one
 def find_runs(records: Sequence[Record], wanted: str, methods_dir: Path | None = None) -> list[Record]:
     """Finished runs of one stack and one set of settings, a run a seed.
 
-    `wanted` is a stack's name or label (taalm, taalm+lora, lora(r=8)) or the beginning of a run id (four hex digits or
-    more), and may go on with `@setting=value[,setting=value...]`: a field of the spec, `seed`, or `method.field`, which
-    then finds the stack under every label. So does a name alone where no run has the stack's defaults. Numbers are
-    compared as numbers, hashes by their beginning. UserError where no run is meant, or runs that differ in more than
-    their seed; it lists what tells them apart.
+    `wanted` is a stack's name or label (taalm, taalm+lora, lora(r=8)), as tables show it too (oracle+lora*), or the
+    beginning of a run id (four hex digits or more). It may go on with `@setting=value[,setting=value...]`: a field of
+    the spec, `seed`, or `method.field`, which then finds the stack under every label. So does a name alone where no
+    run has the stack's defaults. Numbers are compared as numbers, hashes by their beginning. UserError where no run is
+    meant, or runs that differ in more than their seed; it lists what tells them apart.
     """
+    wanted = wanted.strip().rstrip("*†")
     done = [record for record in records if record.status == "done"]
     name, given = _split(wanted, {r.spec.method for r in done})
     try:
@@ -82,7 +83,7 @@ def _split(wanted: str, labels: Iterable[str]) -> tuple[str, list[tuple[str, str
         setting, equals, value = (part.strip() for part in item.partition("="))
         if not (setting and equals and value):
             raise UserError(f"'{wanted}': expected NAME@setting=value[,setting=value...], as in lora@lr=1e-3,epochs=8")
-        plain = setting if "." in setting else setting.replace("-", "_")
+        plain = setting if {".", ":"} & set(setting) else setting.replace("-", "_")
         found.append((SHORT.get(plain, plain), value))
     return name, found
 
@@ -91,6 +92,8 @@ def _with_setting(runs: Sequence[Record], name: str, setting: str, text: str) ->
     """The runs that have a setting; UserError where there is no such setting, or none has that value."""
     every = [{**settings_of(run.spec), "seed": run.spec.seed} for run in runs]
     known = {key for own in every for key in own}
+    if f"inputs.{setting}" in known:  # as a table has it
+        setting = f"inputs.{setting}"
     if setting not in known:
         raise unknown("setting", setting, known | SHORT.keys(), f"These are the settings of {name}.")
     values = [own.get(setting) for own in every]

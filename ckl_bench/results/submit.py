@@ -13,10 +13,13 @@ from ckl_bench.learning.run import plan_run
 from ckl_bench.models.find import find_model
 from ckl_bench.models.hub import pinned
 from ckl_bench.progress import log
-from ckl_bench.records import Record, read_record, read_records, write_record
-from ckl_bench.results.plausible import implausible, unlike_the_base
+from ckl_bench.records import InvalidRecord, Record, read_record, read_records, write_record
+from ckl_bench.results.metrics import told
+from ckl_bench.results.plausible import implausible
 from ckl_bench.results.reproduce import Agreement, agreement, mark_of, request_of, scored_sets
 from ckl_bench.results.reproduced import add_mark
+from ckl_bench.results.spent import costs_that_cannot_be
+from ckl_bench.results.start import starts_as_the_base, unlike_the_base
 from ckl_bench.results.tables import tables_locked, write_tables
 
 
@@ -32,6 +35,8 @@ def submit(paths: Sequence[Path], folder: Path, methods_dir: Path | None = None)
     for path in wrong:
         try:
             given[path] = read_record(path)
+        except InvalidRecord as error:
+            wrong[path] += error.reasons
         except UserError as error:
             wrong[path].append(str(error))
     every = [*board.values(), *given.values()]
@@ -79,8 +84,11 @@ def objections(record: Record, methods_dir: Path | None = None, others: Iterable
     if spec.benchmark not in BENCHMARKS:
         hint = "Only embedded benchmarks have a leaderboard here."
         return [*found, str(unknown("benchmark", spec.benchmark, BENCHMARKS, hint))]
+    found += _of_who_was_told(record)
+    as_base = False
     try:
-        now = plan_run(replace(request_of(spec), methods_dir=methods_dir)).spec.model_dump()
+        plan = plan_run(replace(request_of(spec), methods_dir=methods_dir))
+        as_base, now = starts_as_the_base(plan.stack), plan.spec.model_dump()
         for name, value in spec.model_dump().items():
             if now[name] != value:
                 found.append(f"its {name} is {value}, here it is {now[name]}; run it again")
@@ -89,8 +97,18 @@ def objections(record: Record, methods_dir: Path | None = None, others: Iterable
     benchmark = load_benchmark(spec.benchmark)
     if record.status == "done" and benchmark.hash == spec.benchmark_hash:
         misshapen = list(_of_another_shape(record, benchmark))
-        found += misshapen or _of_its_numbers(record, benchmark, others)
+        found += [*costs_that_cannot_be(record), *(misshapen or _of_its_numbers(record, benchmark, others, as_base))]
     return found
+
+
+def _of_who_was_told(record: Record) -> list[str]:
+    if record.status != "done":
+        return []
+    if record.told is None and record.spec.schema_version > 1:
+        return ["it does not say whether its method was told the answers; run it again"]
+    if record.told is False and told(record):
+        return [f"it says that {record.spec.method} was not told the answers, which it is by what it does"]
+    return []
 
 
 def _of_another_shape(record: Record, benchmark: Benchmark) -> Iterator[str]:
@@ -107,20 +125,23 @@ def _of_another_shape(record: Record, benchmark: Benchmark) -> Iterator[str]:
         stranger = next((name for name in scored.rehearsed if name not in allowed), None)
         if stranger is not None:
             yield f"it read document '{stranger}', which is not of the benchmark"
+        if scored.documents != len(stage.documents):
+            count = len(stage.documents)
+            yield f"it learned {scored.documents} documents in stage '{scored.name}', the benchmark has {count}"
         if [epoch.epoch for epoch in scored.epochs] != list(range(record.spec.epochs + 1)):
             yield f"it does not have the scores of all {record.spec.epochs} epochs"
         if list(scored.earlier) != names[:number]:
             yield f"it does not have the scores of every stage before '{scored.name}'"
 
 
-def _of_its_numbers(record: Record, benchmark: Benchmark, others: Iterable[Record]) -> list[str]:
+def _of_its_numbers(record: Record, benchmark: Benchmark, others: Iterable[Record], as_base: bool) -> list[str]:
     try:
         base = find_model(pinned(record.spec.model, record.spec.model_revision))
     except UserError as error:
         return [str(error)]
     if base.revision != record.spec.model_revision:
         return []  # which is said already: whatever its numbers are, they are another model's
-    return [*implausible(record, benchmark, base), *unlike_the_base(record, others)]
+    return [*implausible(record, benchmark, base), *unlike_the_base(record, others, as_base)]
 
 
 def _compared(then: Record, now: Record) -> Agreement:

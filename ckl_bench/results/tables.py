@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ckl_bench.records import Record
-from ckl_bench.results.leagues import league, leagues, ranks, untrained
+from ckl_bench.results.leagues import league, leagues, question, ranks, untrained
 from ckl_bench.results.markdown import markdown_table
 from ckl_bench.results.own import best_first, own_columns, own_row
 from ckl_bench.results.published import published_rows
@@ -81,8 +81,7 @@ def rows(records: Iterable[Record], kind: str = "lama-ckl", beside: Iterable[Rec
     still = untrained([*beside, *every])
     made = []
     for group in runs:
-        spec = group[0].spec
-        made.append(board.row(group, users, still.get((spec.benchmark_hash, spec.model_revision, spec.limit), ())))
+        made.append(board.row(group, users, still.get(question(group[0].spec), ())))
     made.sort(key=lambda r: (*league(r), round(board.best_first(r), 4), r["method"], r["run_ids"]))
     for members in leagues(made):
         for row, rank in zip(members, ranks(members, board.best_first), strict=True):

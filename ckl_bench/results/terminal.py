@@ -11,11 +11,12 @@ from rich.text import Text
 
 from ckl_bench.benchmarks.manifest import KINDS
 from ckl_bench.errors import printable
-from ckl_bench.results.leagues import UNTRAINED, labels, league
+from ckl_bench.results.leagues import UNTRAINED, labels, league, unsaid, without_settings
 from ckl_bench.results.rows import Row, in_months, retained_columns
 
 Column = tuple[str, Callable[[Row], str]]
 BETTER, WORSE, NEITHER = "▲", "▼", "≈"
+_COLUMNS, _NARROWEST = 80, 12  # of a terminal, which a table is to fit; of the stacks' names
 MARKS = f"{BETTER} better, {WORSE} worse, {NEITHER} neither clearly"
 
 
@@ -41,6 +42,11 @@ def _pair(row: Row, key: str) -> str:
 def maybe(row: Row, key: str) -> str:
     """A number of a row to three decimals, or a dash."""
     return "-" if row.get(key) is None else f"{row[key]:.3f}"
+
+
+def reproduced(row: Row) -> str:
+    """How many of a row's runs somebody has made again, with the same result; a dash where it is none."""
+    return f"{row['reproduced']} of {row['seeds']}" if row.get("reproduced") else "-"
 
 
 LAMA_CKL: list[Column] = [
@@ -108,10 +114,10 @@ def retained_columns_shown(rows: Sequence[Row]) -> list[Column]:
     return [(printable(name.removeprefix("retain_")).replace("_", "\n"), cell(name)) for name in names]
 
 
-def _broken(label: str, width: int = 20) -> str:
-    """A long stack over several lines, each of whole parts."""
+def _broken(label: str, width: int) -> str:
+    """A long stack over several lines, each of whole parts and settings."""
     lines = [""]
-    for part in re.findall(r"[^+@]*[+@]?", label):
+    for part in re.findall(r"[^+@,(]*[+@,(]?", label):
         if lines[-1].strip() and len(lines[-1]) + len(part) > width:
             lines.append("  ")
         lines[-1] += part
@@ -129,20 +135,23 @@ def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) 
     parts = "exact: whole answers, to learn/not to forget" if lama else "stages: NLL changed/unchanged"
     told = " · * told the answers" if any(row["told"] for row in every) else ""
     told += " · † scored only" if any(row.get("scored_only") for row in every) else ""
+    others = unsaid(every)
+    others = f"\nwhere a name says nothing else: {others.replace(',', ', ')}" if others else ""
     table = Table(
         title=Text(printable(f"{every[0]['benchmark']} · {every[0]['model']}")),
         caption=Text(
-            f"> this output, the rest is committed · = learns nothing{told}\n"
-            f"gain: over what learns nothing; {MARKS} (95 %)\n{parts} · ± over n seeds"
+            f"\n> this output, the rest is committed · = learns nothing{told}\n"
+            f"gain: over what learns nothing; {MARKS} (95 %)\n{parts} · ± over n seeds{others}"
         ),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 0, 0, 1),
         pad_edge=False,
+        show_edge=False,
     )
     table.add_column("", no_wrap=True)
-    table.add_column("method", overflow="fold", min_width=12)
+    table.add_column("method", overflow="fold", min_width=_NARROWEST)
     columns = _NARROW if lama else [column for column in month_columns(every) if column[0] != "FUAR"]
     columns = [*columns, *set_columns(every)[:2], ("n", lambda row: str(row["seeds"]))]
     for name, _ in columns:
@@ -154,17 +163,26 @@ def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) 
     def place(row: Row) -> tuple[bool, object, float]:
         return league(row) != first, league(row), -row["total_knowledge"] if lama else row["avg_nll"]
 
+    all_names = list(named.values())
+    room = max(_NARROWEST, _COLUMNS - 3 - sum(2 + _widest(name, cell, every) for name, cell in columns))
     before = first
     for row in sorted(every, key=place):
         if league(row) != before:
             table.add_section()
         before = league(row)
-        name = named[id(row)] + ("*" if row["told"] else "") + ("†" if row.get("scored_only") else "")
+        name = without_settings(named[id(row)], all_names, room)
+        name += ("*" if row["told"] else "") + ("†" if row.get("scored_only") else "")
         name += " (a try)" if row["limit"] else ""
         cells = [Text(cell(row)) for _, cell in columns]
         if verdict(row) != NEITHER:
             cells[0].stylize("green" if verdict(row) == BETTER else "red")
         marked = id(row) in own
         mark = ">" if marked else "=" if row["method"] == UNTRAINED else ""
-        table.add_row(mark, Text(_broken(name)), *cells, style="bold" if marked else "dim")
+        table.add_row(mark, Text(_broken(name, room)), *cells, style="bold" if marked else "dim")
+    if any(without_settings(name, all_names, room) != name for name in all_names) and isinstance(table.caption, Text):
+        table.caption.append("\n(…): settings, which tell it from no other row here; the CSV has them")
     return table
+
+
+def _widest(name: str, cell: Callable[[Row], str], every: Sequence[Row]) -> int:
+    return max(map(len, [*name.split("\n"), *map(cell, every)]))

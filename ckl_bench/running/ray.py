@@ -138,13 +138,16 @@ class Ray:
 
     def start(self, task: Task) -> None:
         """Give a run to Ray, which starts it where and when there is room."""
-        self._runs[task.run_id] = _Run(task, *self._begin(task))
+        actor = self._asked_for(task)
+        self._runs[task.run_id] = _Run(task, actor, self._begun(task, actor))
 
-    def _begin(self, task: Task) -> tuple[Any, Any]:
+    def _asked_for(self, task: Task) -> Any:
         wants = {name: value or None for name, value in self._wants[task.run_id].items()}
-        actor = self._ray.remote(Remote).options(max_concurrency=2, max_restarts=0, **wants).remote()
+        return self._ray.remote(Remote).options(max_concurrency=2, max_restarts=0, **wants).remote()
+
+    def _begun(self, task: Task, actor: Any) -> Any:
         words = task.run_id, TASK.dump_json(task), self._folder, task.folder, self._threads
-        return actor, actor.begin.remote(*words)
+        return actor.begin.remote(*words)
 
     def poll(self) -> list[tuple[str, Heard]]:
         """What the actors told, and which of them are gone."""
@@ -152,20 +155,35 @@ class Ray:
         told = {run.told: run for run in self._runs.values()}
         for reference in self._ray.wait(list(told), num_returns=len(told), timeout=0)[0] if told else []:
             run = told[reference]
+            if run.told != reference:  # it has got another actor by now
+                continue
             news = self._got(run)
             if news is None or news.state == "running":
                 run.begun, run.told = True, run.actor.watch.remote()
-            else:
+            elif news.state == "lost" and not run.begun and run.tries < TRIES and not self._stopping:
+                # It waited on a machine that is gone, or for its actor to be made there.
                 self._ray.kill(run.actor)
-                if news.state == "lost" and not run.begun and run.tries < TRIES and not self._stopping:
-                    # It waited on a machine that is gone, or for its actor to be made there.
-                    run.actor, run.told = self._begin(run.task)
-                    run.tries += 1
-                    continue
+                run.tries += 1
+                run.actor = self._asked_for(run.task)
+                run.told = self._begun(run.task, run.actor)
+                continue
+            else:
                 del self._runs[run.task.run_id]
+                self._hand_on(run, lost=news.state == "lost")
             if news is not None:
                 heard.append((run.task.run_id, news))
         return heard
+
+    def _hand_on(self, ended: _Run, lost: bool) -> None:
+        """Give an actor to a run that waits for one such, rather than wait until a process of Ray's has started."""
+        wants = self._wants[ended.task.run_id]
+        waiting = (run for run in self._runs.values() if not run.begun and self._wants[run.task.run_id] == wants)
+        run = None if lost or self._stopping else next(waiting, None)
+        if run is None:
+            self._ray.kill(ended.actor)
+        else:
+            self._ray.kill(run.actor)
+            run.actor, run.told = ended.actor, self._begun(run.task, ended.actor)
 
     def _got(self, run: _Run) -> Heard | None:
         try:

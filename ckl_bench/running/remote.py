@@ -21,7 +21,7 @@ LOOK = 0.1  # seconds between two looks at the run's process
 
 
 class Remote:
-    """Starts a run and tells what is heard of it; to be called from two threads, of which one waits in `watch`."""
+    """Starts a run, another behind it, and tells what is heard; of two threads that call it one waits in `watch`."""
 
     def __init__(self) -> None:
         self._own = tempfile.TemporaryDirectory(prefix="ckl-bench-", ignore_cleanup_errors=True)

@@ -67,6 +67,8 @@ def _imports(file: Path, root: Path) -> Iterator[tuple[Path, str, bool]]:
     except (SyntaxError, ValueError, RecursionError, OSError):
         return  # importing it says in one line what is wrong
     for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            node = _by_name(node)
         if isinstance(node, ast.Import):
             yield from ((root, alias.name.partition(".")[0], True) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -76,6 +78,19 @@ def _imports(file: Path, root: Path) -> Iterator[tuple[Path, str, bool]]:
             if folder.is_relative_to(root):
                 names = [node.module.partition(".")[0]] if node.module else [alias.name for alias in node.names]
                 yield from ((folder, name, False) for name in names)
+
+
+def _by_name(call: ast.Call) -> ast.AST:
+    """`import_module("helper")` and `__import__("helper")` as the statement that says the same; else the call."""
+    called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    named = call.args[0] if call.args else None
+    if called not in ("import_module", "__import__") or not isinstance(named, ast.Constant):
+        return call
+    name = str(named.value)
+    inner = name.lstrip(".")
+    if inner == name:
+        return ast.Import(names=[ast.alias(name=name)])
+    return ast.ImportFrom(module=inner or None, names=[], level=len(name) - len(inner))
 
 
 def _module(folder: Path, name: str) -> set[Path]:

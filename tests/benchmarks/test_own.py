@@ -136,7 +136,7 @@ def test_without_rehearsal_only_ones_own_questions_are_asked(tmp_path: Path) -> 
     counts = built(sources, tmp_path / "mine", scorer, rehearsal=False)
     assert len(asked_of) == 5
     assert counts["kept"]["rehearsal"] == 0
-    assert load_benchmark(str(tmp_path / "mine")).rehearsal == ()
+    assert len(load_benchmark(str(tmp_path / "mine")).rehearsal) == 0
     with pytest.raises(UserError, match="--no-rehearsal belongs to --keep"):
         built(OwnSources(documents=sources.documents, questions=sources.questions), tmp_path / "other", rehearsal=False)
 
@@ -370,7 +370,7 @@ def test_a_malformed_document_is_refused_in_one_line(
         (
             [{"text": t, "id": t.lower(), "date": t} for t in (*TOWNS, "Silent")],
             ("--stages", "date"),
-            "stage 'Silent': no question asks about its documents",
+            "stage 'Silent': no question of set 'to_learn' asks about its documents",
         ),
     ],
 )
@@ -395,7 +395,9 @@ def test_folders_are_read_once_though_links_lead_back(tmp_path: Path) -> None:
 
 
 def test_the_benchmark_goes_beside_its_documents(command: Command, tmp_path: Path) -> None:
-    refused(command, write_own(tmp_path), "lies in the folder of documents", "--out", "docs/mine")
+    sources = write_own(tmp_path / "docs" / "deep")
+    within = OwnSources(documents=str(tmp_path), questions=sources.questions, keep=sources.keep)
+    refused(command, within, "lies in the folder of documents, and would be read with them; put it elsewhere")
 
 
 def test_a_byte_order_mark_is_noted_and_left_out(command: Command, tmp_path: Path) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import typer
 
 from ckl_bench import __version__
+from ckl_bench.cli.app import app
 from conftest import Command
 from helpers.terminal import MAIN
 
@@ -35,6 +39,31 @@ MORE = ("compare", "reproduce", "submit", "report", "show", "build", "build lama
 def test_an_option_of_one_value_is_refused_when_given_twice(words: str, said: str, command: Command) -> None:
     result = command(*words.split())
     assert (result.code, result.out, result.err) == (2, "", f"error: {said}\n")
+
+
+def every_option() -> Iterator[tuple[tuple[str, ...], str]]:
+    """(the words of a command, an option of it that takes one value), of all commands that there are."""
+
+    def walk(words: tuple[str, ...], group: Any) -> Iterator[tuple[tuple[str, ...], str]]:
+        for name, found in getattr(group, "commands", {}).items():
+            yield from walk((*words, name), found)
+        for option in group.params if words and not hasattr(group, "commands") else ():
+            if option.param_type_name == "option" and not (option.multiple or option.is_flag):
+                yield from ((words, name) for name in option.opts if name != "--preset")  # "1" is refused as none
+
+    return walk((), typer.main.get_command(app))
+
+
+def test_no_commands_single_option_takes_the_last_of_two(command: Command) -> None:
+    counted = 0
+    for words, option in every_option():
+        for given in ([option, "1", option, "2"], [f"{option}=1", option, "2"]):
+            result = command(*words, *given)
+            assert (result.code, result.out) == (2, ""), (words, option)
+            assert result.err.startswith(f"error: {option} is given twice ("), (words, option, result.err)
+            assert {"1", "2"} == set(result.err.split("(")[1].split(")")[0].split(", "))
+        counted += 1
+    assert counted > 100
 
 
 def test_options_that_take_several_take_them(command: Command) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import dataclasses
 import json
 import math
+import operator
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +17,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ckl_bench.benchmarks.format import Document, load_benchmark
+from ckl_bench.benchmarks.format import Document, Fact, load_benchmark
 from ckl_bench.benchmarks.general import general_text
-from ckl_bench.encode import encode_documents
+from ckl_bench.encode import EncodedDocument, collate, encode_documents, object_tokens
 from ckl_bench.learning.divergence import moved
 from ckl_bench.models.find import find_model
 from conftest import Command
@@ -50,6 +55,7 @@ def write(folder: Path, code: str) -> None:
         ("getattr(document, 'fact')", True),
         ("__import__('ckl_bench.encode', fromlist=['x']).object_tokens(document)", True),
         ("__import__('dataclasses').replace(document, id='x').fact", True),
+        ("__import__('pickle').dumps(document)", True),
         ("document.text, document.ids, document.offsets, document.id, repr(document), vars(document)", False),
         ("replace(document, text=document.text + '.')", False),
         ("[d.fact for d in stage.rehearsal()]", False),
@@ -72,6 +78,51 @@ def test_a_plugin_that_reads_declared_facts_is_marked(
     assert (row["told"], row["rank"]) == (("True", "") if told else ("False", "1"))
     checked = command("check-method", "methods/reader.py")
     assert ("marked as told the answers" in checked.out) == told
+
+
+FACT = Fact(subject="Aster", relation="P36", object="Bel")
+MORE = Fact(subject="Aster", relation="P17", object="Dell")
+WAYS: dict[str, Callable[[EncodedDocument], object]] = {
+    "fact": lambda document: document.fact,
+    "facts": lambda document: document.facts,
+    "more facts": lambda document: document.more_facts,
+    "getattr": lambda document: getattr(document, "fact"),  # noqa: B009
+    "attrgetter": operator.attrgetter("facts"),
+    "the property itself": lambda document: EncodedDocument.fact.fget(document),  # type: ignore[attr-defined]
+    "its tokens": lambda document: object_tokens(document).sum(),
+    "vars": lambda document: vars(document)["declared"](),
+    "state": lambda document: document.__getstate__()["declared"](),  # type: ignore[index]
+    "asdict": lambda document: dataclasses.asdict(document)["declared"](),
+    "astuple": lambda document: dataclasses.astuple(document)[-1](),
+    "fields": lambda document: [getattr(document, f.name) for f in dataclasses.fields(document)][-1](),
+    "copy": lambda document: copy.copy(document).fact,
+    "deepcopy": lambda document: copy.deepcopy(document).fact,
+    "in a batch": lambda document: copy.deepcopy(collate([document])).documents[0].fact,
+    "replace": lambda document: dataclasses.replace(document, text="else").fact,
+    "pickle": lambda document: pickle.loads(pickle.dumps(document)).fact,
+    "pickled alone": pickle.dumps,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_whatever_hands_out_a_fact_is_noted(way: str) -> None:
+    noted: list[str] = []
+    row = Document(id="d", text="Aster has Bel.", fact=FACT, more_facts=(MORE,))
+    (document,) = encode_documents(find_model("tiny").tokenizer, [row], 64, told=lambda: noted.append(way))
+    for other in (copy.copy(document), copy.deepcopy([document])[0]):
+        assert (other, repr(other), hash(other)) == (document, repr(document), hash(document))
+    assert "P36" not in str([dataclasses.asdict(document), vars(document), repr(document)])
+    assert not noted  # none of which says a fact
+    assert WAYS[way](document)
+    assert noted
+
+
+def test_a_pickled_document_is_what_it_was() -> None:
+    row = Document(id="d", text="Aster has Bel.", fact=FACT, more_facts=(MORE,))
+    (document,) = encode_documents(find_model("tiny").tokenizer, [row], 64)
+    again = pickle.loads(pickle.dumps(document))
+    assert again == document
+    assert again.facts == (FACT, MORE)
 
 
 def test_a_told_run_that_was_stopped_stays_told(

@@ -100,9 +100,9 @@ def test_other_rates_are_ranked_together_and_told_apart() -> None:
     usual = record(LEARNED, KEPT, method="x")
     made = rows([same, other, usual])
     assert sorted(row["rank"] for row in made) == [1, 1, 3]
-    assert labels(made) == ["lora", "x", "lora@lr=5e-05,batch=4"]
+    assert labels(made) == ["lora", "x", "lora@lr=5e-5,batch=4"]
     assert labels(rows([other])) == ["lora"]  # alone, it differs from nothing
-    assert "lora@lr=5e-05,batch=4" in tables([same, other, usual])["lama-ckl.md"]
+    assert "lora@lr=5e-5,batch=4" in tables([same, other, usual])["lama-ckl.md"]
     idle = record(*STILL, method="none", learning_rate=5e-5, batch_size=4)  # which trains at no rate
     assert "none" in labels(rows([same, idle, usual]))
 

@@ -274,12 +274,3 @@ def test_a_run_is_shown_in_the_terminal(command: Command) -> None:
     assert "to_learn" in result.out
     assert command("show", "zzzz").code == 2
     assert bars([0.0, 0.5, 1.0]) == " ▄█"
-
-
-def test_a_long_name_leaves_its_settings_out_of_the_figure_where_it_can_be_told_apart() -> None:
-    from ckl_bench.results.report.trade_off import _short
-
-    long, other = "lora+restate(statements=4,keep=8.0)@lr=0.001", "lora+restate(statements=8,keep=4.0)@lr=0.001"
-    assert _short(long, [long, "lora"]) == "lora+restate(…)@lr=0.001"
-    assert _short(long, [long, other]) == long
-    assert _short("rho1(keep=0.4)", ["rho1(keep=0.4)"]) == "rho1(keep=0.4)"

@@ -51,6 +51,10 @@ RUNS = [PLAIN, SEED, SLOW, SMALL, TAALM]
         ("lora+taalm", [TAALM]),
         ("taalm@lora.r=16,benchmark_hash=aaaa,model_revision=seed", [TAALM]),
         ("taalm@inputs.attention=ccc", [TAALM]),
+        ("taalm+lora@attention=ccc*", [TAALM]),
+        ("lora@benchmark=aaaa,model=seed,tokenizer=cc,seed=1,lr=1e-3", [SEED]),
+        ("lora(r=8)*", [SMALL]),
+        ("lora(r=8)†", [SMALL]),
         (SLOW.run_id[:4], [SLOW]),
         (f"{PLAIN.run_id}@lr=1e-3", [PLAIN]),
     ],
@@ -72,18 +76,18 @@ def test_a_name_alone_finds_what_was_run_with_other_settings_where_nothing_else_
     [
         (
             "lora@lrr=1",
-            "unknown setting 'lrr'; did you mean 'lr'? Known: batch, batch_size, benchmark_hash, dtype",
+            "unknown setting 'lrr'; did you mean 'lr'? Known: batch, batch_size, benchmark, benchmark_hash, dtype",
         ),
         ("lora@rho1.keep=1", "unknown setting 'rho1.keep'"),
-        ("lora@lr=2e-3", "no run of 'lora' has learning_rate=2e-3; among those that are meant it is 0.001, 0.0001"),
+        ("lora@lr=2e-3", "no run of 'lora' has learning_rate=2e-3; among those that are meant it is 1e-3, 1e-4"),
         ("lora@lr=fast", "has learning_rate=fast"),
-        ("lora@lr=1e-3,lr=1e-4", "it is 0.001"),
+        ("lora@lr=1e-3,lr=1e-4", "it is 1e-3"),
         ("lora@lr", "expected NAME@setting=value"),
         ("lora@", "expected NAME@setting=value"),
         ("lora@=1", "expected NAME@setting=value"),
         ("@lr=1", "unknown stack or run ''"),
         ("rho1@lr=1", "unknown stack or run 'rho1'"),
-        ("lora", f"lora@lr=0.001,epochs=1 or {PLAIN.run_id[:8]}; lora@lr=0.0001,epochs=8 or {SLOW.run_id[:8]}"),
+        ("lora", f"lora@lr=1e-3,epochs=1 or {PLAIN.run_id[:8]}; lora@lr=1e-4,epochs=8 or {SLOW.run_id[:8]}"),
     ],
 )
 def test_what_names_no_runs_or_too_many_is_one_line(wanted: str, words: str) -> None:
@@ -153,13 +157,13 @@ def test_compare_says_what_tells_its_sides_apart(command: Command, tmp_path: Pat
         return result.out.splitlines()[0]
 
     assert head("taalm", SLOW.run_id[:6]) == (
-        f"taalm+lora against lora on made-up, learning_rate 0.001 against 0.0001, epochs 1 against 8, {tail}"
+        f"taalm+lora against lora on made-up, learning_rate 1e-3 against 1e-4, epochs 1 against 8, {tail}"
     )
     assert head("taalm", "lora@lr=1e-3") == f"taalm+lora against lora on made-up, {tail}"
     assert head("lora@lora.r=8", "lora@epochs=1") == f"lora(r=8) against lora on made-up, lora.r 8 against 16, {tail}"
     several = command("compare", "lora", "taalm", *where)
     assert (several.code, several.err.count("\n"), several.out) == (2, 1, "")
-    assert "lora@lr=0.001,epochs=1 or" in several.err
+    assert "lora@lr=1e-3,epochs=1 or" in several.err
     refused = command("compare", "lora@lr=1e-3", "taalm", "--benchmark", "made-up", "--model", "smollm2-135m")
     assert refused.code == 2
     text = " ".join(command("compare", "--help").out.replace("│", " ").split())
@@ -173,5 +177,5 @@ def test_a_stack_is_compared_with_itself_under_names_of_their_own(command: Comma
     for item in (weak, record([[0.0] * n, [1.0] * n], [[1.0] * n] * 2)):
         write_record(tmp_path / "runs", item)
     result = command("compare", "lora@lr=1e-5", "lora@lr=1e-3", "--benchmark", "made-up", "--model", "tiny")
-    assert "lora against lora on made-up, learning_rate 1e-05 against 0.001, seed 0;" in result.out
-    assert "more than chance, lora@lr=0.001 is better." in result.out
+    assert "lora against lora on made-up, learning_rate 1e-5 against 1e-3, seed 0;" in result.out
+    assert "more than chance, lora@lr=1e-3 is better." in result.out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ckl_bench.errors import UserError
 from ckl_bench.learning.run import RunRequest
 from ckl_bench.running import place
 from ckl_bench.running.grid import planned
+from ckl_bench.running.heard import Heard
 from ckl_bench.running.needs import memory_of
 from ckl_bench.running.place import Place
 from conftest import Command
@@ -66,6 +68,33 @@ def test_a_place_that_cannot_be_had_is_one_line(
     assert (result.code, result.out) == (2, "")
     assert said.format(port=port) in result.err.splitlines()[-1]
     assert not list((tmp_path / "runs").rglob("*"))
+
+
+def test_a_job_is_submitted_as_asked_and_cancelled_where_it_waits(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm's commands are stood in for by scripts that note what they are given."""
+    for name, does in {
+        "sbatch": f'cp "$1" {tmp_path}/script; echo Submitted batch job 7',
+        "scancel": f"echo $@ > {tmp_path}/cancelled",
+        **dict.fromkeys(("srun", "sacct"), "true"),
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    (task,) = planned([RunRequest(method="none", model="tiny", benchmark=str(small))], tmp_path / "runs")
+    options = {"partition": "gpu", "time": "120", "exclusive": "true", "mail-type": "FAIL"}
+    executor = Place(executor="slurm", cpus=2, gpus=1, memory=3 * 2**30, slurm=options).make(tmp_path / "sweep", [task])
+    executor.start(task)
+    found = {line.removeprefix("#SBATCH --") for line in (tmp_path / "script").read_text().splitlines()}
+    assert {"partition=gpu", "time=120", "exclusive", "mail-type=FAIL", "signal=USR1@90"} <= found
+    assert {"cpus-per-task=2", "gpus-per-node=1", "mem=3GB"} <= found
+    assert list(executor.poll()) == []
+    executor.stop()
+    assert list(executor.poll()) == [(task.run_id, Heard(state="stopped"))]
+    assert (tmp_path / "cancelled").read_text().split() == ["7"]
+    executor.close()
+    assert list((tmp_path / "sweep").iterdir()) == []
 
 
 @pytest.mark.parametrize(("executor", "package"), [("ray", "ray"), ("slurm", "submitit")])

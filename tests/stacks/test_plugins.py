@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from ckl_bench.errors import UserError
+from ckl_bench.method import HOOKS, Method, misspelt
 from ckl_bench.stacks.plugins import load_method
+from ckl_bench.testing import check_method
 from conftest import Command
 from helpers.plugin import PLUGIN
 
@@ -142,6 +144,54 @@ SLIPS = {
 }
 OWN = ["scores", "build_adapter", "weights_of", "stream_length", "inputs_of", "builder", "master", "anneal", "score"]
 METHODS = "    def {}(self):\n        return 1\n"
+
+
+def slips_of(hook: str) -> set[str]:
+    """Every letter missing, doubled, another, or in its neighbour's place; another case; an underscore too many."""
+    spots = range(len(hook))
+    missing = {hook[:i] + hook[i + 1 :] for i in spots}
+    more = {hook[:i] + letter + hook[i:] for i in spots for letter in (hook[i], "x")}
+    other = {hook[:i] + letter + hook[i + 1 :] for i in spots for letter in "aeiq"}
+    turned = {hook[:i] + hook[i + 1] + hook[i] + hook[i + 2 :] for i in spots[:-1]}
+    return (missing | more | other | turned | {hook.title(), hook.upper(), f"{hook}_", f"{hook}s"}) - {hook}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_one_slip_in_any_hook_is_found(hook: str) -> None:
+    for slip in slips_of(hook):
+        made = type("Made", (Method,), {slip: lambda self: None})
+        assert [name for name, meant in misspelt(made) if meant == hook] == [slip], slip
+    assert not list(misspelt(type("Made", (Method,), dict.fromkeys([hook, f"_{hook}x"], lambda self: None))))
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("kind", ["def", "lambda", "partial"])
+def test_check_method_and_run_refuse_a_misspelt_hook(hook: str, kind: str, tmp_path: Path, command: Command) -> None:
+    slip = hook[0] + hook[2] + hook[1] + hook[3:]
+    body = {
+        "def": METHODS.format(slip),
+        "lambda": f"    {slip} = lambda self, *given: None\n",
+        "partial": f"    {slip} = __import__('functools').partialmethod(print)\n",
+    }[kind]
+    (tmp_path / "half.py").write_text(PLUGIN + body)
+    said = f"{slip} is no hook and would never be called; did you mean '{hook}'?"
+    checked = command("check-method", tmp_path / "half.py")
+    assert (checked.code, "FAIL  importable" in checked.out) == (1, True)
+    assert said in checked.out
+    refused = command("run", "--method", "half", "--model", "tiny", "--methods-dir", tmp_path)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert said in refused.err
+
+
+ALIASES = ["method = Half", "Method2 = Other = Half", "ALL = {'half': Half}\nclass_ = ALL['half']"]
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_any_alias_is_no_second_method(alias: str, tmp_path: Path) -> None:
+    (tmp_path / "half.py").write_text(f"{PLUGIN}\n{alias}\n")
+    assert load_method("half", tmp_path).__name__ == "Half"
+    first = next(check_method(str(tmp_path / "half.py")))
+    assert (first.passed, first.detail) == (True, "class Half, owns weigh")
 
 
 @pytest.mark.parametrize("slip", SLIPS)

@@ -21,6 +21,10 @@ WAYS = {
     "from": PLUGIN.replace("import torch\n", "import torch\nfrom helper import SHARE\n").replace("self.share", "SHARE"),
     "relative": PLAIN.replace("import helper", "from . import helper"),
     "relative-from": PLAIN.replace("import helper", "from .helper import SHARE").replace("helper.SHARE", "SHARE"),
+    "import_module": PLAIN.replace("import helper", "import importlib\nhelper = importlib.import_module('helper')"),
+    "relative, by name": PLAIN.replace(
+        "import helper", "from importlib import import_module\nhelper = import_module('.helper', __package__)"
+    ),
     "in a hook": LATE,
     "relative, in a hook": LATE.replace("import helper", "from . import helper"),
 }

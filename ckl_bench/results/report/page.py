@@ -12,6 +12,7 @@ from typing import Any
 
 from ckl_bench.errors import UserError
 from ckl_bench.records import Record
+from ckl_bench.results.reproduced import read_marks
 from ckl_bench.results.rows import in_months
 from ckl_bench.storage.writing import write_text
 
@@ -61,6 +62,9 @@ def write_report(records: Sequence[Record], target: Path) -> Path:
     leagues = standings(records)
     if not leagues:
         raise UserError("there is no finished run to report on; run a method first")
+    marks = read_marks(target.parent)
+    for row in (row for league in leagues for row in league.rows):
+        row["reproduced"] = sum(run_id in marks for run_id in row["run_ids"].split())
     explorer = [found for league in leagues for found in _explored(league)]
     here = files("ckl_bench.results.report")
     page = here.joinpath("page.html").read_text(encoding="utf-8")

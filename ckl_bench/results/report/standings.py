@@ -53,7 +53,7 @@ def standings(records: Iterable[Record]) -> list[League]:
         unsorted = leagues(rows(every, kind))
         age = _ages([(row, by_id[row["run_ids"].split(" ")[0]]) for league in unsorted for row in league])
         made = sorted(unsorted, key=lambda league: (age[_edition(league[0])], -len(league)))
-        found += [(kind, league, _named(league)) for league in made]
+        found += [(kind, league, _numbered(league)) for league in made]
     order = [name for _, league, names in found for name in _chosen(league, names)]
     rest = [name for _, _, names in found for name in names]
     order += sorted(rest, key=lambda name: name[0] not in _NEXT)
@@ -65,12 +65,12 @@ def standings(records: Iterable[Record]) -> list[League]:
         series = [
             Series(
                 index=number[name],
-                label=name[0] + ("*" if row["told"] else ""),
+                label=label + ("*" if row["told"] else ""),
                 row=row,
                 runs=own,
                 shown=name in chosen,
             )
-            for row, name, own in zip(league, names, runs, strict=True)
+            for row, name, label, own in zip(league, names, labels(league), runs, strict=True)
             if row["method"] != UNTRAINED
         ]
         standing.append(League(kind=kind, title=title, rows=league, series=series, runs=runs))
@@ -93,16 +93,12 @@ def _edition(row: Row) -> tuple[str, str]:
     return str(row["benchmark"]), str(row["benchmark_hash"])
 
 
-Name = tuple[str, int]  # a label, and which of the rows that share it
+Name = tuple[str, int]  # a stack, and which of its rows, the best first
 
 
-def _named(league: Sequence[Row]) -> list[Name]:
-    seen: list[str] = []
-    names = []
-    for label in labels(league):
-        names.append((label, seen.count(label)))
-        seen.append(label)
-    return names
+def _numbered(league: Sequence[Row]) -> list[Name]:
+    methods = [str(row["method"]) for row in league]
+    return [(method, methods[:place].count(method)) for place, method in enumerate(methods)]
 
 
 def _chosen(league: Sequence[Row], names: Sequence[Name]) -> list[Name]:

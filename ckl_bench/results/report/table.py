@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from ckl_bench.results.leagues import UNTRAINED, labels
+from ckl_bench.results.leagues import UNTRAINED, labels, unsaid
 from ckl_bench.results.rows import Row, in_months
 from ckl_bench.results.terminal import (
     BETTER,
@@ -15,6 +15,7 @@ from ckl_bench.results.terminal import (
     Column,
     maybe,
     month_columns,
+    reproduced,
     set_columns,
     verdict,
 )
@@ -81,6 +82,7 @@ def _costs(made: Sequence[Row]) -> list[Column]:
         ("gain\n95 %", lambda row: f"{row['gain_low']:+.2f} to {row['gain_high']:+.2f}"),
         ("KL\ndocuments", lambda row: maybe(row, "kl_documents")),
         ("KL\nrehearsal", lambda row: maybe(row, "kl_rehearsal")),
+        ("reproduced", reproduced),
         ("trained", lambda row: f"{row['trainable_parameters']:,}"),
         ("tokens", lambda row: f"{row['train_tokens']:,}"),
         ("tok/s", lambda row: f"{row['train_tokens_per_second']:,}"),
@@ -106,6 +108,8 @@ def _note(league: League) -> str:
         parts.append("* was told the answers, and is not ranked.")
     if any(row["method"] == UNTRAINED for row in made):
         parts.append(f"{UNTRAINED}: the model as it was.")
+    if unsaid(made):
+        parts.append(f"Where a name says nothing else: {unsaid(made).replace(',', ', ')}.")
     if in_months(made[0]):
         parts.append("Months: NLL on changed/unchanged facts.")
     return escape(" ".join(parts))

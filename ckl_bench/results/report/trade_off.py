@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ckl_bench.results.leagues import without_settings
 from ckl_bench.results.terminal import gain
 
 from .drawing import INK, Drawing, axes, style
@@ -19,6 +19,7 @@ from .standings import Series
 
 Point = tuple[float, float]
 _LINE = 10.0  # points between the names of two end points
+_WIDEST = 28  # characters of a name in the figure, where its settings may be left out
 
 
 def frontier(points: Sequence[Point]) -> list[Point]:
@@ -158,7 +159,7 @@ def _names(figure: Any, axis: Any, drawn: Sequence[Series], page: bool) -> None:
         place = min(height[one.index], below - _LINE) if one.shown else height[one.index]
         below = place if one.shown else below
         text = axis.annotate(
-            _short(one.label, [other.label for other in drawn]),
+            without_settings(one.label, [other.label for other in drawn], _WIDEST),
             ends[one.index],
             xytext=(7, place - height[one.index]),
             textcoords="offset points",
@@ -171,13 +172,3 @@ def _names(figure: Any, axis: Any, drawn: Sequence[Series], page: bool) -> None:
         if text.get_window_extent().x1 > axis.bbox.x1:  # it would lie on the scale: it goes to the left of its point
             text.set_ha("right")
             text.xyann = (-7, place - height[one.index])
-
-
-def _short(label: str, every: Sequence[str], width: int = 28) -> str:
-    """A long label without its settings, where that is told from the others: `restate(keep=8.0)` -> `restate(…)`."""
-
-    def without(one: str) -> str:
-        return re.sub(r"\([^()]*\)", "(…)", one)
-
-    alone = sum(without(other) == without(label) for other in every) == 1
-    return without(label) if len(label) > width and alone else label
