@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TextIO
 
 LONGEST = 480  # characters of an error; what it quotes from data may have any length
@@ -33,6 +34,15 @@ class Unknown(UserError):
 
 class Busy(UserError):
     """Another process is at it, and may be done later."""
+
+
+class InvalidRecord(UserError):
+    """A file that is no record; `reasons` are all that is wrong with it."""
+
+    def __init__(self, path: Path, reasons: Sequence[str]) -> None:
+        more = f", and {len(reasons) - 1} more" if reasons[1:] else ""
+        super().__init__(f"{path} is not a valid record ({reasons[0]}{more}); remove or restore it")
+        self.reasons = [f"it is not a valid record ({reason})" for reason in reasons]
 
 
 OUT_OF_MEMORY = (

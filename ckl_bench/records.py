@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from ckl_bench.errors import UserError
-from ckl_bench.spec import CLOSED, Count, Spec
+from ckl_bench.errors import InvalidRecord
+from ckl_bench.spec import CLOSED, Count, Spec, reasons
 from ckl_bench.storage.files import read_sealed
 from ckl_bench.storage.json import sealed
 from ckl_bench.storage.writing import write_json
@@ -25,15 +25,6 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of what can be sp
 
 class _Model(BaseModel):
     model_config = CLOSED
-
-
-class InvalidRecord(UserError):
-    """A file that is no record; `reasons` are all that is wrong with it."""
-
-    def __init__(self, path: Path, reasons: Sequence[str]) -> None:
-        more = f", and {len(reasons) - 1} more" if reasons[1:] else ""
-        super().__init__(f"{path} is not a valid record ({reasons[0]}{more}); remove or restore it")
-        self.reasons = [f"it is not a valid record ({reason})" for reason in reasons]
 
 
 class Environment(_Model):
@@ -282,16 +273,7 @@ def read_record(path: Path) -> Record:
     try:
         return Record.model_validate(read_sealed(path))
     except ValidationError as error:
-        raise InvalidRecord(path, list(_reasons(error))) from error
-
-
-def _reasons(error: ValidationError) -> Iterator[str]:
-    """All that is wrong, each with its place."""
-    for found in error.errors():
-        place = ".".join(map(str, found["loc"]))
-        raised = found.get("ctx", {}).get("error")  # by a check of ours, which may have found several
-        for text in raised.args if isinstance(raised, ValueError) else [found["msg"]]:
-            yield f"{place}: {text}" if place else str(text)
+        raise InvalidRecord(path, list(reasons(error))) from error
 
 
 def read_records(folder: Path, *, naming: Sequence[str] = ()) -> Iterator[Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -9,6 +10,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationError,
     model_serializer,
     model_validator,
 )
@@ -104,3 +106,12 @@ class Spec(BaseModel):
     def settings(self) -> str:
         """Hash of all but the seed: runs that differ only in their seed share a row."""
         return sha256_json(self.model_dump(exclude={"seed"}))
+
+
+def reasons(error: ValidationError) -> Iterator[str]:
+    """All that is wrong, each with its place."""
+    for found in error.errors():
+        place = ".".join(map(str, found["loc"]))
+        raised = found.get("ctx", {}).get("error")  # by a check of ours, which may have found several
+        for text in raised.args if isinstance(raised, ValueError) else [found["msg"]]:
+            yield f"{place}: {text}" if place else str(text)

@@ -13,7 +13,9 @@ from ckl_bench.cli.options import (
     LOADING,
     AttentionOption,
     BenchmarkOption,
+    CheckpointOption,
     DeviceOption,
+    DtypeOption,
     MethodsOption,
     ModelOption,
     PickleOption,
@@ -67,6 +69,8 @@ def train_attention(
     seed: Annotated[int, typer.Option(help="Seeds φ, adapters and the order of documents.")] = 0,
     settings: SettingsOption = None,
     device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    checkpoint_activations: CheckpointOption = False,
     attention: AttentionOption = None,
     fresh: FreshOption = False,
     methods_dir: MethodsOption = None,
@@ -77,13 +81,22 @@ def train_attention(
 ) -> Callable[[], None]:
     """Meta-train TAALM's train-attention φ on a benchmark's attention set; run it again to go on after a stop."""
     loading = {"attention": attention, "trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
-    make = _ready(_loaded("taalm", methods_dir), "taalm", out, benchmark, model, seed, device, **loading)
+    of = _loaded("taalm", methods_dir)
+    kind = _dtype(dtype, device)
+    make = _ready(of, "taalm", out, benchmark, model, seed, device, dtype=kind, **loading)
+    more = {"dtype": kind, "checkpoint_activations": checkpoint_activations}
 
     def go() -> None:
-        make(settings or [], fresh)
+        make(settings or [], fresh, **more)
         say(f"{out}: use it with ckl-bench run --method taalm --set taalm.attention={out}")
 
     return go
+
+
+def _dtype(dtype: str, device: str) -> str:
+    from ckl_bench.learning.environment import pick_device, pick_dtype
+
+    return pick_dtype(dtype, pick_device(device))
 
 
 def _loaded(method: str, methods_dir: Path | None) -> Method:
@@ -98,7 +111,7 @@ def _loaded(method: str, methods_dir: Path | None) -> Method:
 
 def _ready(
     of: Method, name: str, out: Path, benchmark: str, model: str, seed: int, device: str, **loading: Any
-) -> Callable[[list[str], bool], None]:
+) -> Callable[..., None]:
     """A method's preparation with everything that a user can get wrong checked, as a function of settings and fresh."""
     from ckl_bench.benchmarks.format import load_benchmark
     from ckl_bench.learning.environment import pick_device, settle
@@ -115,8 +128,8 @@ def _ready(
     with line(f"reading {benchmark} and {model}"):
         data, base = load_benchmark(benchmark), find_model(model, device=place, **loading)
 
-    def make(settings: list[str], fresh: bool) -> None:
+    def make(settings: list[str], fresh: bool, **more: Any) -> None:
         settle(place)
-        of.prepare(benchmark=data, base=base, out=out, device=place, seed=seed, settings=settings, fresh=fresh)
+        of.prepare(benchmark=data, base=base, out=out, device=place, seed=seed, settings=settings, fresh=fresh, **more)
 
     return make

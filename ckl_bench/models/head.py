@@ -182,6 +182,24 @@ def weighted_nll(hidden: Hidden, rows: Tensor, targets: Tensor, scales: Tensor) 
     return _WeightedNll.apply(states, head.weight, head.bias, targets, scales, hidden.behind)  # type: ignore[no-any-return, no-untyped-call]
 
 
+@torch.no_grad()
+def nll_and_slopes(hidden: Hidden, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """NLL (N,) of the targets (N,) behind `states` (N, D), rows of the hidden ones, and its gradient into them."""
+    if hidden.head is None:
+        logits = states.float() if states.dtype.itemsize < 4 else states
+        slopes = torch.softmax(logits, 1)
+        nll = F.cross_entropy(logits, targets, reduction="none")
+        slopes[torch.arange(len(targets), device=targets.device), targets] -= 1.0
+        return nll, slopes.to(states.dtype)
+    weight, bias, behind = hidden.head.weight, hidden.head.bias, hidden.behind
+    every, into = [], torch.empty_like(states)
+    for chunk in _chunks(len(states), len(weight)):
+        nll, slope = _nll_and_slope(states[chunk], weight, bias, targets[chunk], behind)
+        every.append(nll)
+        into[chunk] = slope.to(weight.dtype) @ weight
+    return torch.cat(every), into
+
+
 def logits_of(hidden: Hidden, rows: Tensor) -> Tensor:
     """Float32 logits (N, V) at the positions `rows` (N,) of the flattened states, with their gradient.
 
@@ -193,6 +211,23 @@ def logits_of(hidden: Hidden, rows: Tensor) -> Tensor:
     logits = F.linear(states, hidden.head.weight, hidden.head.bias).float() * hidden.behind.scale
     cap = hidden.behind.cap
     return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+def _nll_and_slope(
+    states: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, behind: Behind, scales: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """NLL (n,) of the targets, and scales (n,), or 1, times its gradient into the head's logits (n, V)."""
+    logits = F.linear(states, weight, bias)
+    logits = behind.apply_(logits.float() if logits.dtype.itemsize < 4 else logits)
+    capped = logits.clone() if behind.cap is not None else None
+    nll, total = _nll_(logits, targets)
+    if scales is None:
+        slope = logits.div_(total)  # softmax - one-hot
+        slope.scatter_add_(1, targets[:, None], slope.new_full((len(targets), 1), -1.0))
+    else:
+        slope = logits.mul_(scales[:, None] / total)
+        slope.scatter_add_(1, targets[:, None], -scales[:, None])
+    return nll, behind.back_(slope, capped)
 
 
 class _WeightedNll(torch.autograd.Function):
@@ -213,13 +248,7 @@ class _WeightedNll(torch.autograd.Function):
         into_bias = torch.zeros_like(bias, dtype=torch.float32) if of_bias and bias is not None else None
         every = scales.new_empty(len(scales))
         for chunk in _chunks(len(states), len(weight)):
-            logits = F.linear(states[chunk], weight, bias)
-            logits = behind.apply_(logits.float() if logits.dtype != torch.float32 else logits)
-            capped = logits.clone() if behind.cap is not None else None
-            every[chunk], total = _nll_(logits, targets[chunk])
-            slope = logits.mul_(scales[chunk, None] / total)  # scale * (softmax - one-hot)
-            slope.scatter_add_(1, targets[chunk, None], -scales[chunk, None])
-            slope = behind.back_(slope, capped)
+            every[chunk], slope = _nll_and_slope(states[chunk], weight, bias, targets[chunk], behind, scales[chunk])
             if into_bias is not None:
                 into_bias += slope.sum(0)
             slope = slope.to(weight.dtype)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from ckl_bench.benchmarks.catalogue import BENCHMARKS
 from ckl_bench.benchmarks.format import Benchmark, load_benchmark
-from ckl_bench.errors import UserError, unknown
+from ckl_bench.errors import InvalidRecord, UserError, unknown
 from ckl_bench.learning.run import plan_run
 from ckl_bench.models.find import find_model
 from ckl_bench.models.hub import pinned
 from ckl_bench.progress import log
-from ckl_bench.records import InvalidRecord, Record, read_record, read_records, write_record
+from ckl_bench.records import Record, read_record, read_records, write_record
 from ckl_bench.results.metrics import told
 from ckl_bench.results.plausible import implausible
 from ckl_bench.results.reproduce import Agreement, agreement, mark_of, request_of, scored_sets

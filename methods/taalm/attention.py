@@ -53,6 +53,8 @@ class TrainAttention(nn.Module):
             nn.init.constant_(self.head.bias, shape.bias)
         self.requires_grad_(False)
         for parameter in self.trained().values():
+            if parameter.dtype.itemsize < 4:  # AdamW's steps would be lost in 16 bits
+                parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
         self.head.to(next(base.parameters()).device)
         self.eval()  # without dropout, whatever the trunk has: the same document always gets the same weights

@@ -6,29 +6,35 @@ The learner takes k plain AdamW steps on the weighted loss of a document and the
     u = ∇L_T(θ'),  c = u ⊙ ∂θ'/∂g  (elementwise),  d_i = directional derivative of nll_i at θ_k along c
     dL_T/dw_i = (d_i - Σ_j w_j d_j / S) / S,  S = Σ w_j
 
-d needs one forward-mode pass, or two plain forward passes for a central difference, which works with any kernel.
-The released code differentiates through the update instead, which needs a patched torch and eager attention.
+d_i is ∂nll_i/∂h_i, which g needed anyway, times the derivative along c of h_i, the state that the head reads: no head
+is applied for it. That derivative needs one forward-mode pass, in which the frozen weights meet the tangents alone,
+since what they made of the document at θ_k is still there; or two plain passes for a central difference, which works
+with any kernel. The released code differentiates through the update instead, which needs a patched torch and eager
+attention.
+
+Documents go through it side by side, each with its own θ: see `learners.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.func import functional_call, jvp
+from torch import Tensor
 
-from ckl_bench.models.head import takes
+from ckl_bench.models.head import nll_and_slopes, nll_of
 
-Parameters = Mapping[str, Tensor]
+from .learners import Kept, Learners
+from .texts import Texts
+
 Form = Literal["forward", "central"]
 # Relative length of the central difference's step. In float32 it is long, since thirty layers' rounding stands against
 # it: on a 135M Llama 3e-2 errs by 1e-3, 1e-2 by 2e-3, 1e-3 by 3e-2. In float64 short, but not so short that norms and
 # rotary embeddings, which Llama models compute in float32 whatever the weights' precision, drown it.
-STEP = {torch.float32: 2e-2, torch.float64: 1e-4}
+STEP = {torch.float32: 2e-2, torch.float64: 1e-4, torch.bfloat16: 1e-1, torch.float16: 5e-2}
+PIECE = 1 << 16  # numbers that an elementwise rule takes at once, so that what it makes on the way stays small
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +48,6 @@ class Adam:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """A prompt about the document's fact: `ids` (T,), and the positions of the object's tokens in it."""
-
-    ids: Tensor
-    objects: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class MetaGradient:
     """What one document's meta-step gives: dL_T/dw (n-1,), and the task's loss after learning, nats."""
 
@@ -58,159 +56,146 @@ class MetaGradient:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moments:
-    """AdamW's carried state: first and second moment per parameter, and steps taken."""
+class Learning:
+    """Rows of learners on their way: numbers, AdamW's first and second moments, each (B, P), and steps taken."""
 
-    first: dict[str, Tensor]
-    second: dict[str, Tensor]
+    numbers: Tensor
+    first: Tensor
+    second: Tensor
     steps: int = 0
 
 
-def document_nll(model: nn.Module, theta: Parameters, ids: Tensor) -> Tensor:
-    """(n-1,) nats: NLL of every token of the document `ids` (n,) but the first, at parameters θ."""
-    # The last token predicts nothing, so it need not be read.
-    logits = functional_call(model, dict(theta), (), {"input_ids": ids[None, :-1], "use_cache": False}).logits[0]
-    return F.cross_entropy(logits.float() if logits.dtype.itemsize < 4 else logits, ids[1:], reduction="none")
+def slope(
+    learners: Learners, numbers: Tensor, texts: Texts, scales: Tensor, kept: Kept | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """NLL (N,) of the targets, the gradient (B, P) of Σ scales * NLL, and ∂nll_i/∂h_i (N, D); `scales` (N,)."""
+    parts = [part.detach().requires_grad_() for part in learners.views(numbers)]
+    with learners.read(parts, texts.ids, kept) as hidden:
+        states = hidden.states.flatten(0, 1)[texts.rows]
+        nll, slopes = nll_and_slopes(hidden, states.detach(), texts.targets)
+        into = slopes * (scales[:, None] * learners.magnified).to(slopes.dtype)
+        found = torch.autograd.grad(states, parts, into, materialize_grads=True)
+    gradient = torch.cat([part.flatten(1) for part in found], 1)
+    return nll, gradient if learners.magnified == 1 else gradient.div_(learners.magnified), slopes
 
 
-def task_loss(model: nn.Module, theta: Parameters, task: Task) -> Tensor:
-    """Scalar, nats: mean NLL of the object's tokens in the task's prompt, at parameters θ."""
-    at = torch.tensor([position - 1 for position in task.objects], device=task.ids.device)
-    ids = task.ids[: task.objects[-1]]  # nothing after the object is computed
-    options = {"logits_to_keep": at} if takes(model, "logits_to_keep") else {}
-    logits = functional_call(model, dict(theta), (), {"input_ids": ids[None], "use_cache": False, **options}).logits[0]
-    logits = logits[at] if len(logits) == len(ids) else logits  # a model may take the option and not heed it
-    return F.cross_entropy(logits.float() if logits.dtype.itemsize < 4 else logits, task.ids[list(task.objects)])
+def learn(learners: Learners, texts: Texts, weights: Sequence[Tensor], *, steps: int, adam: Adam) -> Learning:
+    """`steps` plain AdamW steps on each document's weighted loss."""
+    numbers = learners.start.expand(len(weights), -1)
+    scales = _scales(weights)
+    for t in range(1, steps + 1):
+        gradient = slope(learners, numbers, texts, scales)[1]
+        if t == 1:
+            first, second, numbers = torch.zeros_like(gradient), torch.zeros_like(gradient), numbers.clone()
+        for m, v, g, p in _pieces(first, second, gradient, numbers):
+            m.lerp_(g, 1 - adam.beta1)
+            v.mul_(adam.beta2).addcmul_(g, g, value=1 - adam.beta2)
+            scale = (v / (1 - adam.beta2**t)).sqrt_().add_(adam.eps)
+            p.addcdiv_(m, scale, value=-adam.lr / (1 - adam.beta1**t))
+    if not steps:
+        first, second = numbers.new_zeros(numbers.shape), numbers.new_zeros(numbers.shape)
+    return Learning(numbers=numbers, first=first, second=second, steps=steps)
 
 
-def fresh_moments(theta: Parameters) -> Moments:
-    """AdamW's state before its first step."""
-    return Moments(
-        first={n: torch.zeros_like(p) for n, p in theta.items()},
-        second={n: torch.zeros_like(p) for n, p in theta.items()},
-    )
+def _scales(weights: Sequence[Tensor]) -> Tensor:
+    """(N,): each token's weight over the sum of its document's; where all are 0, nothing is learned."""
+    return torch.cat([w / w.sum().clamp_min(torch.finfo(w.dtype).tiny) for w in weights])
 
 
-def _weighted_gradient(model: nn.Module, theta: Parameters, ids: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
-    leaves = {n: p.detach().requires_grad_() for n, p in theta.items()}
-    loss = (weights * document_nll(model, leaves, ids)).sum() / weights.sum()
-    return _gradients(loss, leaves)
+def _pieces(*each: Tensor) -> zip[tuple[Tensor, ...]]:
+    return zip(*(torch.split(whole, PIECE, 1) for whole in each), strict=True)
 
 
-def _gradients(loss: Tensor, leaves: Parameters) -> tuple[Tensor, ...]:
-    """Gradients of all leaves; 0 for one that the model holds and does not use."""
-    return torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-
-
-def plain_step(
-    model: nn.Module, theta: Parameters, moments: Moments, ids: Tensor, weights: Tensor, adam: Adam
-) -> tuple[dict[str, Tensor], Moments]:
-    """One AdamW step on the document's weighted loss; new parameters and state, the old ones untouched."""
-    gradients = _weighted_gradient(model, theta, ids, weights)
-    t = moments.steps + 1
-    new, first, second = {}, {}, {}
-    for (name, p), g in zip(theta.items(), gradients, strict=True):
-        first[name] = torch.lerp(moments.first[name], g, 1 - adam.beta1)
-        second[name] = (moments.second[name] * adam.beta2).addcmul_(g, g, value=1 - adam.beta2)
-        scale = (second[name] / (1 - adam.beta2**t)).sqrt_().add_(adam.eps)
-        new[name] = p - adam.lr / (1 - adam.beta1**t) * first[name] / scale
-    return new, Moments(first=first, second=second, steps=t)
-
-
-def _differentiated_step(
-    model: nn.Module, theta: Parameters, moments: Moments, ids: Tensor, weights: Tensor, adam: Adam
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """θ' after one AdamW step, and ∂θ'/∂g, which is elementwise because AdamW is."""
-    gradients = _weighted_gradient(model, theta, ids, weights)
-    t = moments.steps + 1
+def _differentiated(learned: Learning, gradient: Tensor, adam: Adam) -> tuple[Tensor, Tensor]:
+    """θ' (B, P) after one more AdamW step, and ∂θ'/∂g, elementwise as AdamW is; they take the moments' memory."""
+    t = learned.steps + 1
     correct1, correct2 = 1 - adam.beta1**t, 1 - adam.beta2**t
-    new, slope = {}, {}
-    for (name, p), g in zip(theta.items(), gradients, strict=True):
-        mean = torch.lerp(moments.first[name], g, 1 - adam.beta1) / correct1
-        root = ((moments.second[name] * adam.beta2).addcmul_(g, g, value=1 - adam.beta2) / correct2).sqrt_()
+    for m, v, g, p in _pieces(learned.first, learned.second, gradient, learned.numbers):
+        mean = torch.lerp(m, g, 1 - adam.beta1) / correct1
+        root = ((v * adam.beta2).addcmul_(g, g, value=1 - adam.beta2) / correct2).sqrt_()
         scale = root + adam.eps
-        new[name] = p - adam.lr * mean / scale
         # d(mean/scale)/dg = mean'/scale - mean root'/scale², root' = (1-β2) g / (correct2 root). Where g and both
         # moments are 0, root is 0 and its term vanishes (g/root stays bounded).
         bend = torch.where(root > 0, mean * ((1 - adam.beta2) / correct2) * g / root, torch.zeros_like(g)) / scale**2
-        slope[name] = -adam.lr * ((1 - adam.beta1) / correct1 / scale - bend)
-    return new, slope
+        torch.sub(p, adam.lr * mean / scale, out=m)
+        v.copy_(((1 - adam.beta1) / correct1 / scale).sub_(bend).mul_(-adam.lr))
+    return learned.first, learned.second
 
 
+@torch.no_grad()
 def directional_derivative(
-    model: nn.Module, theta: Parameters, ids: Tensor, direction: Parameters, form: Form, step: float | None = None
+    learners: Learners,
+    numbers: Tensor,
+    texts: Texts,
+    slopes: Tensor,
+    direction: Tensor,
+    form: Form,
+    *,
+    kept: Kept | None = None,
+    step: float | None = None,
 ) -> Tensor:
-    """(n-1,) derivative of every token's NLL at θ along `direction`.
+    """(N,): derivative of every target's NLL at `numbers` (B, P) along each row's `direction` (B, P), which is scaled.
 
-    `forward`: one forward-mode pass, exact. `central`: two plain passes at θ ± e·direction; `step` is the length of
-    e·direction relative to θ's, by default where rounding and curvature balance (see `STEP`).
+    `slopes` (N, D) are those that `slope` gives. `forward`: one forward-mode pass, exact; `kept` is what `slope` kept.
+    `central`: two plain passes at θ ± e·direction; `step` is the length of e·direction relative to θ's, by default
+    where rounding and curvature balance (see `STEP`).
     """
+    norm = direction.norm(dim=1)
+    # As long as θ, so that no small number drowns on its way; where nothing changes, nothing is divided.
+    longer = torch.where(norm > 0, numbers.norm(dim=1) / norm, torch.zeros_like(norm))
+    direction.mul_(longer[:, None])
     if form == "forward":
-        tangents = {n: direction[n] for n in theta}
-        return jvp(lambda t: document_nll(model, t, ids), (dict(theta),), (tangents,))[1]  # type: ignore[no-any-return]
-    norm = torch.stack([d.norm() for d in direction.values()]).norm()
-    if norm == 0:
-        return torch.zeros(len(ids) - 1, device=ids.device, dtype=norm.dtype)
-    size = torch.stack([p.norm() for p in theta.values()]).norm()
-    if step is None:
-        step = STEP.get(norm.dtype, STEP[torch.float32])
-    e = float(step * size / norm)
-    plus = document_nll(model, {n: p + e * direction[n] for n, p in theta.items()}, ids)
-    minus = document_nll(model, {n: p - e * direction[n] for n, p in theta.items()}, ids)
-    return (plus - minus) / (2 * e)
+        change = learners.tangent(numbers, direction, texts.ids, kept).flatten(0, 1)[texts.rows]
+    else:
+        e = STEP[learners.dtype] if step is None else step
+        ends = [numbers + e * direction, numbers - e * direction]
+        if learners.together:
+            ends = [torch.cat(ends)]
+        states = []
+        for end in ends:
+            ids = texts.ids.repeat(len(end) // len(numbers), 1)
+            with learners.read(learners.views(end), ids) as hidden:
+                states += [found.flatten(0, 1)[texts.rows] for found in torch.split(hidden.states, len(numbers))]
+        change = (states[0] - states[1]) / (2 * e)
+    wide = slopes.dtype if slopes.dtype.itemsize >= 4 else torch.float32
+    found = (change.to(wide) * slopes.to(wide)).sum(1)
+    back = torch.where(longer > 0, 1 / longer, torch.zeros_like(longer))
+    counts = torch.tensor(texts.counts, device=found.device)
+    return found * torch.repeat_interleave(back, counts, output_size=len(found)).to(found.dtype)
 
 
-def supported_form(model: nn.Module, theta: Parameters, ids: Tensor) -> Form:
-    """`forward` where every kernel of the model has a forward-mode derivative, else `central`."""
-    if not all(p.is_floating_point() for p in model.parameters()):
-        return "central"  # kernels of quantised layers may drop a tangent without a word
-    zero = {n: torch.zeros_like(p) for n, p in theta.items()}
-    try:
-        with torch.no_grad():
-            directional_derivative(model, theta, ids[:4], zero, "forward")
-    except (NotImplementedError, RuntimeError):
-        return "central"
-    return "forward"
+@torch.no_grad()
+def task_losses(learners: Learners, numbers: Tensor, asked: Texts) -> list[float]:
+    """Each row's task loss, nats: the mean NLL of the object's tokens in its prompt."""
+    with learners.read(learners.views(numbers), asked.ids) as hidden:
+        return asked.mean(nll_of(hidden, asked.rows, asked.targets)).tolist()  # type: ignore[no-any-return]
 
 
-def learn(
-    model: nn.Module, theta: Parameters, ids: Tensor, weights: Tensor, *, steps: int, adam: Adam
-) -> tuple[dict[str, Tensor], Moments]:
-    """`steps` plain AdamW steps from θ on the weighted loss of one document."""
-    current, moments = dict(theta), fresh_moments(theta)
-    for _ in range(steps):
-        current, moments = plain_step(model, current, moments, ids, weights, adam)
-    return current, moments
-
-
-def meta_gradient(
-    model: nn.Module,
-    theta: Parameters,
-    ids: Tensor,
-    weights: Tensor,
-    task: Task,
+def meta_gradients(
+    learners: Learners,
+    texts: Texts,
+    weights: Sequence[Tensor],
+    asked: Texts,
     *,
     form: Form,
     dummy_steps: int = 1,
     adam: Adam | None = None,
     step: float | None = None,
-) -> MetaGradient:
-    """dL_T(θ')/dw for one document: `ids` (n,), `weights` (n-1,) positive; θ and the model stay as they are.
-
-    `theta` maps the names of the parameters that learn to their values; the rest of the model is frozen.
-    """
+) -> list[MetaGradient]:
+    """dL_T(θ')/dw of each document: `texts` and what is `asked` of them, their `weights` (n-1,) positive."""
     adam = adam or Adam()
-    weights = weights.detach()
-    start, moments = learn(model, theta, ids, weights, steps=dummy_steps, adam=adam)
-    after, slope = _differentiated_step(model, start, moments, ids, weights, adam)
-    del moments
-    leaves = {n: p.requires_grad_() for n, p in after.items()}
-    loss = task_loss(model, leaves, task)
-    u = _gradients(loss, leaves)
-    direction = {n: slope[n].mul_(g) for n, g in zip(leaves, u, strict=True)}  # c, in the slope's memory
-    del after, leaves, u
-    with torch.no_grad():
-        d = directional_derivative(model, start, ids, direction, form, step)
-        total = weights.sum()
-        gradient = (d - (weights * d).sum() / total) / total
-    return MetaGradient(gradient=gradient, task_loss=loss.item())
+    weights = [w.detach() for w in weights]
+    learned = learn(learners, texts, weights, steps=dummy_steps, adam=adam)
+    kept: Kept | None = [] if form == "forward" and learners.keeps else None
+    _, gradient, slopes = slope(learners, learned.numbers, texts, _scales(weights), kept)
+    after, direction = _differentiated(learned, gradient, adam)
+    del gradient
+    nll, u, _ = slope(learners, after, asked, asked.even())
+    direction.mul_(u)
+    del u
+    d = directional_derivative(learners, learned.numbers, texts, slopes, direction, form, kept=kept, step=step)
+    losses, found = asked.mean(nll).tolist(), []
+    for w, own, loss in zip(weights, torch.split(d, texts.counts), losses, strict=True):
+        total = w.sum()
+        found.append(MetaGradient(gradient=(own - (w * own).sum() / total) / total, task_loss=loss))
+    return found

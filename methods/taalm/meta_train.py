@@ -6,21 +6,26 @@ Each document has its own learner, which starts from the base model with fresh L
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from ckl_bench.benchmarks.format import AttentionDocument, Probe
-from ckl_bench.encode import EncodedDocument, Tokenizer, collate, encode_documents, object_tokens
+from ckl_bench.encode import EncodedDocument, Tokenizer, by_length, collate, encode_documents, object_tokens
 from ckl_bench.method import Extent, Training
 from ckl_bench.scoring.engine import encode_probe
 
 from ..lora.low_rank import low_rank
 from .attention import Scale, TrainAttention
-from .meta_gradient import Adam, Form, Parameters, Task, learn, meta_gradient, task_loss
+from .learners import Learners
+from .meta_gradient import Adam, Form, learn, meta_gradients, task_losses
+from .texts import Task, documents, questions
+
+TOKENS = 256  # of documents that go together: what is kept for their gradients grows with them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,76 +59,90 @@ class Example:
     on_object: Tensor  # (n-1,) bool: which predicted tokens are the fact's object
 
 
+Weigh = Callable[[Sequence[Example]], Sequence[Tensor]]  # each document's weights (n-1,)
+
+
 def expected(extent: Extent) -> Training:
     """What a training with the default settings needs.
 
-    For a document the learner's steps take a forward and a backward pass each, and two more forward passes find the
-    directional derivative; φ reads it twice and goes back once. A backward pass over frozen weights costs as much as a
-    forward pass. The learner has its adapters, their moments and a gradient twice over, and the step's slope.
+    For a document the learner's steps take a forward and a backward pass each, one more finds the directional
+    derivative, and φ takes one of each. A backward pass over frozen weights costs as much as a forward pass. A learner
+    has its adapters, their moments and a gradient; φ's graph stands beside it.
     """
     default = MetaTraining()
     steps = default.dummy_steps + 1
     looks = 3 + default.steps // default.validate_every  # two baselines, φ as it starts, and then now and again
     of_learner = 2.0 * steps
     return Training(
-        documents=default.steps * default.batch_size + default.held_out * looks * (of_learner / (of_learner + 5)),
-        passes=of_learner + 5,
+        documents=default.steps * default.batch_size + default.held_out * looks * (of_learner / (of_learner + 3)),
+        passes=of_learner + 3,
         trained=default.r * extent.inputs_and_outputs,
         bytes=4 * 8 * default.inner_r * extent.inputs_and_outputs,
     )
 
 
-def make_examples(
-    tokenizer: Tokenizer, rows: Sequence[AttentionDocument], max_tokens: int, device: str
-) -> list[Example]:
+def make_examples(tokenizer: Tokenizer, rows: Sequence[AttentionDocument], max_tokens: int) -> list[Example]:
     """Tokenised pairs (D, T)."""
     prompts = {row.id: row for row in rows}
     examples = []
     for document in encode_documents(tokenizer, rows, max_tokens):
         row = prompts[document.id]
         probe = encode_probe(tokenizer, Probe(id=row.id, prompt=row.prompt, object=row.fact.object))
-        task = Task(ids=torch.tensor(probe.ids, device=device), objects=probe.objects)
+        task = Task(ids=torch.tensor(probe.ids), objects=probe.objects)
         examples.append(Example(document=document, task=task, on_object=object_tokens(document)[1:] > 0))
     return examples
 
 
-def make_learner(base: nn.Module, r: int, alpha: float, seed: int) -> tuple[nn.Module, dict[str, Tensor]]:
-    """The base model with fresh LoRA, and the starting values θ of the parameters that learn."""
+def make_learners(base: nn.Module, r: int, alpha: float, seed: int, **options: Any) -> Learners:
+    """The base model with fresh LoRA, from which every document's learner starts; `options` are those of `Learners`."""
     from peft import get_peft_model
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        learner: nn.Module = get_peft_model(base, low_rank(base, r=r, alpha=alpha))
-    theta = {n: p.detach().clone() for n, p in learner.named_parameters() if p.requires_grad}
-    return learner.requires_grad_(False).eval(), theta
+        return Learners(get_peft_model(base, low_rank(base, r=r, alpha=alpha)), **options)
 
 
-def token_weights(phi: TrainAttention, example: Example, device: str) -> Tensor:
-    """(n-1,) weights that φ gives the tokens of one document but the first."""
-    batch = collate([example.document], device)
-    return phi(batch.ids, batch.mask)[0]  # type: ignore[no-any-return]
+def token_weights(phi: TrainAttention, examples: Sequence[Example], device: str) -> list[Tensor]:
+    """The weights (n-1,) that φ gives the tokens of each document but the first."""
+    batch = collate([example.document for example in examples], device)
+    found = phi(batch.ids, batch.mask)
+    found = found.float() if found.dtype.itemsize < 4 else found
+    return [row[: len(example.document.ids) - 1] for row, example in zip(found, examples, strict=True)]
+
+
+def groups(examples: Sequence[Example], learners: Learners) -> Iterator[list[Example]]:
+    """Documents that go through the models together: of similar length, where that can be."""
+    lengths = [len(example.document.ids) for example in examples]
+    for places in by_length(lengths, TOKENS if learners.together else 0):
+        yield [examples[i] for i in places]
 
 
 def validate(
-    learner: nn.Module,
-    theta: Parameters,
+    learners: Learners,
     examples: Sequence[Example],
-    weigh: Callable[[Example], Tensor],
+    weigh: Weigh,
     settings: MetaTraining,
     device: str,
 ) -> dict[str, float]:
     """Mean task loss after learning each document with the given weights, and mean weight on and off the object."""
-    losses, on, off = [], [], []
-    adam = Adam(lr=settings.inner_lr)
-    for example in examples:
-        weights = weigh(example).detach().to(device)
-        ids = torch.tensor(example.document.ids, device=device)
-        after, _ = learn(learner, theta, ids, weights, steps=settings.dummy_steps + 1, adam=adam)
-        with torch.no_grad():
-            losses.append(task_loss(learner, after, example.task).item())
-        on += weights.cpu()[example.on_object].tolist()
-        off += weights.cpu()[~example.on_object].tolist()
+    losses: list[float] = []
+    on: list[float] = []
+    off: list[float] = []
+    adam, at = Adam(lr=settings.inner_lr), torch.device(device)
+    for group in groups(examples, learners):
+        weights = [w.detach().to(device) for w in weigh(group)]
+        texts = documents([example.document.ids for example in group], at)
+        learned = learn(learners, texts, weights, steps=settings.dummy_steps + 1, adam=adam)
+        losses += task_losses(learners, learned.numbers, questions([example.task for example in group], at))
+        _seen(group, weights, on, off)
     return {"task_nll": _mean(losses), "weight_on_object": _mean(on), "weight_elsewhere": _mean(off)}
+
+
+def _seen(group: Sequence[Example], weights: Sequence[Tensor], on: list[float], off: list[float]) -> None:
+    for example, w in zip(group, weights, strict=True):
+        found = w.detach().cpu()
+        on += found[example.on_object].tolist()
+        off += found[~example.on_object].tolist()
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -132,8 +151,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def meta_step(
     phi: TrainAttention,
-    learner: nn.Module,
-    theta: Parameters,
+    learners: Learners,
     batch: Sequence[Example],
     settings: MetaTraining,
     form: Form,
@@ -141,28 +159,30 @@ def meta_step(
     advance: Callable[[int], None] = lambda amount: None,
 ) -> dict[str, float]:
     """Accumulate φ's gradient over a batch of documents (averaged), and say what was seen."""
-    losses, on, off = [], [], []
-    for example in batch:
-        with torch.no_grad():
-            weights = token_weights(phi, example, device)  # (n-1,)
-        ids = torch.tensor(example.document.ids, device=device)
-        result = meta_gradient(
-            learner,
-            theta,
-            ids,
+    losses: list[float] = []
+    on: list[float] = []
+    off: list[float] = []
+    at = torch.device(device)
+    for group in groups(batch, learners):
+        weights = token_weights(phi, group, device)  # with φ's graph
+        results = meta_gradients(
+            learners,
+            documents([example.document.ids for example in group], at),
             weights,
-            example.task,
+            questions([example.task for example in group], at),
             form=form,
             dummy_steps=settings.dummy_steps,
             adam=Adam(lr=settings.inner_lr),
         )
-        # φ is read again, now with its graph: one more forward pass, but the graph never stands beside the learner's.
-        token_weights(phi, example, device).backward(result.gradient.to(weights) / len(batch))  # type: ignore[no-untyped-call]
-        losses.append(result.task_loss)
-        seen = weights.cpu()
-        on += seen[example.on_object].tolist()
-        off += seen[~example.on_object].tolist()
-        advance(1)
+        share = learners.magnified / len(batch)
+        torch.autograd.backward(weights, [result.gradient.to(weights[0]) * share for result in results])
+        losses += [result.task_loss for result in results]
+        _seen(group, weights, on, off)
+        advance(len(group))
+    if learners.magnified != 1:
+        for p in phi.trained().values():
+            if p.grad is not None:
+                p.grad.div_(learners.magnified)
     return {"task_nll": _mean(losses), "weight_on_object": _mean(on), "weight_elsewhere": _mean(off)}
 
 

@@ -20,24 +20,37 @@ from torch import Tensor, nn
 from ckl_bench.benchmarks.format import AttentionDocument, Benchmark
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.learning.fits import require_fit, texts_of_attention
+from ckl_bench.learning.sizes import loss_scale, precision
 from ckl_bench.models.base import BaseModel
 from ckl_bench.models.trunk import share_trunk
 from ckl_bench.progress import Line, line, log
+from ckl_bench.spec import Dtype
 from ckl_bench.storage.checkpoint import Keeper
 from ckl_bench.storage.prepared import require_name
 
 from ..qlora import load_nf4
 from .attention import FILES, Shape, TrainAttention
-from .meta_gradient import supported_form
-from .meta_train import Example, MetaTraining, batch_of, make_examples, make_learner, meta_step, token_weights, validate
+from .learners import compute_again
+from .meta_train import MetaTraining, Weigh, batch_of, make_examples, make_learners, meta_step, token_weights, validate
+from .tried import side_by_side, supported_form
 
 
 def train_attention(
-    *, benchmark: Benchmark, base: BaseModel, out: Path, device: str, seed: int, settings: MetaTraining, fresh: bool
+    *,
+    benchmark: Benchmark,
+    base: BaseModel,
+    out: Path,
+    device: str,
+    seed: int,
+    settings: MetaTraining,
+    fresh: bool,
+    dtype: Dtype = "float32",
+    checkpoint_activations: bool = False,
 ) -> None:
     """Train φ on the benchmark's attention set and write `out` (safetensors) with a JSON of its curve beside it.
 
-    A φ of the very same training that is there already is left as it is, unless `fresh`.
+    A φ of the very same training that is there already is left as it is, unless `fresh`. Products are in `dtype`, which
+    is that of the base model's weights; adapters, φ and the optimizers are float32.
 
     Raises UserError for a benchmark without an attention set or with too few documents, and where another process is
     training to the same file; CklError where φ's gradient is not finite.
@@ -60,14 +73,16 @@ def train_attention(
         "data_sha256": benchmark.manifest["files"]["attention/train.jsonl"],
         "seed": seed,
         "settings": asdict(settings),
+        **({} if dtype == "float32" else {"dtype": dtype}),  # what is said of older ones stays true
     }
     with FILES.making(out, about, fresh=fresh) as keeper:
         if keeper is None:
             return
         with keeper.listening(), line("meta-training φ") as shown:
             shown.status = f"loading {base.name}"
-            training = _Training(base, rows, settings, device, seed)
-            training.learn(keeper, shown)
+            with precision(device, dtype):
+                training = _Training(base, rows, settings, device, seed, loss_scale(dtype), checkpoint_activations)
+                training.learn(keeper, shown)
         FILES.save(out, training.best, {**about, **training.about()})
 
 
@@ -75,21 +90,33 @@ class _Training:
     """φ on its way through the meta-steps."""
 
     def __init__(
-        self, base: BaseModel, rows: Sequence[AttentionDocument], settings: MetaTraining, device: str, seed: int
+        self,
+        base: BaseModel,
+        rows: Sequence[AttentionDocument],
+        settings: MetaTraining,
+        device: str,
+        seed: int,
+        magnified: float,
+        again: bool,
     ) -> None:
         self.settings, self.device, self.seed = settings, device, seed
-        examples = make_examples(base.tokenizer, rows, settings.max_tokens, device)
+        examples = make_examples(base.tokenizer, rows, settings.max_tokens)
         self.held_out, self.training = examples[: settings.held_out], examples[settings.held_out :]
         torch.manual_seed(seed)
         trunk_of_learner = load_nf4(base.load) if settings.nf4 else base.load()
-        self.learner, self.theta = make_learner(trunk_of_learner, settings.inner_r, settings.inner_alpha, seed)
+        options = {"magnified": magnified, "keeps": not again}
+        self.learners = make_learners(trunk_of_learner, settings.inner_r, settings.inner_alpha, seed, **options)
         self.shape = Shape(r=settings.r, alpha=settings.alpha, bias=settings.bias, scale=settings.scale)
-        trunk: nn.Module | None = share_trunk(self.learner)
+        trunk: nn.Module | None = share_trunk(self.learners.model)
         self.phi = TrainAttention(trunk if trunk is not None else base.load(), self.shape, seed)
+        if again:
+            for model in (self.learners.model, self.phi.trunk):
+                compute_again(model, base.name)
         self.own = self.phi.trained()
         self.optimizer = torch.optim.AdamW(self.own.values(), lr=settings.lr, weight_decay=0.0)
-        first = torch.tensor(self.training[0].document.ids, device=device)
-        self.form = supported_form(self.learner, self.theta, first)
+        texts = [example.document.ids for example in self.training[:3]]
+        self.form = supported_form(self.learners, texts[0], torch.device(device))
+        self.learners.together = side_by_side(self.learners, texts, torch.device(device))
         self.step = 0
         self.baselines: dict[str, float] = {}
         self.curve: list[dict[str, Any]] = []
@@ -114,9 +141,9 @@ class _Training:
     def begin(self) -> None:
         """Measure φ as it starts, and what it has to beat."""
         start = time.perf_counter()
-        by_hand: dict[str, Callable[[Example], Tensor]] = {
-            "uniform": lambda example: torch.ones(len(example.on_object)),
-            "object only": lambda example: example.on_object.float(),
+        by_hand: dict[str, Weigh] = {
+            "uniform": lambda examples: [torch.ones(len(example.on_object)) for example in examples],
+            "object only": lambda examples: [example.on_object.float() for example in examples],
         }
         self.baselines = {name: self.validate(weigh)["task_nll"] for name, weigh in by_hand.items()}
         log("held-out task NLL: " + ", ".join(f"{name} weights {nll:.3f}" for name, nll in self.baselines.items()))
@@ -128,7 +155,7 @@ class _Training:
         step, settings = self.step + 1, self.settings
         batch = batch_of(self.training, settings.batch_size, step, self.seed)
         self.optimizer.zero_grad(set_to_none=True)
-        seen = meta_step(self.phi, self.learner, self.theta, batch, settings, self.form, self.device, advance)
+        seen = meta_step(self.phi, self.learners, batch, settings, self.form, self.device, advance)
         norm = torch.stack([p.grad.norm() for p in self.own.values() if p.grad is not None]).norm().item()
         if not norm < float("inf"):
             names = ", ".join(example.document.id for example in batch)
@@ -154,9 +181,9 @@ class _Training:
             self.best = {name: p.detach().cpu().clone() for name, p in self.own.items()}
         return score
 
-    def validate(self, weigh: Callable[[Example], Tensor]) -> dict[str, float]:
+    def validate(self, weigh: Weigh) -> dict[str, float]:
         """What weights are worth on the held-out documents."""
-        return validate(self.learner, self.theta, self.held_out, weigh, self.settings, self.device)
+        return validate(self.learners, self.held_out, weigh, self.settings, self.device)
 
     def state(self) -> dict[str, Any]:
         """Everything that the training needs to go on behind this step."""

@@ -16,7 +16,7 @@ from ckl_bench.models.find import find_model
 from ckl_bench.models.tiny import tiny_tokenizer
 from ckl_bench.models.trunk import share_trunk
 from ckl_bench_methods.taalm.attention import Shape, TrainAttention
-from ckl_bench_methods.taalm.meta_train import MetaTraining, make_examples, make_learner, meta_step
+from ckl_bench_methods.taalm.meta_train import MetaTraining, make_examples, make_learners, meta_step
 
 
 def toy_documents(number: int) -> list[AttentionDocument]:
@@ -64,16 +64,17 @@ def _begun() -> tuple[list[dict[str, float]], Iterator[dict[str, float]]]:
 def _meta_training() -> Iterator[dict[str, float]]:
     """Train φ on the toy documents without end; what every step saw, with the gradient's norm."""
     settings = MetaTraining(inner_r=4, r=4, lr=3e-3, inner_lr=5e-3, batch_size=4, dummy_steps=3)
-    learner, theta = make_learner(toy_model(), settings.inner_r, settings.inner_alpha, seed=0)
-    examples = make_examples(tiny_tokenizer(), toy_documents(64), 512, "cpu")
-    trunk = share_trunk(learner)
+    learners = make_learners(toy_model(), settings.inner_r, settings.inner_alpha, seed=0)
+    examples = make_examples(tiny_tokenizer(), toy_documents(64), 512)
+    learners.together = True
+    trunk = share_trunk(learners.model)
     assert trunk is not None
     phi = TrainAttention(trunk, Shape(r=4), seed=0)
     optimizer = torch.optim.AdamW(phi.trained().values(), lr=settings.lr, weight_decay=0.0)
     for step in count():
         batch = [examples[(4 * step + i) % len(examples)] for i in range(4)]
         optimizer.zero_grad(set_to_none=True)
-        seen = meta_step(phi, learner, theta, batch, settings, "central", "cpu")
+        seen = meta_step(phi, learners, batch, settings, "central", "cpu")
         norms = [p.grad.norm() for p in phi.trained().values() if p.grad is not None]
         optimizer.step()
         yield seen | {"gradient": torch.stack(norms).norm().item()}

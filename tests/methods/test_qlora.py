@@ -15,8 +15,10 @@ from ckl_bench.models.find import find_model
 from ckl_bench.models.tiny import tiny_tokenizer
 from ckl_bench.models.trunk import share_trunk
 from ckl_bench_methods.qlora import QLora, load_nf4
-from ckl_bench_methods.taalm.meta_gradient import Adam, Task, meta_gradient, supported_form
-from ckl_bench_methods.taalm.meta_train import make_learner
+from ckl_bench_methods.taalm.meta_gradient import meta_gradients
+from ckl_bench_methods.taalm.meta_train import make_learners
+from ckl_bench_methods.taalm.texts import Task, documents, questions
+from ckl_bench_methods.taalm.tried import supported_form
 from conftest import Command
 from helpers.second_order import through_the_update
 
@@ -56,16 +58,19 @@ def test_scores_come_from_the_model_that_trains_and_the_base_is_shared() -> None
 
 def test_the_meta_gradient_goes_through_quantised_layers() -> None:
     eager = partial(find_model("tiny").load, attn_implementation="eager")  # which has a second derivative
-    learner, theta = make_learner(load_nf4(eager), r=4, alpha=8.0, seed=0)
-    draw = torch.Generator().manual_seed(1)
-    theta = {n: p + 0.02 * torch.randn(p.shape, generator=draw) for n, p in theta.items()}
+    learners = make_learners(load_nf4(eager), r=4, alpha=8.0, seed=0)
+    draw, cpu = torch.Generator().manual_seed(1), torch.device("cpu")
+    learners.start = learners.scattered(1, draw)[0]
     weights = torch.rand(23, generator=draw) + 0.05
     task = Task(ids=torch.randint(3, 250, (9,), generator=draw), objects=(5, 6))
-    assert supported_form(learner, theta, IDS[0]) == "central"
-    expected, loss = through_the_update(learner, theta, IDS[0], weights, task, 1)
-    found = meta_gradient(learner, theta, IDS[0], weights, task, form="central", adam=Adam())
-    assert (found.gradient - expected).norm() <= 1e-2 * expected.norm()
-    assert found.task_loss == pytest.approx(loss.item(), rel=1e-5)
+    assert supported_form(learners, IDS[0].tolist(), cpu) == "forward"  # quantised layers are linear in a tangent too
+    theta = learners.named(learners.start)
+    expected, loss = through_the_update(learners.model, theta, IDS[0], weights, task, 1)
+    read, asked = documents([IDS[0].tolist()], cpu), questions([task], cpu)
+    for form, bound in (("forward", 1e-4), ("central", 1e-2)):
+        (found,) = meta_gradients(learners, read, [weights], asked, form=form)  # type: ignore[arg-type]
+        assert (found.gradient - expected).norm() <= bound * expected.norm()
+        assert found.task_loss == pytest.approx(loss.item(), rel=1e-5)
 
 
 def test_taalm_trains_and_runs_over_a_quantised_model(command: Command, small: Path, tmp_path: Path) -> None:
@@ -74,7 +79,7 @@ def test_taalm_trains_and_runs_over_a_quantised_model(command: Command, small: P
     phi = tmp_path / "phi.safetensors"
     made = command("train-attention", "--benchmark", small, "--model", "tiny", "--out", phi, *sets)
     assert made.code == 0, made.err
-    assert json.loads(phi.with_suffix(".json").read_text())["gradient"] == "central"
+    assert json.loads(phi.with_suffix(".json").read_text())["gradient"] == "forward"
     run = ("run", "--method", "taalm+qlora", "--model", "tiny", "--benchmark", small, "--json")
     result = command(*run, "--set", f"taalm.attention={phi}")
     assert result.code == 0, result.err

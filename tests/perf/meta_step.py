@@ -4,7 +4,7 @@ Each side runs in a process of its own and takes the same step: per document one
 one, the task's loss, and the gradient into φ. Prints peak memory and time of both and their ratios, and how far apart
 the two gradients with respect to the weights are.
 
-    python tests/perf/meta_step.py
+    PYTHONPATH=tests python tests/perf/meta_step.py
 """
 
 from __future__ import annotations
@@ -26,20 +26,11 @@ def through_the_update(phi: Any, learner: Any, theta: Any, ids: Any, task: Any, 
     """
     import torch
 
-    from ckl_bench_methods.taalm.meta_gradient import document_nll, learn, task_loss
+    from helpers.second_order import task_loss, updated
 
     w = phi(ids[None], torch.ones_like(ids[None]))[0]
     w.retain_grad()
-    at, moments = learn(learner, theta, ids, w.detach(), steps=1, adam=adam)
-    leaves = {n: p.requires_grad_() for n, p in at.items()}
-    inner = (w * document_nll(learner, leaves, ids)).sum() / w.sum()
-    slopes = torch.autograd.grad(inner, list(leaves.values()), create_graph=True)
-    new = {}
-    for (name, p), g in zip(leaves.items(), slopes, strict=True):
-        m = adam.beta1 * moments.first[name] + (1 - adam.beta1) * g
-        v = adam.beta2 * moments.second[name] + (1 - adam.beta2) * g * g
-        new[name] = p - adam.lr * (m / (1 - adam.beta1**2)) / ((v / (1 - adam.beta2**2)).sqrt() + adam.eps)
-    (task_loss(learner, new, task) / documents).backward()
+    (task_loss(learner, updated(learner, theta, ids, w, 1, adam), task) / documents).backward()  # type: ignore[no-untyped-call]
     assert w.grad is not None
     return w.grad * documents
 
@@ -51,32 +42,35 @@ def step(side: str) -> dict[str, Any]:
     from ckl_bench.models.find import find_model
     from ckl_bench.models.trunk import share_trunk
     from ckl_bench_methods.taalm.attention import Shape, TrainAttention
-    from ckl_bench_methods.taalm.meta_gradient import Adam, Task, meta_gradient, supported_form
-    from ckl_bench_methods.taalm.meta_train import make_learner
+    from ckl_bench_methods.taalm.meta_gradient import Adam, meta_gradients
+    from ckl_bench_methods.taalm.meta_train import make_learners
+    from ckl_bench_methods.taalm.texts import Task, documents, questions
+    from ckl_bench_methods.taalm.tried import supported_form
 
     base = find_model("smollm2-135m")
     # Fused attention has no double backward, so the other side needs the eager kind.
     options = {"attn_implementation": "eager"} if side == "create_graph" else {}
-    learner, theta = make_learner(base.load(**options), r=16, alpha=16.0, seed=0)
-    trunk = share_trunk(learner)
+    learners = make_learners(base.load(**options), r=16, alpha=16.0, seed=0)
+    trunk = share_trunk(learners.model)
     assert trunk is not None
     phi = TrainAttention(trunk, Shape(), seed=0)
     draw = torch.Generator().manual_seed(0)
-    documents = torch.randint(10, 49000, (DOCUMENTS, TOKENS), generator=draw)
+    texts = torch.randint(10, 49000, (DOCUMENTS, TOKENS), generator=draw)
     tasks = [Task(ids=torch.randint(10, 49000, (12,), generator=draw), objects=(10, 11)) for _ in range(DOCUMENTS)]
-    form = supported_form(learner, theta, documents[0])
+    cpu, theta = torch.device("cpu"), learners.named(learners.start)
+    form = supported_form(learners, texts[0].tolist(), cpu)
     loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     adam, gradients = Adam(), []
     start = time.perf_counter()
-    for ids, task in zip(documents, tasks, strict=True):
+    for ids, task in zip(texts, tasks, strict=True):
         mask = torch.ones_like(ids[None])
         if side == "ours":
-            with torch.no_grad():
-                weights = phi(ids[None], mask)[0]
-            gradient = meta_gradient(learner, theta, ids, weights, task, form=form).gradient
-            phi(ids[None], mask)[0].backward(gradient / DOCUMENTS)
+            weights = phi(ids[None], mask)[0]
+            read, asked = documents([ids.tolist()], cpu), questions([task], cpu)
+            gradient = meta_gradients(learners, read, [weights], asked, form=form)[0].gradient
+            weights.backward(gradient / DOCUMENTS)
         else:
-            gradient = through_the_update(phi, learner, theta, ids, task, adam, DOCUMENTS)
+            gradient = through_the_update(phi, learners.model, theta, ids, task, adam, DOCUMENTS)
         gradients.append(gradient.tolist())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {

@@ -83,14 +83,16 @@ def meta(kind: str, side: str) -> tuple[float, Callable[[], object], float]:
     from ckl_bench.models.find import find_model
     from ckl_bench.models.trunk import share_trunk
     from ckl_bench_methods.taalm.attention import Shape, TrainAttention
-    from ckl_bench_methods.taalm.meta_gradient import Adam, Task, supported_form
-    from ckl_bench_methods.taalm.meta_train import Example, MetaTraining, make_learner, meta_step
+    from ckl_bench_methods.taalm.meta_gradient import Adam
+    from ckl_bench_methods.taalm.meta_train import Example, MetaTraining, make_learners, meta_step
+    from ckl_bench_methods.taalm.texts import Task
+    from ckl_bench_methods.taalm.tried import side_by_side, supported_form
 
     base, count = find_model("smollm2-135m"), 8 if side == "ours8" else 1
     # Fused attention has no double backward, so the other side needs the eager kind.
     options = {"attn_implementation": "eager"} if side == "graph" else {}
-    learner, theta = make_learner(base.load(**options), r=16, alpha=16.0, seed=0)
-    trunk = share_trunk(learner)
+    learners = make_learners(base.load(**options), r=16, alpha=16.0, seed=0)
+    trunk = share_trunk(learners.model)
     assert trunk is not None
     phi = TrainAttention(trunk, Shape(), seed=0)
     draw = torch.Generator().manual_seed(0)
@@ -101,7 +103,10 @@ def meta(kind: str, side: str) -> tuple[float, Callable[[], object], float]:
         document = EncodedDocument(id=str(i), text="", ids=tuple(ids.tolist()), offsets=())
         made.append(Example(document=document, task=task, on_object=torch.zeros(META_TOKENS - 1, dtype=torch.bool)))
     if side == "graph":
-        ids = torch.tensor(made[0].document.ids)
-        return count, lambda: through_the_update(phi, learner, theta, ids, made[0].task, Adam(), 1), 0.0
-    form = supported_form(learner, theta, torch.tensor(made[0].document.ids))
-    return count, lambda: meta_step(phi, learner, theta, made, MetaTraining(), form, "cpu"), 0.0
+        ids, theta = torch.tensor(made[0].document.ids), learners.named(learners.start)
+        once = lambda: through_the_update(phi, learners.model, theta, ids, made[0].task, Adam(), 1)  # noqa: E731
+        return count, once, 0.0
+    texts = [example.document.ids for example in made]
+    form = supported_form(learners, texts[0], torch.device("cpu"))
+    learners.together = side_by_side(learners, texts, torch.device("cpu"))
+    return count, lambda: meta_step(phi, learners, made, MetaTraining(), form, "cpu"), 0.0
