@@ -43,7 +43,8 @@ def score(
     adapter: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="DIR", help="A PEFT adapter, or what run --save-model kept, over that model; one or more."
+            metavar="DIR",
+            help="A PEFT adapter, or what run --save-model kept, over that model: a folder or hub id; one or more.",
         ),
     ] = None,
     benchmark: BenchmarkOption = "lama-ckl-mini",

@@ -153,7 +153,8 @@ def _engine(request: ScoreRequest, subject: Subject) -> Engine | None:
     base = subject.base
     if adapter is not None and subject.below is not None:
         require_adapter(adapter)
-        base = replace(base, load=subject.below.load, where=subject.below.where)  # the engine puts the adapter over it
+        below = subject.below  # the engine puts the adapter over it
+        base = replace(base, load=below.load, where=below.where, commit=below.commit)
     return Engine(
         base=base,
         dtype=request.dtype,

@@ -14,6 +14,7 @@ from ckl_bench.learning.keep import kept_spec, load_model, stack_of
 from ckl_bench.models.adapters import base_of, is_adapter
 from ckl_bench.models.base import BaseModel
 from ckl_bench.models.find import adapted, find_model, folder_revision
+from ckl_bench.models.hub import find_repo, is_hub_id, pinned
 from ckl_bench.spec import Spec
 from ckl_bench.storage.files import sha256_file
 from ckl_bench.storage.weights import ADAPTER, TRAINED
@@ -66,27 +67,29 @@ def find_subject(model: str, adapter: Path | None, loading: Loading) -> Subject:
     """The model that is meant by `--model M [--adapter DIR]`; no weight is loaded.
 
     `adapter` is a PEFT adapter or any folder of `run --save-model` that is not a whole model; `model` may be such a
-    folder itself, and then names its base model. Raises UserError for what is none of these, and where an adapter was
-    learned over another base model.
+    folder itself, and then names its base model. Both may be ids of the hub. Raises UserError for what is none of
+    these, and where an adapter was learned over another base model.
     """
     if adapter is not None:
-        return _over(loading.find(model), adapter, loading)
-    folder = Path(model)
-    if not folder.is_dir():
+        return _over(loading.find(model), _placed(str(adapter)), loading)
+    if not Path(model).is_dir() and not is_hub_id(model):
         return _plain(loading.find(model))
-    spec = kept_spec(folder)
-    if is_adapter(folder):
-        return _over(loading.find(base_of(folder)), folder, loading)
-    if spec is not None and (folder / TRAINED).is_file():
+    place = _placed(model)
+    spec = kept_spec(place.folder)
+    if is_adapter(place.folder):
+        base = base_of(place.folder)
+        known = spec is not None and is_hub_id(base) and "@" not in base
+        return _over(loading.find(pinned(base, spec.model_revision) if spec and known else base), place, loading)
+    if spec is not None and (place.folder / TRAINED).is_file():
         try:
-            base = loading.find(spec.model)
+            below = loading.find(pinned(spec.model, spec.model_revision))
         except UserError as error:
             raise UserError(
-                f"{folder} was learned over '{spec.model}', which is not found here; give --model FOLDER-OF-THAT-MODEL "
-                f"--adapter {folder}"
+                f"{model} was learned over '{spec.model}', which is not found here; give --model FOLDER-OF-THAT-MODEL "
+                f"--adapter {model}"
             ) from error
-        return _over(base, folder, loading)
-    whole = loading.find(model)
+        return _over(below, place, loading)
+    whole = loading.find(place.given)
     if spec is None:
         return _plain(whole)
     return Subject(
@@ -95,7 +98,7 @@ def find_subject(model: str, adapter: Path | None, loading: Loading) -> Subject:
         revision=spec.model_revision,
         load=whole.load,
         given={"folder": whole.name},
-        inputs={"folder": whole.revision.removeprefix("files:")},
+        inputs={"folder": place.commit or whole.revision.removeprefix("files:")},
     )
 
 
@@ -103,15 +106,35 @@ def _plain(base: BaseModel) -> Subject:
     return Subject(base=base, name=base.name, revision=base.revision, load=base.load)
 
 
-def _over(base: BaseModel, folder: Path, loading: Loading) -> Subject:
+@dataclass(frozen=True, kw_only=True)
+class _Placed:
+    """What was learned, in a folder: one that is here, or what the hub holds at a commit."""
+
+    given: str  # as one types it
+    name: str
+    folder: Path
+    commit: str = ""
+
+
+def _placed(given: str) -> _Placed:
+    """Where an adapter or a kept model lies; fetched, where it is an id of the hub. UserError where it is neither."""
+    if Path(given).is_dir():
+        return _Placed(given=given, name=Path(given).resolve().name, folder=Path(given))
+    if not is_hub_id(given):
+        raise UserError(f"{given}: expected a folder, of a PEFT adapter or of run --save-model, or an id of the hub")
+    repo = find_repo(given)
+    folder = repo.folder if repo.whole else repo.fetch()
+    return _Placed(given=repo.pinned, name=repo.name, folder=folder, commit=repo.commit)
+
+
+def _over(base: BaseModel, place: _Placed, loading: Loading) -> Subject:
     """A base model with what a folder holds over it."""
-    if not folder.is_dir():
-        raise UserError(f"--adapter {folder}: expected a folder, of a PEFT adapter or of run --save-model")
+    folder = place.folder
     spec = kept_spec(folder)
     peft = is_adapter(folder)
     if not peft and not (folder / TRAINED).is_file():
         raise UserError(
-            f"--adapter {folder} holds neither {ADAPTER} nor {TRAINED}; "
+            f"--adapter {place.given} holds neither {ADAPTER} nor {TRAINED}; "
             "a whole model is given as --model, without --adapter"
         )
     if spec is None and not peft:
@@ -134,15 +157,15 @@ def _over(base: BaseModel, folder: Path, loading: Loading) -> Subject:
             loading.attention,
         )
         load, held = whole.load, ""
-    pinned = folder_revision(folder).removeprefix("files:") if peft else sha256_file(folder / TRAINED)
+    learned = folder_revision(folder).removeprefix("files:") if peft else sha256_file(folder / TRAINED)
     return Subject(
         base=whole,
         name=base.name,
         revision=base.revision,
         load=load,
         below=base,
-        given={"adapter": folder.resolve().name},
-        inputs={"adapter": pinned},
+        given={"adapter": place.name},
+        inputs={"adapter": place.commit or learned},
         folder=folder,
         held=held,
         kind="adapter" if peft else "kept",

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from ckl_bench.errors import UserError, first_line, out_of_memory
+from ckl_bench.models.hub import is_hub_id
 from ckl_bench.storage.files import read_json
 
 CONFIG = "adapter_config.json"
@@ -29,13 +30,17 @@ def is_adapter(folder: Path) -> bool:
 
 
 def base_of(folder: Path) -> str:
-    """The name, folder or hub id of the base model that an adapter stands on; UserError where it does not say."""
+    """The name, folder or hub id (with its revision) of the model that an adapter stands on; UserError where it does
+    not say."""
     about: Any = read_json(folder / CONFIG)
     base = about.get("base_model_name_or_path") if isinstance(about, dict) else None
     if not isinstance(base, str) or not base:
         raise UserError(f"{folder / CONFIG} does not say over which model (base_model_name_or_path); write it there")
     beside = folder / base
-    return str(beside) if not Path(base).is_dir() and beside.is_dir() else base
+    if not Path(base).is_dir() and beside.is_dir():
+        return str(beside)
+    revision = about.get("revision")
+    return f"{base}@{revision}" if isinstance(revision, str) and revision and is_hub_id(base) else base
 
 
 def require_safe(folder: Path, allow_pickle: bool) -> None:

@@ -29,6 +29,7 @@ class BaseModel:
     embedded: int | None = None  # tokens that it has an embedding for
     note: str = ""  # what is to be said of it before a run
     where: str = ""  # folder or hub id that transformers reads it from; empty where it is made (tiny)
+    commit: str = ""  # of a hub id, which is read at no other
 
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:

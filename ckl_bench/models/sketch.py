@@ -14,6 +14,7 @@ from ckl_bench.errors import UserError, first_line, unknown
 from ckl_bench.models.adapters import base_of, is_adapter
 from ckl_bench.models.base import hush, tokenizer_hash
 from ckl_bench.models.catalogue import MODELS
+from ckl_bench.models.hub import find_repo, is_hub_id
 from ckl_bench.models.suited import outline, require_decoder
 from ckl_bench.models.tiny import tiny_model, tiny_tokenizer
 from ckl_bench.storage.files import cache_dir, data_dir
@@ -86,7 +87,15 @@ def sketch_model(name: str, *, trust_remote_code: bool = False) -> Sketch:
     elif Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
             raise UserError(f"{name} holds no model: config.json is missing; give a folder written by save_pretrained")
-    elif "/" not in name:
+    elif is_hub_id(name):
+        repo = find_repo(name)
+        if repo.adapter:
+            return replace(sketch_model(base_of(repo.folder), trust_remote_code=trust_remote_code), name=repo.name)
+        name = where = repo.name
+        revision, given = f"hub:{repo.commit}", {"revision": repo.commit}
+    elif "/" in name:
+        raise UserError(f"there is no folder {name}; give one that holds a model, or a hub id such as owner/name")
+    else:
         raise unknown("model", name, MODELS, "Or give a folder, a .gguf file, or a hub id such as owner/name.")
     try:
         config = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code, **given)
@@ -105,7 +114,7 @@ def sketch_model(name: str, *, trust_remote_code: bool = False) -> Sketch:
     local = Path(name).is_dir()
     return Sketch(
         name=Path(name).resolve().name if local else name,
-        revision=revision or ("" if local else f"hub:{getattr(config, '_commit_hash', None)}"),
+        revision=revision,
         config=config,
         tokenizer=tokenizer,
         trust_remote_code=trust_remote_code,

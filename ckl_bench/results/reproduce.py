@@ -11,6 +11,7 @@ from pathlib import Path
 from ckl_bench.errors import Unknown, UserError
 from ckl_bench.learning.planned import Plan
 from ckl_bench.learning.run import RunRequest, plan_run
+from ckl_bench.models.hub import pinned
 from ckl_bench.records import Record, SetScores, read_record
 from ckl_bench.results.intervals import bootstrap_interval
 from ckl_bench.results.reproduced import Mark
@@ -70,7 +71,7 @@ def request_of(spec: Spec, settings: Sequence[str] = ()) -> RunRequest:
     return RunRequest(
         method="+".join(spec.hyperparameters),
         benchmark=spec.benchmark,
-        model=spec.model,
+        model=pinned(spec.model, spec.model_revision),
         seed=spec.seed,
         epochs=spec.epochs,
         batch_size=spec.batch_size,

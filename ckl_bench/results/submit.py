@@ -11,6 +11,7 @@ from ckl_bench.benchmarks.format import Benchmark, load_benchmark
 from ckl_bench.errors import InvalidRecord, UserError, unknown
 from ckl_bench.learning.run import plan_run
 from ckl_bench.models.find import find_model
+from ckl_bench.models.hub import pinned
 from ckl_bench.progress import log
 from ckl_bench.records import Record, read_record, read_records, write_record
 from ckl_bench.results.metrics import told
@@ -135,7 +136,7 @@ def _of_another_shape(record: Record, benchmark: Benchmark) -> Iterator[str]:
 
 def _of_its_numbers(record: Record, benchmark: Benchmark, others: Iterable[Record], as_base: bool) -> list[str]:
     try:
-        base = find_model(record.spec.model)
+        base = find_model(pinned(record.spec.model, record.spec.model_revision))
     except UserError as error:
         return [str(error)]
     if base.revision != record.spec.model_revision:

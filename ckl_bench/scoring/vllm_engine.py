@@ -44,7 +44,7 @@ _SIZES = {
     *("enable_prefix_caching", "swap_space", "cpu_offload_gb", "download_dir", "load_format", "disable_log_stats"),
 }
 _OURS = {
-    *("model", "tokenizer", "dtype", "enable_chunked_prefill"),
+    *("model", "tokenizer", "dtype", "enable_chunked_prefill", "revision", "tokenizer_revision"),
     *("enable_lora", "max_loras", "max_lora_rank", "lora_target_modules"),
 }
 
@@ -144,6 +144,8 @@ def arguments(engine: Engine, longest: int) -> dict[str, Any]:
         chosen["gpu_memory_utilization"] = 1 - _KEPT_FREE
     else:
         chosen["kv_cache_memory_bytes"] = max(1 << 28, min(2 << 30, free // 4))
+    if engine.base.commit:
+        chosen |= {"revision": engine.base.commit, "tokenizer_revision": engine.base.commit}
     if engine.adapters:
         ranks, modules = zip(*map(require_adapter, engine.adapters), strict=True)
         # Room for one: the others wait on disk, however many there are.

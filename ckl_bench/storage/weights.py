@@ -15,6 +15,20 @@ ADAPTER = "adapter_config.json"
 KEPT = "ckl-bench.json"  # marks a folder of --save-model, and says what was run and which files are its own
 
 
+def save_pretrained(part: Any, folder: str | Path) -> None:
+    """A model or tokenizer as transformers saves it, by whichever process asks.
+
+    Where several are joined (`ckl_bench.ranks`), transformers' own call writes a model in the first of them alone.
+    """
+    asked = "should_save_on_this_rank"
+    if hasattr(part, asked):
+        part.__dict__[asked] = lambda is_main_process: is_main_process
+    try:
+        part.save_pretrained(str(folder))
+    finally:
+        part.__dict__.pop(asked, None)
+
+
 def save_weights(model: Any, folder: Path) -> None:
     """Write what a model has learned into a folder that exists.
 
@@ -33,7 +47,7 @@ def save_weights(model: Any, folder: Path) -> None:
                 about[name] = sorted(value, key=json.dumps)
         write_json(folder / ADAPTER, about)
     elif isinstance(model, PreTrainedModel):
-        model.save_pretrained(str(folder))
+        save_pretrained(model, folder)
     else:
         trained = {n: p.detach().cpu().contiguous().clone() for n, p in model.named_parameters() if p.requires_grad}
         save_file(trained, str(folder / TRAINED))

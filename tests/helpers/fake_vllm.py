@@ -39,7 +39,8 @@ class Engines:
         self.arguments.append(arguments)
         if arguments.get("tensor_parallel_size", 1) > 1:
             raise RuntimeError("Engine core initialization failed. See root cause above.\nmore of it")
-        loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+        at = {"revision": arguments.get("revision")}
+        loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, **at).eval()
 
         adapted: dict[str, Any] = {}
 

@@ -97,7 +97,7 @@ def test_unknown_names_and_folders_without_a_model(tmp_path: Path) -> None:
 def test_a_hub_id_that_cannot_be_reached_is_one_line(command: Command) -> None:
     result = command("run", "--method", "lora", "--model", "nobody/no-such-model")
     assert (result.code, result.err.count("\n")) == (2, 1)
-    assert "cannot load model 'nobody/no-such-model'" in result.err
+    assert "'nobody/no-such-model' is no folder here, nor in the hub's cache" in result.err
 
 
 def test_offline_the_default_model_says_how_to_place_the_file(

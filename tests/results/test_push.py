@@ -2,94 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import shutil
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import huggingface_hub.constants as hub
 import pytest
 
 from conftest import Command
+from helpers.hub import TOKEN, Hub, server
 
-TOKEN = "hf_of_these_tests"
-
-
-class Hub(ThreadingHTTPServer):
-    """Repositories by type and name: whether they are private, and their files."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Answers)
-        self.private: dict[str, bool] = {}
-        self.files: dict[str, dict[str, bytes]] = {}
-        self.asked: list[str] = []
-        self.refuse = False
-        self.address = f"http://127.0.0.1:{self.server_port}"
-
-
-class _Answers(BaseHTTPRequestHandler):
-    server: Hub
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def answer(self, status: int, body: Any, **headers: str) -> None:
-        content = json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(content)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def do_GET(self) -> None:
-        self.server.asked.append(f"GET {self.path}")
-        repo = self.path.removeprefix("/api/").split("?")[0]
-        if repo in self.server.private:
-            self.answer(200, {"id": repo.split("/", 1)[1], "private": self.server.private[repo], "tags": []})
-        else:
-            self.answer(404, {"error": "Repository not found"}, X_Error_Code="RepoNotFound")
-
-    def do_POST(self) -> None:
-        hub, content = self.server, self.rfile.read(int(self.headers["Content-Length"]))
-        hub.asked.append(f"POST {self.path}")
-        if self.headers["Authorization"] != f"Bearer {TOKEN}" or hub.refuse:
-            self.answer(403, {"error": "You have no rights here"})
-        elif self.path == "/api/repos/create":
-            wanted = json.loads(content)
-            name = f"{wanted.get('type', 'model')}s/{wanted['organization']}/{wanted['name']}"
-            hub.private[name] = wanted.get("visibility") == "private" or wanted.get("private") is True
-            self.answer(200, {"url": f"{hub.address}/{name.removeprefix('models/')}"})
-        elif self.path == "/api/validate-yaml":
-            self.answer(200, {"errors": [], "warnings": []})
-        elif "/preupload/" in self.path:
-            names = [file["path"] for file in json.loads(content)["files"]]
-            plain = [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]
-            self.answer(200, {"files": plain})
-        else:
-            repo = self.path.removeprefix("/api/").split("/commit/")[0]
-            for line in content.decode().splitlines():
-                entry = json.loads(line)
-                if entry["key"] == "file":
-                    text = base64.b64decode(entry["value"]["content"])
-                    hub.files.setdefault(repo, {})[entry["value"]["path"]] = text
-            self.answer(200, {"commitUrl": f"{hub.address}/{repo}/commit/abc", "commitOid": "abc", "success": True})
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    made = Hub()
-    Thread(target=made.serve_forever, daemon=True).start()
-    monkeypatch.setattr(hub, "ENDPOINT", made.address)
-    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    yield made
-    made.shutdown()
-    made.server_close()
+__all__ = ["server"]
 
 
 @pytest.fixture
