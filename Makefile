@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 # Tests that run side by side, each with one thread.
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')
 
-.PHONY: help run test test-wing vllm perf lint torture kills faults fuzz leaderboard records report phi writer benchmark temporal-benchmark clean
+.PHONY: help run test test-wing vllm perf lint torture kills faults fuzz clusters leaderboard records report phi writer benchmark temporal-benchmark clean
 
 help: ## what there is to make (the default)
 	@echo "make TARGET, with its virtual environment in $(VENV), which is made first:"
@@ -63,6 +63,9 @@ torture: kills faults fuzz ## the long form of the tests of robustness: one to t
 kills: $(VENV)/installed ## kill commands 200 times, store 2,000 records by eight processes
 	PYTHONPATH=tests $(VENV)/bin/python -m harness.torture --kills 200
 	CKL_BENCH_RECORDS=2000 $(VENV)/bin/python -m pytest tests/robustness/test_parallel.py
+
+clusters: $(VENV)/installed ## sweeps on a Ray cluster that loses a node and as jobs of submitit: minutes, on a quiet machine
+	CKL_BENCH_CLUSTERS=1 $(VENV)/bin/python -m pytest tests/running/test_on_clusters.py
 
 faults: $(VENV)/installed ## let every call that makes or changes a file fail once
 	PYTHONPATH=tests $(VENV)/bin/python -m harness.faults
