@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from random import SystemRandom
 
 from helpers.children import Child, start
 
@@ -82,6 +84,15 @@ def _place(rank: int, world: int, port: int, before: Callable[[int], object] | N
         before(rank)
 
 
+def _free_port() -> int:
+    """A port to meet at: none of those that the system gives out by itself, which another may get in the meantime."""
+    while True:
+        port = SystemRandom().randrange(20000, 32000)
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+
+
 def start_several(
     world: int, arguments: Sequence[object], folder: Path, before: Callable[[int], object] | None = None
 ) -> list[Child]:
@@ -90,9 +101,7 @@ def start_several(
     Of several each calls `before` with its rank first.
     """
     folder.mkdir(exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     logs = folder.parent / f"{folder.name}-logs"
     befores = [partial(_place, rank, world, port, before) if world > 1 else None for rank in range(world)]
     return [start(arguments, folder, logs, before=before) for before in befores]
