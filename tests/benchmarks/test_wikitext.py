@@ -164,7 +164,12 @@ def test_namespaces_are_read_from_the_dump(tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize(
-    "name", ["convert|1|km|spell=in", "HMS|a|b|c", "start date|1|2|3", "ship|a|b|c|d", "val|1|2|3", "frac|1|2"]
+    "name",
+    [
+        *("convert|1|km|spell=in", "HMS|a|b|c", "start date|1|2|3", "ship|a|b|c|d", "val|1|2|3", "frac|1|2"),
+        *("age in days|1|2|3|4|5|6", "ayd|1|2|3|4|5|6", "rnd|1|2", "roman|5", "spellnum|5", "nbay|1", "plural:1|a|b"),
+        *("padleft:a|5|x", "#expr:1", "#switch:1|2=3|4", "convert|1|km/x", "chem2|a", "nuclide|a|1", "gaps|1|e=2"),
+    ],
 )
 def test_numbers_of_any_length_and_letters_harm_nothing(name: str) -> None:
     for odd in ("9" * 5000, "²", "٣", "-", "", "1e999", "1/0"):

@@ -133,7 +133,7 @@ def _index_pages(group: list[Page]) -> Unit:
 def _clean_pages(wiki: Wiki, group: list[Page]) -> Unit:
     rows, counts = [], Counter[str]({"cleaned": 0, "paragraphs_dropped": 0, "pages_with_paragraphs_dropped": 0})
     for page in group:
-        text, dropped, templates = clean(page.text, wiki)
+        text, dropped, templates = clean(page.text, wiki, page.title)
         rows.append({"page": page.id, "title": page.title, "sentences": sentences(text, wiki)})
         counts["cleaned"] += 1
         counts["paragraphs_dropped"] += dropped

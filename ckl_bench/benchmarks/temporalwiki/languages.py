@@ -25,6 +25,7 @@ _INITIAL = r"(?<![\w.])(?:[^\W\d_]\.)*[^\W\d_a-zß-öø-ÿ]"  # J. of J. S. Bach
 class Wiki:
     """`hidden`: the prefixes, in small letters, of links that are no text; `whole`: what ends a head that goes on."""
 
+    language: str
     hidden: frozenset[str]
     whole: re.Pattern[str]
 
@@ -36,14 +37,15 @@ def _data() -> dict[str, Any]:
 
 def wiki_of(language: str, namespaces: Mapping[int, str] | None = None) -> Wiki:
     """The wiki of a language (`de`, `pt-br`; an unlisted one has the English rules), with a dump's own namespaces."""
-    own, english = _data().get(language.lower().split("-")[0], {}), _data()["en"]
+    code = language.lower().split("-")[0]
+    own, english = _data().get(code, {}), _data()["en"]
     names = [*(namespaces or {}).values()]  # those of other languages are titles of no article, so they hold everywhere
     names += [name for data in _data().values() for name in (*data["files"], *data["categories"])]
     hidden = {" ".join(name.replace("_", " ").split()).lower() for name in names if name}
     words = [word.rstrip(".") for word in (own or english).get("abbreviations", "").split()]
     ways = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
     parts = [_INITIAL, *([rf"\b(?:{ways})"] if ways else []), *([r"\b\d{1,2}"] if own.get("ordinals") else [])]
-    return Wiki(frozenset(hidden), re.compile(f"(?:{'|'.join(parts)})\\.$"))
+    return Wiki(code, frozenset(hidden), re.compile(f"(?:{'|'.join(parts)})\\.$"))
 
 
 ENGLISH = wiki_of("en")

@@ -8,7 +8,10 @@ spaces and brackets around it can go too. Both are taken out of the input first.
 from __future__ import annotations
 
 import html
+import html.entities
 import re
+
+from .tables import section
 
 _BASE = 0xE000  # + the character's number
 GONE = "\ue100"
@@ -22,7 +25,11 @@ _HIDDEN = (
     "hiero templatestyles section indicator includeonly inputbox categorytree templatedata rss"
 )
 _OPEN = re.compile(rf"<(?:!--|(nowiki|{_HIDDEN.replace(' ', '|')})\b([^<>]*)>)", re.I)
-_SIMPLE = re.compile(r"[\w\s+\-−=<>().,]{1,40}")
+_SIMPLE = re.compile(r"[\w\s+\-−=<>().,|/°′″±×·÷∞≤≥≠≈→←∈∪∩⊂⊆∀∃∑∏∫√∂∇⋅…⁺⁻]{1,40}")
+_COMMAND = re.compile(r"\\([A-Za-z]+|[,;:! %])")
+_WORDED = re.compile(r"\\(?:mathrm|text|mathit|mathbf|mathbb|mathcal|operatorname|textstyle|rm|bf)\s*\{([^{}\\]*)\}")
+_RAISED = re.compile(r"\^(?:\{\s*([-+−]?\d+[-+−]?)\s*\}|(\d))")
+_LOWERED = re.compile(r"_(?:\{\s*([\w,+-]+)\s*\}|(\w))")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 _TAG = re.compile(r"</?([a-zA-Z][a-zA-Z0-9]*)\b[^<>]*>")
 _UNSEEN = re.compile(r"<(span|div)\b[^<>]*display:\s*none[^<>]*>[^<>]*</\1\s*>", re.I)
@@ -101,6 +108,8 @@ _INLINE = frozenset(
     ]
 )
 _QUOTES = re.compile(r"'{2,}")
+_UNSHOWN = re.compile("[\u00ad\u200b\u200e\u200f\u2060\u2066-\u2069\ufeff]")  # soft hyphens, marks of direction
+_ABOVE = re.compile(r"<rp>\s*([(（])\s*</rp>\s*<rt\b[^<>]*>([^<>]*)</rt>\s*<rp>\s*([)）])\s*</rp>", re.I)
 
 
 def prepared(text: str) -> str:
@@ -121,8 +130,16 @@ def unsplit(text: str) -> str:
 def plain(text: str) -> str:
     """A finished line: entities as their characters, held characters as they are, single spaces."""
     if "&" in text:
-        text = _ENTITY.sub(lambda m: html.unescape(m[0]), text)
+        text = _ENTITY.sub(_character, text)
+    if not text.isascii():
+        text = _UNSHOWN.sub("", text)
     return " ".join(_HELD.sub(lambda m: chr(ord(m[0]) - _BASE), text).split())
+
+
+def _character(match: re.Match[str]) -> str:
+    """An entity's character; what only begins like one (`&notes;`) stays as it is written."""
+    entity = match[0]
+    return html.unescape(entity) if entity[1] == "#" or entity[1:] in html.entities.html5 else entity
 
 
 def superscript(digits: str) -> str:
@@ -157,10 +174,19 @@ def hide(text: str) -> str:
 
 def _content(name: str, attributes: str, content: str) -> str:
     if name == "nowiki" or (name in ("syntaxhighlight", "source") and "inline" in attributes.split()):
-        return inert(_ENTITY.sub(lambda m: html.unescape(m[0]), content).replace("\n", " "))
-    if name in ("math", "chem", "ce") and _SIMPLE.fullmatch(content):
-        return inert(content.strip())
+        return inert(_ENTITY.sub(_character, content).replace("\n", " "))
+    if name in ("math", "chem", "ce") and _SIMPLE.fullmatch(shown := formula(content)):
+        return inert(shown.strip())
     return GONE
+
+
+def formula(content: str) -> str:
+    """A formula of LaTeX with what its simple commands show; what it holds beyond them is left."""
+    if "\\" in content:
+        content = _WORDED.sub(r"\1", content)
+        content = _COMMAND.sub(lambda m: section("math").get(m[1], m[0]), content)
+    content = _RAISED.sub(lambda m: superscript(m[1] or m[2]), content)
+    return _LOWERED.sub(lambda m: m[1] or m[2], content)
 
 
 _CLOSING: dict[str, re.Pattern[str]] = {}
@@ -176,6 +202,8 @@ def untag(text: str) -> str:
     """Text without tags: those of blocks end a line, `br` is a space; what is no tag of HTML stays as it is read."""
     if "none" in text:
         text = _UNSEEN.sub(GONE, text)
+    if "<rp" in text or "<RP" in text:
+        text = _ABOVE.sub(r" \1\2\3", text)
     text = _POWER.sub(lambda m: superscript(m[1]), text)
     return _TAG.sub(_tag, text)
 

@@ -1,70 +1,21 @@
-"""Templates whose words have to be worked out: languages, dates, ships, chemistry, lists (the table names them `@...`).
+"""Templates whose words have to be worked out, by the names that the table has for them (`@...`); names and lists.
 
 Each takes the arguments by name (`1` is the first without one) and returns the words, None where it has none to show.
+Those of `LOCAL` also take the language of the wiki.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 
-from . import quantities, when
+from . import chemistry, german, numerals, quantities, tongues, when
+from .convert import convert
+from .functions import FUNCTIONS
 from .markup import inert, superscript
 from .quantities import Arguments, number, places
 from .tables import codes, section
-
-# Languages
-
-
-def langx(arguments: Arguments) -> str | None:
-    """`{{langx|fr|Adèle}}`: the language's name before the words, what they mean and how they are written after."""
-    code, text = arguments.get("1") or arguments.get("code", ""), arguments.get("2") or arguments.get("text", "")
-    if not text:
-        return None
-    label = arguments.get("label", "")
-    known = codes("languages")
-    name = known.get(code.lower()) or known.get(code.lower().split("-")[0], "")
-    head = "" if label == "none" else label or name
-    shown = f"{head}: {text}" if head else text
-    romanized = arguments.get("translit") or arguments.get("tr") or arguments.get("r") or arguments.get("3", "")
-    if romanized and romanized != "-":
-        shown += f", romanized: {romanized}"
-    meaning = arguments.get("translation") or arguments.get("lit") or arguments.get("4", "")
-    return shown + (f", lit. ‘{meaning}’" if meaning else "")
-
-
-def last(arguments: Arguments) -> str | None:
-    """`{{transl|ar|ALA|x}}`: the last of the places."""
-    found = places(arguments)
-    return found[-1] if found else arguments.get("text")
-
-
-def chinese(arguments: Arguments) -> str | None:
-    """`{{zh|s=...|p=...}}`: every form with its name."""
-    names = {
-        "c": "Chinese", "s": "simplified Chinese", "t": "traditional Chinese", "p": "pinyin", "w": "Wade–Giles",
-        "j": "Jyutping", "cy": "Cantonese Yale", "poj": "Pe̍h-ōe-jī", "l": "lit.", "tr": "transl.",
-    }  # fmt: skip
-    bare = arguments.get("labels") == "no"
-    shown = [v if bare else f"{names[k]}: {v}" for k, v in arguments.items() if k in names and v]
-    return "; ".join(shown) or arguments.get("1")
-
-
-def korean(arguments: Arguments) -> str | None:
-    """`{{korean|hangul=...|rr=...}}`: every form with its name."""
-    names = {"hangul": "Korean", "hanja": "Hanja", "rr": "RR", "mr": "MR", "lk": "Korean"}
-    shown = [f"{names[k]}: {v}" for k, v in arguments.items() if k in names and v]
-    return "; ".join(shown) or ", ".join(places(arguments)) or None
-
-
-def nihongo(arguments: Arguments, romaji_first: bool = False) -> str | None:
-    """`{{nihongo|English|kanji|romaji|extra|behind}}`: the first that is given, what else there is in brackets."""
-    english, kanji, romaji, extra = (arguments.get(key, "") for key in "1234")
-    order = [romaji, kanji, english] if romaji_first else [english or romaji, kanji, romaji if english else ""]
-    head, *rest = [*filter(None, order), ""]
-    inside = ", ".join(filter(None, [*rest, extra]))
-    shown = f"{head} ({inside})" if head and inside else head
-    return " ".join(filter(None, [shown, arguments.get("5", "")])) or None
 
 
 def tag(arguments: Arguments) -> str | None:
@@ -73,21 +24,6 @@ def tag(arguments: Arguments) -> str | None:
     forms = {"o": f"<{name}>", "c": f"</{name}>", "s": f"<{name} />", "e": f"<{name} />"}
     content = arguments.get("content", "...")
     return inert(forms.get(kind, f"<{name}>{content}</{name}>")) if name else None
-
-
-def interlanguage(arguments: Arguments) -> str | None:
-    """`{{ill|Name|de}}`, or the old `{{ill|de|Name}}`: the name, as it is shown."""
-    shown = arguments.get("lt") or arguments.get("text") or arguments.get("display")
-    given = places(arguments)
-    if shown or not given:
-        return shown or arguments.get("en")
-    known = codes("languages")
-    if len(given) > 1 and given[0] in known and given[1] not in known:
-        return given[2] if len(given) > 2 else given[1]
-    return given[0]
-
-
-# Numbers and chemistry
 
 
 def measure(arguments: Arguments) -> str | None:
@@ -100,27 +36,6 @@ def gauge(arguments: Arguments) -> str | None:
     """`{{track gauge|1435mm}}`: 1,435 mm."""
     found = re.findall(r"([\d.,/+]+)\s*(mm|m|ftin|ft|in)", arguments.get("1", ""))
     return " ".join(f"{number(size)} {unit}" for size, unit in found) or arguments.get("1")
-
-
-def chem(arguments: Arguments) -> str | None:
-    """`{{chem|S|O|4|2-}}`: SO4²⁻."""
-    return "".join(superscript(part) if re.fullmatch(r"\d*[-+−]", part) else part for part in places(arguments)) or None
-
-
-def chem2(arguments: Arguments) -> str | None:
-    """`{{chem2|SO4(2-)}}`: SO4²⁻."""
-    return (
-        re.sub(r"\((\d*[-+−])\)$|(?<=\w)([-+−])$", lambda m: superscript(m[1] or m[2]), arguments.get("1", "")) or None
-    )
-
-
-def nuclide(arguments: Arguments) -> str | None:
-    """`{{nuclide|U|235}}`: uranium-235 as ²³⁵U."""
-    given = places(arguments)
-    return superscript(given[1]) + given[0] if len(given) > 1 and given[1].isdecimal() else "".join(given) or None
-
-
-# Names and lists
 
 
 def ship(prefix: str, arguments: Arguments) -> str | None:
@@ -140,21 +55,44 @@ def any_ship(arguments: Arguments) -> str | None:
 
 
 def ship_class(arguments: Arguments) -> str | None:
-    """`{{sclass|Iowa|battleship}}`: Iowa-class battleship."""
-    given = places(arguments)
-    return f"{given[0]}-class {given[1]}" if len(given) > 1 else f"{given[0]} class" if given else None
+    """`{{sclass|Iowa|battleship}}`: Iowa-class battleship; 0 leaves the type out, 4 the hyphen, 5 `class`."""
+    name, kind, form = (arguments.get(key, "") for key in "123")
+    if not name:
+        return None
+    if form == "5":
+        return name
+    return f"{name} class" if form == "4" else f"{name}-class" + (f" {kind}" if kind and form != "0" else "")
 
 
-def country(arguments: Arguments) -> str | None:
-    """`{{flag|USA}}`: United States."""
-    given = arguments.get("name") or arguments.get("1", "")
-    return codes("countries").get(given, given) or None
+def country(arguments: Arguments, language: str = "en") -> str | None:
+    """`{{flag|USA}}`: United States; `name` says what is shown instead."""
+    given, shown = arguments.get("1", ""), arguments.get("name", "")
+    if language == "de" and arguments.get("2"):  # {{AUT|Wien}} shows Wien, {{AUT|#}} the flag alone
+        return arguments["2"].strip("#")
+    return shown or codes("countries", language).get(given, given) or None
 
 
-def country_last(arguments: Arguments) -> str | None:
+def country_last(arguments: Arguments, language: str = "en") -> str | None:
     """`{{flagg|cncie|USA}}`: the country behind how it is shown."""
     given = places(arguments)
-    return country({"1": given[-1]}) if given else None
+    return country({"1": given[-1]}, language) if given else None
+
+
+def season(arguments: Arguments) -> str | None:
+    """`{{nbay|2010}}`: 2010–11; its first or second year where `start` or `end` is asked for."""
+    given, which = arguments.get("1", ""), arguments.get("2", "")
+    if not re.fullmatch(r"[0-9]{4}", given):
+        return given or None
+    after = str(int(given) + 1)
+    return {"start": given, "end": after}.get(which) or f"{given}–{after if after[2:] == '00' else after[2:]}"
+
+
+def listed(arguments: Arguments, word: str, comma: str = "") -> str | None:
+    """`{{and list|a|b|c}}`: a, b and c."""
+    given = places(arguments)
+    if len(given) < 2:
+        return given[0] if given else None
+    return f"{', '.join(given[:-1])}{comma if len(given) > 2 else ''} {word} {given[-1]}"
 
 
 def items(arguments: Arguments) -> str | None:
@@ -217,18 +155,37 @@ def music(arguments: Arguments) -> str | None:
 
 def amount(arguments: Arguments) -> str | None:
     """`{{currency|5|USD}}`: US$5."""
-    sign = section("money").get((arguments.get("2") or "usd").lower())
-    return quantities.money(inert(sign), {"1": arguments.get("1", "")}) if sign else arguments.get("1")
+    sum_, code = arguments.get("1") or arguments.get("amount", ""), arguments.get("2") or arguments.get("type", "")
+    sign = section("money").get((code or "usd").lower())
+    return quantities.money(inert(sign), {"1": sum_}) if sign and sum_ else sum_ or None
 
 
-def if_given(arguments: Arguments) -> str:
-    """`{{#if:x|then|else}}`."""
-    return arguments.get("2", "") if arguments.get("1") else arguments.get("3", "")
+def old_money(arguments: Arguments) -> str | None:
+    """`{{£sd|l=1|s=2|d=3}}`: £1 2s 3d."""
+    pounds, shillings, pence = (arguments.get(key, "") for key in "lsd")
+    parts = (f"£{pounds}" if pounds else "", f"{shillings}s" if shillings else "", f"{pence}d" if pence else "")
+    return " ".join(filter(None, parts)) or None
 
 
-def if_equal(arguments: Arguments) -> str:
-    """`{{#ifeq:a|b|then|else}}`."""
-    return arguments.get("3", "") if arguments.get("1", "") == arguments.get("2", "") else arguments.get("4", "")
+def rounded(arguments: Arguments) -> str | None:
+    """`{{rnd|3.14159|2}}`: 3.14."""
+    given, digits = arguments.get("1", "").replace(",", ""), arguments.get("2") or "0"
+    if not re.fullmatch(r"[-−]?[0-9]{1,15}(\.[0-9]{1,15})?", given) or not re.fullmatch(r"[0-9]", digits):
+        return arguments.get("1")
+    return number(f"{float(given.replace('−', '-')):.{digits}f}")
+
+
+def in_roman(arguments: Arguments) -> str | None:
+    """`{{roman|5}}`: V."""
+    given = arguments.get("1", "")
+    return (numerals.roman(int(given)) if re.fullmatch(r"[0-9]{1,4}", given) else None) or given or None
+
+
+def in_words(arguments: Arguments, most: float = math.inf) -> str | None:
+    """`{{spellnum|12}}`: twelve; figures above `most`."""
+    given = arguments.get("1", "")
+    words = numerals.spelled(given)
+    return words if words and quantities.amount_of(given) <= most else number(given) or None
 
 
 def _first(change: Callable[[str], str]) -> Callable[[Arguments], str | None]:
@@ -236,57 +193,75 @@ def _first(change: Callable[[str], str]) -> Callable[[Arguments], str | None]:
 
 
 RENDERERS: Mapping[str, Callable[[Arguments], str | None]] = {
+    **FUNCTIONS,
+    **german.RENDERERS,
+    "and_list": lambda arguments: listed(arguments, "and"),
     "as_of": when.as_of,
     "bible": bible,
     "bullets": bullets,
     "age": when.age,
+    "age_and_days": when.age_and_days,
+    "age_in_days": when.age_in_days,
     "century": when.century,
-    "chem": chem,
-    "chem2": chem2,
-    "chinese": chinese,
+    "chem": chemistry.chem,
+    "chem2": chemistry.chem2,
+    "chinese": tongues.chinese,
     "circa": when.circa,
-    "convert": quantities.convert,
-    "convert_short": lambda arguments: quantities.convert(arguments, short=True),
-    "country": country,
-    "country_last": country_last,
+    "convert": convert,
+    "convert_short": lambda arguments: convert(arguments, short=True),
     "currency": amount,
     "date": when.date,
     "dates": when.dates,
+    "decade": when.decade,
     "duration": when.duration,
+    "enumerated": lambda arguments: listed(arguments, "and", ","),
     "fraction": quantities.fraction,
+    "gaps": quantities.gapped,
     "gauge": gauge,
     "harvard": harvard,
-    "if_equal": if_equal,
-    "if_given": if_given,
-    "interlanguage": interlanguage,
+    "interlanguage": tongues.interlanguage,
     "items": items,
     "joined": lambda arguments: "".join(places(arguments)),
     "junction": junction,
     "keys": lambda arguments: "+".join(places(arguments)),
-    "korean": korean,
-    "langx": langx,
-    "last": last,
+    "korean": tongues.korean,
+    "langx": tongues.langx,
+    "last": tongues.last,
     "lower": _first(str.lower),
     "lower_first": _first(lambda text: text[:1].lower() + text[1:]),
     "measure": measure,
     "music": music,
     "month": _first(when.month),
-    "nihongo": nihongo,
-    "nihongo3": lambda arguments: nihongo(arguments, romaji_first=True),
-    "nuclide": nuclide,
-    "number": quantities.grouped,
+    "nihongo": tongues.nihongo,
+    "nihongo3": lambda arguments: tongues.nihongo(arguments, romaji_first=True),
+    "nuclide": chemistry.nuclide,
+    "old_money": old_money,
+    "or_list": lambda arguments: listed(arguments, "or"),
     "ordinal": when.ordinal,
     "percentage": quantities.percentage,
     "power": _first(lambda text: "×10" + superscript(text)),
     "power10": _first(lambda text: "10" + superscript(text)),
     "quotation": quotation,
+    "raised": lambda arguments: (arguments.get("1", "") + superscript(arguments.get("2", ""))) or None,
+    "roman": in_roman,
+    "rounded": rounded,
+    "season": season,
     "ship": any_ship,
     "ship_class": ship_class,
     "sic": sic,
     "spaces": lambda arguments: " ",
+    "slashes": lambda arguments: " / ".join(places(arguments)) or None,
+    "spelled": in_words,
+    "spelled_small": lambda arguments: in_words(arguments, 9),
     "superscript": _first(superscript),
     "tag": tag,
     "upper": _first(str.upper),
     "upper_first": _first(lambda text: text[:1].upper() + text[1:]),
     "value": quantities.value,
+}
+
+LOCAL: Mapping[str, Callable[[Arguments, str], str | None]] = {
+    "country": country,
+    "country_last": country_last,
+    "number": quantities.grouped,
 }

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
+from itertools import chain
 
 from .markup import GONE, inert
 from .quantities import Arguments, money
-from .renderers import RENDERERS, country, langx, ship
-from .tables import codes, section
+from .renderers import LOCAL, RENDERERS, ship
+from .tables import codes, layers, section
+from .tongues import langx
 
 Shown = Callable[[Arguments], str | None]
 _NAMED = re.compile(r"\s*([^=<>\[\]{}]*?)\s*=(.*)", re.S)
 _KEY = 40  # characters of an argument's name at most: Python reads no number of thousands of digits
 _FIELD = re.compile(r"\{([^{}]+)\}")
 _GROUP = re.compile(r"<([^<>]*)>")
+# What may stand before a template's name and changes nothing: its namespace, and when it is to be read.
+_BEFORE = re.compile(
+    r"(?:(?:template|vorlage|modèle|plantilla|sjabloon|szablon|predefinição|mall|шаблон|subst|safesubst)\s*:\s*)+", re.I
+)
 
 
 def arguments_of(parts: list[str]) -> dict[str, str]:
@@ -32,28 +38,40 @@ def arguments_of(parts: list[str]) -> dict[str, str]:
     return found
 
 
-def expand(name: str, parts: list[str]) -> str | None:
+def expand(given: str, parts: list[str], language: str = "en") -> str | None:
     """The words of a template; `GONE` for one that has none in the sentence, None for one that the table has not."""
-    name = name.strip().lower().replace("_", " ")
-    if "\n" in name or "  " in name:
-        name = " ".join(name.split())
-    if name in _dropped():
-        return GONE
-    shown = _shown().get(name)
-    if shown is None:
-        head, colon, first = name.partition(":")
-        if colon and (shown := _shown().get(head.strip())) is not None:  # formatnum:3003, lc:x, #if:x
+    if ":" in given:
+        given = given.strip()
+        if before := _BEFORE.match(given):
+            given = given[before.end() :]
+        head, colon, first = given.partition(":")
+        function = _shown(language).get(head.strip().lower()) if colon else None
+        if function is not None:  # formatnum:3003, lc:x, #if:x
             parts = [f"1={first.strip()}", *(f"{i}={part}" for i, part in enumerate(parts, 2))]
-        else:
-            shown = _by_form(name)
-    if shown is None:
-        return GONE if _is_dropped(name) else None
+            return _words(function, parts)
+        shown = _of.__wrapped__(given, language)
+    else:
+        shown = _of(given, language)
+    return shown if shown is None or isinstance(shown, str) else _words(shown, parts)
+
+
+def _words(shown: Shown, parts: list[str]) -> str | None:
     words = shown(arguments_of(parts))
     return GONE if words == "" else words
 
 
-def _by_form(name: str) -> Shown | None:
-    """Templates whose name holds an argument: `lang-fr`, `USA`, `HMS`."""
+@lru_cache(maxsize=1 << 14)
+def _of(given: str, language: str) -> Shown | str | None:
+    """What shows a template of a name as it is written; `GONE` for one without words, None for one that is unknown."""
+    name = " ".join(given.lower().replace("_", " ").split())
+    if name in _dropped(language):
+        return GONE
+    shown = _shown(language).get(name) or _by_form(name, language)
+    return GONE if shown is None and _is_dropped(name, language) else shown
+
+
+def _by_form(name: str, language: str) -> Shown | None:
+    """Templates whose name holds an argument: `lang-fr`, `script/Hebrew`, `USA`, `HMS`."""
     if name.startswith("lang-") and name[5:]:
         return lambda arguments: langx({**_moved(arguments), "1": name[5:]})
     if name in _ships():
@@ -61,8 +79,9 @@ def _by_form(name: str) -> Shown | None:
     if name in section("money"):
         return lambda arguments: inert(section("money")[name]) + money("", arguments) if arguments else None
     if len(name) == 3 and name.upper() in codes("countries"):
-        return lambda arguments: country({"1": name.upper(), **{k: v for k, v in arguments.items() if k != "1"}})
-    return None
+        shown = LOCAL["country"]
+        return lambda arguments: shown({**_moved(arguments), "1": name.upper()}, language)
+    return next((shown for head, shown in _beginnings(language).items() if name.startswith(head)), None)
 
 
 def _moved(arguments: Arguments) -> dict[str, str]:
@@ -72,28 +91,42 @@ def _moved(arguments: Arguments) -> dict[str, str]:
 
 @cache
 def _ships() -> Mapping[str, str]:
-    return {prefix.lower(): prefix for prefix in section("ships")["prefixes"].split()}
+    """What stands before a ship's name, by template: `HMS`, and longer ones (`GS`: German submarine)."""
+    data = section("ships")
+    return {**{prefix.lower(): prefix for prefix in data["prefixes"].split()}, **data["longer"]}
 
 
 @cache
-def _dropped() -> frozenset[str]:
-    return frozenset(name.replace("_", " ") for name in section("dropped")["names"].split())
+def _dropped(language: str) -> frozenset[str]:
+    return frozenset(name.replace("_", " ") for text in layers("dropped", "names", language) for name in text.split())
+
+
+def _is_dropped(name: str, language: str) -> bool:
+    return name.startswith(_ends("prefixes", language)) or name.endswith(_ends("suffixes", language))
 
 
 @cache
-def _is_dropped(name: str) -> bool:
-    data = section("dropped")
-    return name.startswith(tuple(data["prefixes"])) or name.endswith(tuple(data["suffixes"]))
+def _ends(kind: str, language: str) -> tuple[str, ...]:
+    return tuple(chain(*layers("dropped", kind, language)))
 
 
 @cache
-def _shown() -> Mapping[str, Shown]:
-    return {name: _compiled(words) for name, words in section("show").items()}
+def _shown(language: str) -> Mapping[str, Shown]:
+    return {name: _compiled(words, language) for name, words in section("show", language).items()}
 
 
-def _compiled(words: str) -> Shown:
+@cache
+def _beginnings(language: str) -> Mapping[str, Shown]:
+    return {name: _compiled(words, language) for name, words in section("beginnings", language).items()}
+
+
+def _compiled(words: str, language: str) -> Shown:
     if words.startswith("@"):
-        return RENDERERS[words[1:]]
+        name = words[1:]
+        if name in RENDERERS:
+            return RENDERERS[name]
+        shown = LOCAL[name]
+        return lambda arguments: shown(arguments, language)
     if not _FIELD.search(words):
         fixed = inert(words)
         return lambda arguments: fixed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date as date_
 
 from .quantities import Arguments, places
 
@@ -105,10 +106,50 @@ def age(arguments: Arguments) -> str | None:
     return str(years) if years >= 0 else None
 
 
+def _days(arguments: Arguments) -> tuple[date_, date_] | None:
+    """The two days of year, month and day that are given; None where the second, today, is not said."""
+    given = places(arguments)
+    if len(given) < 6 or not all(re.fullmatch(r"[0-9]{1,4}", value) for value in given[:6]):
+        return None
+    numbers = [int(value) for value in given[:6]]
+    try:
+        return date_(*numbers[:3]), date_(*numbers[3:])
+    except ValueError:
+        return None
+
+
+def age_in_days(arguments: Arguments) -> str | None:
+    """`{{age in days|1950|5|6|1950|7|8}}`: 63."""
+    both = _days(arguments)
+    return f"{(both[1] - both[0]).days:,}".replace("-", "−") if both else None
+
+
+def age_and_days(arguments: Arguments) -> str | None:
+    """`{{age in years and days|1950|5|6|1960|7|8}}`: 10 years, 63 days."""
+    both = _days(arguments)
+    if both is None or both[1] < both[0]:
+        return None
+    first, second = both
+    years = second.year - first.year - ((second.month, second.day) < (first.month, first.day))
+    year = first.year + years
+    try:
+        last = first.replace(year=year)
+    except ValueError:  # 29 February of a year that has none
+        last = date_(year, 3, 1)
+    shown = [(years, "year"), ((second - last).days, "day")]
+    return ", ".join(f"{n} {word}{'' if n == 1 else 's'}" for n, word in shown if n) or "0 days"
+
+
 def century(arguments: Arguments) -> str | None:
     """`{{century|5|BC}}`: 5th century BC."""
     head = ordinal(arguments)
     return f"{head} century" + (f" {arguments['2']}" if arguments.get("2", "").upper() in ("BC", "BCE") else "")
+
+
+def decade(arguments: Arguments) -> str | None:
+    """`{{decade|1987}}`: 1980s."""
+    given = arguments.get("1", "")
+    return f"{given[:-1]}0s" if re.fullmatch(r"[0-9]{2,4}", given) else given or None
 
 
 def duration(arguments: Arguments) -> str | None:
