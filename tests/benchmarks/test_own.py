@@ -282,10 +282,10 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_malformed_question_is_refused_in_one_line(kind: str, command: Command, tmp_path: Path) -> None:
     content, says = BROKEN[kind]
-    refused(command, write_own(tmp_path, content), says)
+    assert_refused(command, write_own(tmp_path, content), says)
 
 
-def refused(command: Command, sources: OwnSources, says: str, *more: object) -> None:
+def assert_refused(command: Command, sources: OwnSources, says: str, *more: object) -> None:
     given = ["--documents", sources.documents, "--questions", sources.questions, "--keep", sources.keep]
     done = command("build", "own", *given, "--pretest-model", "tiny", "--out", "mine", *more)
     lines = [line for line in done.err.splitlines() if not line.startswith("note: ")]
@@ -317,7 +317,7 @@ JSON = '{"prompt": "The mayor of Brell is", "answer": "Anselm Trow", "document":
 def test_malformed_json_lines_are_refused_in_one_line(
     content: str, says: str, command: Command, tmp_path: Path
 ) -> None:
-    refused(command, write_own(tmp_path, content, "q.jsonl"), says)
+    assert_refused(command, write_own(tmp_path, content, "q.jsonl"), says)
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_a_malformed_document_is_refused_in_one_line(
 ) -> None:
     sources = write_own(tmp_path)
     change(tmp_path / "docs")
-    refused(command, sources, says)
+    assert_refused(command, sources, says)
 
 
 @pytest.mark.parametrize(
@@ -380,7 +380,7 @@ def test_a_malformed_table_of_documents_is_refused_in_one_line(
     sources = write_own(tmp_path)
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     sources = OwnSources(documents=str(tmp_path / "d.jsonl"), questions=sources.questions, keep=sources.keep)
-    refused(command, sources, says, *more)
+    assert_refused(command, sources, says, *more)
 
 
 def test_folders_are_read_once_though_links_lead_back(tmp_path: Path) -> None:
@@ -397,7 +397,7 @@ def test_folders_are_read_once_though_links_lead_back(tmp_path: Path) -> None:
 def test_the_benchmark_goes_beside_its_documents(command: Command, tmp_path: Path) -> None:
     sources = write_own(tmp_path / "docs" / "deep")
     within = OwnSources(documents=str(tmp_path), questions=sources.questions, keep=sources.keep)
-    refused(command, within, "lies in the folder of documents, and would be read with them; put it elsewhere")
+    assert_refused(command, within, "lies in the folder of documents, and would be read with them; put it elsewhere")
 
 
 def test_a_byte_order_mark_is_noted_and_left_out(command: Command, tmp_path: Path) -> None:
@@ -411,7 +411,7 @@ def test_a_byte_order_mark_is_noted_and_left_out(command: Command, tmp_path: Pat
 def test_a_data_set_that_is_not_there_is_said_in_one_line(command: Command, tmp_path: Path) -> None:
     sources = write_own(tmp_path)
     sources = OwnSources(documents="nobody/nothing", questions=sources.questions, keep=sources.keep)
-    refused(command, sources, "nobody/nothing: no such file or folder, and not a data set that loads")
+    assert_refused(command, sources, "nobody/nothing: no such file or folder, and not a data set that loads")
 
 
 def _drop(name: str) -> Callable[[dict[str, Any]], object]:
