@@ -24,6 +24,7 @@ from ckl_bench.storage.stops import STOPS
 from ckl_bench.storage.writing import write_json
 from ckl_bench_methods.restate import Restate
 from ckl_bench_methods.taalm import Taalm
+from helpers.quick import be_quick
 
 _USERS_CACHE = os.environ.get("CKL_BENCH_CACHE")
 
@@ -64,6 +65,11 @@ def forge(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["CKL_BENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick() -> None:
+    be_quick()
 
 
 @pytest.fixture
@@ -178,6 +184,6 @@ def writer(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def prepared(phi: Path, writer: Path) -> dict[str, list[str]]:
     """Method -> words of a command that name its prepared file for the tiny model, and keep it quick."""
-    small = ("beams=2", "replay=40", "statements=2")
-    settings = {"taalm": [f"attention={phi}"], "restate": [f"writer={writer}", *small]}
+    small = ("beams=2", "replay=8", "statements=2")
+    settings = {"taalm": [f"attention={phi}"], "restate": [f"writer={writer}", *small], "ewc": ["documents=8"]}
     return {name: [w for one in given for w in ("--set", f"{name}.{one}")] for name, given in settings.items()}

@@ -109,7 +109,11 @@ def test_the_interface_is_typed(tmp_path: Path) -> None:
         "reveal_type(result)\nreveal_type(result.record.run_id)\nreveal_type(load_benchmark('x').hash)\n"
         "run(3)\n"
     )
-    words = ["--no-error-summary", "--ignore-missing-imports", "--follow-imports=silent", "use.py"]
+    (tmp_path / "mypy.ini").write_text(  # the interface is of types of ours: what others' are is another half minute
+        f"[mypy]\nignore_missing_imports = true\nfollow_imports = silent\n[mypy-{','.join(f'{x}.*' for x in HEAVY)}]\n"
+        "follow_imports = skip\n"
+    )
+    words = ["--no-error-summary", "use.py"]
     # An editable installation is one that no type checker finds by itself.
     found = {**os.environ, "MYPYPATH": str(Path(ckl_bench.__file__).parent.parent)}
     done = subprocess.run(

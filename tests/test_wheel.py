@@ -30,7 +30,7 @@ def test_an_installed_wheel_runs_anywhere(tmp_path: Path) -> None:
         "import ckl_bench, sys\n"
         f"assert ckl_bench.__file__.startswith({str(site)!r}), ckl_bench.__file__\n"
         "from ckl_bench.cli.app import main\n"
-        "main(['run', '--method', 'oracle', '--model', 'tiny', '--limit', '2', '--epochs', '1'])"
+        "main(['run', '--method', 'oracle+finetune', '--model', 'tiny', '--limit', '2', '--epochs', '1'])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -40,5 +40,5 @@ def test_an_installed_wheel_runs_anywhere(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "oracle+lora" in done.stdout
+    assert "oracle+finetune" in done.stdout
     assert len(list((elsewhere / "runs" / "records").glob("*.json"))) == 1

@@ -15,6 +15,7 @@ from ckl_bench.models.tiny import TINY_WIDTH, tiny_tokenizer
 
 _NEW = ("Orla", "Bram Ostend", "Kit", "Sunniva Dahl", "Wu Lan", "Pip")
 _PLACES = ("Tarn", "Velmora", "Osk", "Great Hallow", "Ummer", "Zell")
+DOCUMENTS = len(_NEW)
 _KNOWN = (("Aster", "Bel"), ("Corin", "Dunmarch"), ("Eft", "Farrow Bay"), ("Gorse", "Hythe"))
 
 

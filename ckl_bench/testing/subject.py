@@ -17,7 +17,7 @@ from ckl_bench.method import Method, StageContext, hooks_of
 from ckl_bench.records import Record
 from ckl_bench.stacks.plugins import load_method
 
-from .data import write_check_benchmark
+from .data import DOCUMENTS, write_check_benchmark
 
 
 class Breach(Exception):
@@ -56,6 +56,7 @@ class Subject:
             benchmark=str(self.benchmark),
             model=model,
             learning_rate=lr,
+            limit=DOCUMENTS,  # which is all of the benchmark, but not of the general text
             settings=self.settings(model),
             methods_dir=self.methods_dir,
         )

@@ -103,7 +103,7 @@ def test_the_shipped_phi_is_small_and_was_trained_on_this_benchmark_alone() -> N
 @pytest.mark.slow
 @pytest.mark.usefixtures("users_cache")
 def test_the_main_job_runs_on_the_real_model(command: Command) -> None:
-    result = command("run", "--method", "taalm", "--limit", 8, "--epochs", 2, "--json")
+    result = command("run", "--method", "taalm", "--limit", 4, "--epochs", 1, "--json")
     assert result.code == 0, result.err
     record = json.loads(result.out)
     epochs = record["stages"][0]["epochs"]

@@ -144,13 +144,16 @@ class Injection:
         child.send(9)  # where it hangs
         return code, child.err.read_text()
 
-    def cases(self, most: int | None = None) -> list[tuple[Fault, int]]:
-        """Every fault at every call, or so many of them: every fault in turn, at places that are spread evenly."""
+    def cases(self, most: int | None = None, begin: int = 0) -> list[tuple[Fault, int]]:
+        """Every fault at every call, or so many of them: every fault in turn, at places that are spread evenly.
+
+        Where commands begin one behind another's end, few faults of each are together all of them.
+        """
         called = [fault for fault in FAULTS if self.calls[fault.kind]]
         every = [(fault, k) for fault in called for k in range(1, self.calls[fault.kind] + 1)]
         if most is None or most >= len(every):
             return every
-        turns = [(called[i % len(called)], i * GOLDEN % 1) for i in range(most)]
+        turns = [(called[i % len(called)], i * GOLDEN % 1) for i in range(begin, begin + most)]
         return [(fault, 1 + int(share * self.calls[fault.kind])) for fault, share in turns]
 
     def wrong(self, fault: Fault, k: int) -> str | None:
@@ -219,10 +222,12 @@ def changed(here: Path, given: Path, expected: Mapping[str, str], command: Comma
     return flaw(here)
 
 
-def inject(injection: Injection, most: int | None = None, say: Callable[[str], Any] | None = None) -> dict[str, Tally]:
-    """All faults of a command (or so many of them, evenly spread), with what went wrong."""
+def inject(
+    injection: Injection, most: int | None = None, say: Callable[[str], Any] | None = None, begin: int = 0
+) -> dict[str, Tally]:
+    """All faults of a command (or so many of them, evenly spread, as in `cases`), with what went wrong."""
     tallies: dict[str, Tally] = {}
-    for fault, k in injection.cases(most):
+    for fault, k in injection.cases(most, begin):
         tally = tallies.setdefault(str(fault), Tally())
         found = injection.wrong(fault, k)
         tally.failed += 1

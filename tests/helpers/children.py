@@ -16,6 +16,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from helpers.quick import be_quick
+
 SHIM = Path(__file__).with_name("faults.c")  # fails chosen system calls, once a child arms it
 PRELOADED = [  # also what a command imports as it goes on: a child that does so itself takes seconds
     "torch",
@@ -29,6 +31,7 @@ PRELOADED = [  # also what a command imports as it goes on: a child that does so
     "matplotlib.pyplot",
     "duckdb",
     "ckl_bench.cli.app",
+    "ckl_bench.learning.run",
     "ckl_bench.results.output",
 ]
 
@@ -67,6 +70,7 @@ def _main(arguments: list[str], folder: str, out: str, err: str, before: Callabl
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
     from ckl_bench.cli.app import main
 
+    be_quick()
     if before:
         before()
     main(arguments)

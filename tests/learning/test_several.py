@@ -234,7 +234,7 @@ def test_accelerate_starts_it_with_the_file_of_the_documentation(tmp_path: Path)
 
 @pytest.mark.slow
 def test_torchrun_starts_it(tmp_path: Path) -> None:
-    words = [*map(str, RUN), "--method", "lora", "--device", "cpu"]
+    words = [*map(str, RUN), "--method", "finetune", "--device", "cpu"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     ended = subprocess.run([*launch, "-m", "ckl_bench", *words], cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,10 +18,11 @@ from ckl_bench.results import tables as leaderboard
 from ckl_bench.storage.writing import write_files
 from harness.commands import long_commands, table_commands
 from harness.faults import HARMLESS, Command, Fault, Injection, ending, inject, must
-from helpers.children import shim
+from harness.torture import PATIENCE
+from helpers.children import shim, start
 
 needs_shim = pytest.mark.skipif(shim() is None, reason="calls are made to fail by a library that a C compiler makes")
-MOST = os.environ.get("CKL_BENCH_FAULTS", "7")  # faults a long command: so many of them, evenly spread, or "all"
+MOST = os.environ.get("CKL_BENCH_FAULTS", "4")  # faults a command: so many of them, evenly spread, or "all"
 
 
 TABLES = ("leaderboard", "submit", "new-method", "report", "figures")
@@ -38,11 +39,18 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Command]:
     return long_commands(tmp_path_factory.mktemp("long"))
 
 
-def wrongs(command: Command, work: Path, most: int | None = None) -> list[str]:
+def wrongs(command: Command, work: Path, most: int | None = None, begin: int = 0) -> list[str]:
     """What went wrong where faults were injected, of which there must have been some."""
-    tallies = inject(Injection(command, work), most)
+    tallies = inject(Injection(command, work), most, begin=begin)
     assert sum(tally.failed for tally in tallies.values()) >= (most or 20)
     return [found for tally in tallies.values() for found in tally.wrong]
+
+
+def some_wrongs(names: Sequence[str], name: str, commands: Mapping[str, Command], work: Path) -> list[str]:
+    """`wrongs` of so many faults as are asked for; each command begins with those that the one before has not had."""
+    if MOST == "all":
+        return wrongs(commands[name], work / "work")
+    return wrongs(commands[name], work / "work", int(MOST), int(MOST) * names.index(name))
 
 
 @needs_shim
@@ -54,14 +62,14 @@ def test_the_tables_survive_every_fault(tables: dict[str, Command], tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES[1:])
 def test_what_stood_on_disk_survives_a_fault_anywhere(name: str, tables: dict[str, Command], tmp_path: Path) -> None:
-    assert wrongs(tables[name], tmp_path / "work", None if MOST == "all" else int(MOST)) == []
+    assert some_wrongs(TABLES, name, tables, tmp_path) == []
 
 
 @needs_shim
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LONG)
 def test_a_long_command_goes_on_behind_a_fault(name: str, long: dict[str, Command], tmp_path: Path) -> None:
-    assert wrongs(long[name], tmp_path / "work", None if MOST == "all" else int(MOST)) == []
+    assert some_wrongs(LONG, name, long, tmp_path) == []
 
 
 @needs_shim
@@ -163,22 +171,34 @@ def test_only_what_is_named_may_fail_without_a_word() -> None:
     assert {kind for kind, _ in HARMLESS} == {"write", "truncate", "close"}
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full to print to")
-@pytest.mark.parametrize(
-    "words",
-    [
-        "methods",
-        "leaderboard --output out",
-        *(pytest.param(run, marks=pytest.mark.slow) for run in ("run --json", "run")),
-    ],
-)
+RUN = ("--method", "lora", "--model", "tiny", "--limit", "3", "--epochs", "1", "--output", "out")
+needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full to print to")
+
+
+@needs_full
+@pytest.mark.parametrize("words", ["methods", "leaderboard --output out", pytest.param("run", marks=pytest.mark.slow)])
 def test_a_full_disk_behind_stdout_is_one_line(words: str, tables: dict[str, Command], tmp_path: Path) -> None:
     shutil.copytree(tables["leaderboard"].given, tmp_path / "here")
-    name, *more = words.split()
-    run = ["--method", "lora", "--model", "tiny", "--limit", "3", "--epochs", "1", "--output", "out"]
-    program = [sys.executable, "-c", "from ckl_bench.cli.app import main; main()", name, *more]
-    program += run if name == "run" else []
+    more = RUN if words == "run" else ()
+    program = [sys.executable, "-c", "from ckl_bench.cli.app import main; main()", *words.split(), *more]
     for place, needed in (("/dev/full", 1), (os.devnull, 0)):
         with open(place, "w") as out:
             ended = subprocess.run(program, cwd=tmp_path / "here", stdout=out, stderr=subprocess.PIPE, text=True)
         assert ending(ended.returncode, ended.stderr, must=needed) is None, ended.stderr
+
+
+def _print_to(place: str) -> None:
+    descriptor = os.open(place, os.O_WRONLY)
+    os.dup2(descriptor, 1)
+    os.close(descriptor)
+
+
+@needs_full
+@pytest.mark.slow
+def test_a_full_disk_behind_a_record_that_is_printed_is_one_line(tables: dict[str, Command], tmp_path: Path) -> None:
+    shutil.copytree(tables["leaderboard"].given, tmp_path / "here")
+    for place, needed in (("/dev/full", 1), (os.devnull, 0)):
+        before = partial(_print_to, place)
+        child = start(["run", "--json", *RUN], tmp_path / "here", tmp_path / "logs", before=before)
+        code, errors = child.wait(PATIENCE), child.err.read_text()
+        assert ending(code, errors, must=needed) is None, errors

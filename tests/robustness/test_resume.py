@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+from ckl_bench.benchmarks.format import load_benchmark, write_benchmark
 from ckl_bench.errors import UserError
 from ckl_bench.stacks.plugins import origins
 from ckl_bench.storage.checkpoint import Keeper, Store
@@ -95,12 +96,22 @@ def test_every_method_ends_bit_identical(
     )  # 3 steps an epoch, 2 epochs: in both
 
 
+@pytest.fixture(scope="module")
+def months(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first two months of the embedded benchmark, and some of what is beside them."""
+    whole, folder = load_benchmark("temporalwiki-mini"), tmp_path_factory.mktemp("months") / "two"
+    about = {name: whole.manifest[name] for name in ("builder", "defaults", "sources")}
+    some: dict[str, Any] = {"attention": whole.attention[:40], "rehearsal": whole.rehearsal[:20]}
+    write_benchmark(folder, name="two", kind="temporalwiki", about=about, stages=whole.stages[:2], **some)
+    return folder
+
+
 @pytest.mark.parametrize("method", [*LEARNING, "ewc+wiseft", "rho1+finetune", *PAPER])
 def test_months_end_bit_identical(
-    method: str, command: Command, prepared: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+    method: str, command: Command, months: Path, prepared: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sets = [word for name in method.split("+") for word in prepared.get(name, ())]
-    run = ("run", "--method", method, "--model", "tiny", "--benchmark", "temporalwiki-mini", "--limit", 5, "--json")
+    run = ("run", "--method", method, "--model", "tiny", "--benchmark", months, "--limit", 5, "--json")
     assert_it_ends_as_undisturbed(command, (*run, "--lr", "1e-2", *sets), [1, 2], monkeypatch)  # 2 steps a month
 
 

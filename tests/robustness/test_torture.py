@@ -25,7 +25,7 @@ NAMES = ("run, lama-ckl", "run, months", "run, seeds", "train-attention", "build
 @pytest.fixture(scope="module")
 def small_scenarios(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scenario]:
     """The scenarios at a size that takes a second or two."""
-    return scenarios(tmp_path_factory.mktemp("inputs"), 0.15)
+    return scenarios(tmp_path_factory.mktemp("inputs"), 0.1)
 
 
 @pytest.mark.slow

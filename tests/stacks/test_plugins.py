@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -15,6 +17,7 @@ from ckl_bench.method import HOOKS, Method, misspelt
 from ckl_bench.stacks.plugins import load_method
 from ckl_bench.testing import check_method
 from conftest import Command
+from helpers.children import start
 from helpers.plugin import PLUGIN
 
 PYPROJECT = """
@@ -31,6 +34,14 @@ py-modules = ["ckl_half"]
 """
 
 
+class Ran(NamedTuple):
+    """How a run ended, and what it printed."""
+
+    code: int | None
+    out: str
+    err: str
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for PYTHONPATH with the distribution `ckl-half`, built and installed by pip."""
@@ -44,26 +55,36 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def ckl_bench(where: Path, installed: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    code = "from ckl_bench.cli.app import main; main()"
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
-    command = [sys.executable, "-c", code, *map(str, arguments)]
+def lists(where: Path, installed: Path) -> subprocess.CompletedProcess[str]:
+    """`ckl-bench methods`, by a Python that has found what is installed as it started."""
+    command = [sys.executable, "-m", "ckl_bench", "methods"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(installed), os.getenv("PYTHONPATH")]))}
     return subprocess.run(command, capture_output=True, text=True, cwd=where, env=environment)
 
 
+def _find(installed: Path) -> None:
+    sys.path.insert(0, str(installed))
+
+
+def runs(where: Path, installed: Path, *arguments: object) -> Ran:
+    """`ckl-bench run` beside what is installed, in a process of its own."""
+    child = start(["run", *arguments], where, where.parent / f"{where.name}-logs", before=partial(_find, installed))
+    return Ran(child.wait(120), child.out.read_text(), child.err.read_text())
+
+
 def test_an_installed_distribution_runs_through_the_command(installed: Path, small: Path, tmp_path: Path) -> None:
-    listed = ckl_bench(tmp_path, installed, "methods")
+    listed = lists(tmp_path, installed)
     assert "Half weights: every second token counts." in listed.stdout
-    run = ("run", "--method", "half", "--set", "half.start=1", "--model", "tiny", "--benchmark", small, "--json")
-    done = ckl_bench(tmp_path, installed, *run)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["spec"]["method"] == "half(start=1)+lora"
+    run = ("--method", "half", "--set", "half.start=1", "--model", "tiny", "--benchmark", small, "--json")
+    done = runs(tmp_path, installed, *run)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["spec"]["method"] == "half(start=1)+lora"
 
 
 def test_a_folder_may_not_shadow_an_installed_method(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods" / "half.py").write_text(PLUGIN)
-    done = ckl_bench(tmp_path, installed, "methods")
+    done = lists(tmp_path, installed)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert str(installed / "ckl_half.py") in done.stderr
     assert str(tmp_path / "methods" / "half.py") in done.stderr
@@ -72,14 +93,14 @@ def test_a_folder_may_not_shadow_an_installed_method(installed: Path, tmp_path: 
 def test_a_syntax_error_breaks_only_its_own_plugin(installed: Path, small: Path, tmp_path: Path) -> None:
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods" / "bad.py").write_text("def (:\n")
-    listed = ckl_bench(tmp_path, installed, "methods")
+    listed = lists(tmp_path, installed)
     assert listed.returncode == 0
     assert "cannot be read" in listed.stdout
-    run = ("run", "--model", "tiny", "--benchmark", small, "--json", "--method")
-    assert ckl_bench(tmp_path, installed, *run, "half").returncode == 0
-    broken = ckl_bench(tmp_path, installed, *run, "bad")
-    assert (broken.returncode, broken.stderr.count("\n")) == (2, 1)
-    assert "bad.py, line 1): SyntaxError" in broken.stderr
+    run = ("--model", "tiny", "--benchmark", small, "--json", "--method")
+    assert runs(tmp_path, installed, *run, "half").code == 0
+    broken = runs(tmp_path, installed, *run, "bad")
+    assert (broken.code, broken.err.count("\n")) == (2, 1)
+    assert "bad.py, line 1): SyntaxError" in broken.err
 
 
 def test_an_installed_package_runs_only_when_its_method_is_named(small: Path, tmp_path: Path) -> None:
@@ -91,15 +112,15 @@ def test_an_installed_package_runs_only_when_its_method_is_named(small: Path, tm
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: loud\nVersion: 0.1\n")
     (about / "entry_points.txt").write_text("[ckl_bench.methods]\nloud = loud.method\nlost = lost.method\n")
-    run = ("run", "--model", "tiny", "--benchmark", small, "--method")
-    listed = ckl_bench(tmp_path, target, "methods")
+    run = ("--model", "tiny", "--benchmark", small, "--method")
+    listed = lists(tmp_path, target)
     assert "loud" in listed.stdout
     assert "lost" not in listed.stdout
-    other = ckl_bench(tmp_path, target, *run, "lora")
-    assert other.returncode == 0, other.stderr
+    other = runs(tmp_path, target, *run, "lora")
+    assert other.code == 0, other.err
     assert not proof.exists()
-    named = ckl_bench(tmp_path, target, *run, "loud")
-    assert named.returncode == 0, named.stderr
+    named = runs(tmp_path, target, *run, "loud")
+    assert named.code == 0, named.err
     assert proof.exists()
 
 

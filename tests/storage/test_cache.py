@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import subprocess
-import sys
+import resource
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.storage.files import cache_dir
 from ckl_bench.storage.seals import is_sealed, made_once
 from harness.fuzz_sources import make_gguf
+from helpers.children import start
 
 
 @pytest.fixture
@@ -80,24 +81,25 @@ def test_what_could_not_be_made_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def _with_files_of_at_most(largest: int, cache: Path) -> None:
+    os.environ["CKL_BENCH_CACHE"] = str(cache)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
+
+
 def test_a_model_that_does_not_fit_on_the_disk_is_one_line(tmp_path: Path) -> None:
     make_gguf(tmp_path)
-    code = (
-        "import resource, sys\nfrom ckl_bench.cli.app import main\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))\nmain(sys.argv[2:])"
-    )
     arguments = ["run", "--method", "lora", "--model", "model.gguf", "--epochs", "1", "--limit", "2"]
 
-    def run(largest: int) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "CKL_BENCH_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", code, str(largest), *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    def run(largest: int) -> tuple[int | None, str]:
+        before = partial(_with_files_of_at_most, largest, tmp_path / "cache")
+        child = start(arguments, tmp_path, tmp_path / "logs", before=before)
+        return child.wait(120), child.err.read_text()
 
-    failed = run(40_000)  # bytes, which hold its tables, but not its weights
-    (line,) = (line for line in failed.stderr.splitlines() if line.startswith("error: "))
-    assert (failed.returncode, "Traceback" in failed.stderr) == (2, False)
+    code, said = run(40_000)  # bytes, which hold its tables, but not its weights
+    (line,) = (line for line in said.splitlines() if line.startswith("error: "))
+    assert (code, "Traceback" in said) == (2, False)
     assert f"cannot write {tmp_path / 'cache' / 'models'}" in line
     assert "File too large" in line
     assert not list((tmp_path / "cache" / "models").iterdir())
-    done = run(1 << 30)
-    assert done.returncode == 0, done.stderr
+    code, said = run(1 << 30)
+    assert code == 0, said
