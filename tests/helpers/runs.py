@@ -6,6 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from ckl_bench.learning.planned import Plan
 from ckl_bench.records import Cost, Environment, EpochScores, Record, SetScores, StageScores
 from ckl_bench.spec import Spec
 
@@ -19,6 +22,23 @@ def short_run() -> Record:
 
     run = execute(plan_run(RunRequest(method="oracle", model="tiny", epochs=1, settings=["lora.r=2"])))
     return run.model_copy(update={"environment": run.environment.model_copy(update={"commit": "0" * 40})})
+
+
+_MADE: dict[str, Record] = {}
+
+
+def make_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what makes a run again get what it gave the first time: for tests of what is done with it."""
+    from ckl_bench.learning import run
+
+    whole = run.execute
+
+    def execute(plan: Plan) -> Record:
+        if plan.spec.run_id not in _MADE:
+            _MADE[plan.spec.run_id] = whole(plan)
+        return _MADE[plan.spec.run_id]
+
+    monkeypatch.setattr(run, "execute", execute)
 
 
 def scores(values: list[float]) -> SetScores:

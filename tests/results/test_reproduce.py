@@ -17,7 +17,7 @@ from ckl_bench.results.reproduce import SURROUNDINGS, agreement
 from ckl_bench.results.tables import first_difference, write_tables
 from ckl_bench.storage.files import leaderboards_dir
 from conftest import Command, forge
-from helpers.runs import TINY_RECORD, record, short_run
+from helpers.runs import TINY_RECORD, make_once, record, short_run
 
 RUN = ("run", "--method", "rho1+mixreview", "--model", "tiny", "--json")
 
@@ -38,7 +38,11 @@ def test_a_committed_run_of_the_tiny_model_repeats(command: Command) -> None:
         assert all(line.endswith(": equal") for line in numbers)  # whatever commit is tested here
 
 
-def test_a_number_that_does_not_repeat_is_found(command: Command, tmp_path: Path) -> None:
+def test_a_number_that_does_not_repeat_is_found(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_once(monkeypatch)
+
     def worse(record: dict[str, Any]) -> None:
         scores = record["stages"][0]["epochs"][-1]["sets"]["to_learn"]
         scores["probe_nll"] = [value + 3 for value in scores["probe_nll"]]

@@ -16,7 +16,12 @@ from ckl_bench.results.reproduced import Mark, add_mark, read_marks
 from ckl_bench.results.tables import tables
 from ckl_bench.storage.files import sha256_file
 from conftest import Command, forge
-from helpers.runs import KEPT, LEARNED, TINY_RECORD, record
+from helpers.runs import KEPT, LEARNED, TINY_RECORD, make_once, record
+
+
+@pytest.fixture
+def once(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_once(monkeypatch)
 
 
 def mark(folder: Path, run_id: str, **changes: Any) -> Mark:
@@ -26,7 +31,9 @@ def mark(folder: Path, run_id: str, **changes: Any) -> Mark:
     return Mark(**{"run_id": run_id, "record_sha256": sha256_file(path), **named, **changes})
 
 
-def test_reproduce_marks_what_agrees(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reproduce_marks_what_agrees(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, once: None
+) -> None:
     for name, value in (("COUNT", "1"), ("KEY_0", "user.name"), ("VALUE_0", "A. Reader")):
         monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
     path = write_record(tmp_path / "board", read_record(TINY_RECORD))
@@ -43,7 +50,7 @@ def test_reproduce_marks_what_agrees(command: Command, tmp_path: Path, monkeypat
     assert list(pd.read_csv(tmp_path / "board" / "lama-ckl.csv")["reproduced"]) == [1]
 
 
-def test_what_does_not_agree_or_lies_elsewhere_gets_no_mark(command: Command, tmp_path: Path) -> None:
+def test_what_does_not_agree_or_lies_elsewhere_gets_no_mark(command: Command, tmp_path: Path, once: None) -> None:
     def worse(value: dict[str, Any]) -> None:
         scores = value["stages"][0]["epochs"][-1]["sets"]["to_learn"]
         scores["probe_nll"] = [nll + 3 for nll in scores["probe_nll"]]
@@ -59,7 +66,7 @@ def test_what_does_not_agree_or_lies_elsewhere_gets_no_mark(command: Command, tm
     assert "gets no mark" in result.err
 
 
-def test_a_folder_that_cannot_be_written_is_a_note(command: Command, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_a_note(command: Command, tmp_path: Path, once: None) -> None:
     path = write_record(tmp_path / "board", read_record(TINY_RECORD))
     (tmp_path / "board" / "reproduced").write_text("a file in the way")
     result = command("reproduce", path)
