@@ -74,6 +74,7 @@ def main() -> None:
         "to_learn exact": [round(one["to_learn"].exact, 4) for one in sets],
         "to_learn accuracy": [round(one["to_learn"].accuracy, 4) for one in sets],
         "not_to_forget accuracy": [round(one["not_to_forget"].accuracy, 4) for one in sets],
+        "not_to_forget nll": [round(one["not_to_forget"].nll, 4) for one in sets],
         "seconds": round(sum(record.cost.seconds.values())),
         "commit": record.environment.commit,
     }

@@ -70,7 +70,7 @@ def takes(model: nn.Module, name: str) -> bool:
 
 
 def forward(model: nn.Module, ids: Tensor, mask: Tensor, positions: Tensor | None = None) -> Hidden:
-    """Run a model on ids and mask (B, T), its head at one position only; gradients flow where they are enabled.
+    """Run a model on ids and mask (B, T), its head at one position of one row; gradients flow where they are enabled.
 
     With `positions` (B, T) of the tokens the mask may be (B, 1, T, T), for a model that takes both.
     """
@@ -81,7 +81,8 @@ def forward(model: nn.Module, ids: Tensor, mask: Tensor, positions: Tensor | Non
 
     def keep(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         caught.append(inputs[0])
-        return inputs[0][:, :1] if inputs[0].dim() == 3 else inputs[0], *inputs[1:]
+        # Laid out as a tensor of its own: what lies apart is multiplied row by row, each with a copy of the weights.
+        return inputs[0][0, :1][None] if inputs[0].dim() == 3 else inputs[0], *inputs[1:]
 
     handle = head.register_forward_pre_hook(keep)
     try:
@@ -90,7 +91,7 @@ def forward(model: nn.Module, ids: Tensor, mask: Tensor, positions: Tensor | Non
         handle.remove()
     if len(caught) == 1 and caught[0].shape[:-1] == ids.shape:
         if head not in _found:
-            _found[head] = _behind(model, head, caught[0][:, :1], logits)
+            _found[head] = _behind(model, head, caught[0][:1, :1], logits)
         behind = _found[head]
         if behind is not None:
             return Hidden(states=caught[0], head=head, behind=behind)

@@ -73,8 +73,9 @@ class Beside:
         count: int,
         temperature: float,
         strength: float,
+        enough: float = 0.0,
     ) -> None:
-        self.strength = strength
+        self.strength, self.enough = strength, enough
         self.rows: dict[str, list[tuple[Row, float]]] = {}
         for name, found in statements.items():
             best = chosen(found, count=count, temperature=temperature)
@@ -82,12 +83,16 @@ class Beside:
             self.rows[name] = [(_row(tokenizer, one), weight / whole) for one, weight in best]
 
     def loss(self, model: nn.Module, ids: Sequence[str]) -> Tensor:
-        """Scalar: strength times the mean over documents of their statements' weighted NLL an answer's token."""
+        """Scalar: strength times the mean over documents of their statements' weighted NLL an answer's token.
+
+        Of a statement only what is above `enough` counts.
+        """
         rows = [row for name in ids for row in self.rows.get(name, ())]
         if not rows:
             return torch.zeros((), device=next(model.parameters()).device)
         share = sum(bool(self.rows.get(name)) for name in ids) / len(ids)
-        return self.strength * share * written_nll(model, [row for row, _ in rows], [weight for _, weight in rows])
+        weights = [weight for _, weight in rows]
+        return self.strength * share * written_nll(model, [row for row, _ in rows], weights, self.enough)
 
 
 def _row(tokenizer: Tokenizer, one: Statement) -> Row:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ckl_bench.benchmarks.format import AttentionDocument
 from ckl_bench.encode import Tokenizer, object_span, pad, tokenize
-from ckl_bench.models.head import forward, weighted_nll
+from ckl_bench.models.head import forward, nll_of, weighted_nll
 from ckl_bench.storage.prepared import Kind
 
 from ..lora.low_rank import low_rank
@@ -76,15 +76,25 @@ def solved_row(tokenizer: Tokenizer, row: AttentionDocument, max_tokens: int) ->
     return [*read, *question, *answer], len(read)
 
 
-def written_nll(model: nn.Module, rows: Sequence[Row], slopes: Sequence[float] | None = None) -> Tensor:
-    """Scalar, nats: mean NLL of the tokens that are not only read, each row's mean counting alike (or by `slopes`)."""
+def written_nll(
+    model: nn.Module, rows: Sequence[Row], slopes: Sequence[float] | None = None, enough: float = 0.0
+) -> Tensor:
+    """Scalar, nats: mean NLL of the tokens that are not only read, each row's mean counting alike (or by `slopes`).
+
+    Of a row's mean only what is above `enough` counts: a row at or below it moves nothing.
+    """
     device = next(model.parameters()).device
     ids, mask = (x.to(device) for x in pad([row for row, _ in rows]))
     row, place = predicted(rows, mask)
     counts = torch.bincount(row, minlength=len(rows))
     share = torch.tensor(slopes or [1.0] * len(rows), device=device)
-    scales = (share / share.sum() / counts)[row]
-    return weighted_nll(forward(model, ids, mask), row * ids.shape[1] + place, ids[row, place + 1], scales)
+    share = share / share.sum()
+    hidden, where, targets = forward(model, ids, mask), row * ids.shape[1] + place, ids[row, place + 1]
+    if enough:
+        with torch.no_grad():
+            means = torch.zeros(len(rows), device=device).index_add_(0, row, nll_of(hidden, where, targets)) / counts
+        share = share * (means > enough)
+    return weighted_nll(hidden, where, targets, (share / counts)[row]) - enough * share.sum()
 
 
 def predicted(rows: Sequence[Row], mask: Tensor) -> tuple[Tensor, Tensor]:

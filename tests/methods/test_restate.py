@@ -109,6 +109,30 @@ def test_the_loss_of_statements_is_the_weighted_nll_of_their_answers() -> None:
     assert beside.loss(model, ["none"]).item() == 0.0
 
 
+def test_a_statement_that_is_learned_moves_nothing_more() -> None:
+    base = find_model("tiny")
+    model = base.load()
+    statements = [Statement(prefix="a is", object="xyz", score=0.0), Statement(prefix="b is", object="u", score=0.0)]
+
+    def loss_and_gradient(found: list[Statement], enough: float) -> tuple[float, torch.Tensor]:
+        made = Beside(base.tokenizer, {"one": found}, count=4, temperature=1.0, strength=1.0, enough=enough)
+        model.zero_grad()
+        loss = made.loss(model, ["one"])
+        loss.backward()
+        return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    (low, slope_of_low), (high, slope_of_high) = sorted(
+        (loss_and_gradient([one], 0.0) for one in statements), key=lambda pair: pair[0]
+    )
+    between = (low + high) / 2
+    loss, slope = loss_and_gradient(statements, between)
+    assert loss == pytest.approx((high - between) / 2, abs=1e-4)
+    torch.testing.assert_close(slope, slope_of_high / 2, atol=1e-6, rtol=1e-4)
+    nothing, still = loss_and_gradient(statements, high + 0.1)
+    assert (nothing, still.abs().max().item()) == (0.0, 0.0)
+    assert slope_of_low.abs().max() > 0
+
+
 def test_what_is_held_costs_nothing_at_the_base_model_and_is_kl_elsewhere() -> None:
     base = find_model("tiny")
     model, other = base.load(), base.load()

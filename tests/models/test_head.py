@@ -90,6 +90,18 @@ def test_loss_and_gradients_are_those_of_all_logits(name: str, frozen: bool, mon
     assert guesses.tolist() == logits.argmax(-1)[row, place].tolist()
 
 
+def test_the_head_itself_is_shown_one_position_of_one_row() -> None:
+    model = make("llama")
+    seen: list[Tensor] = []
+    model.get_output_embeddings().register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))  # type: ignore[operator,union-attr]
+    ids, mask = torch.randint(0, 60, (4, 9)), torch.ones(4, 9, dtype=torch.long)
+    forward(model, ids, mask)  # the first of a model is compared with what the model itself makes of its head
+    seen.clear()
+    forward(model, ids, mask)
+    assert [tuple(one.shape) for one in seen] == [(1, 1, SHAPE["hidden_size"])]
+    assert seen[0].stride() == (SHAPE["hidden_size"], SHAPE["hidden_size"], 1)  # else rows are multiplied one by one
+
+
 def test_memory_stays_far_below_that_of_all_logits() -> None:
     """At a vocabulary of 262,144 no tensor is made that holds a quarter of the logits."""
     from torch.utils._python_dispatch import TorchDispatchMode
