@@ -100,7 +100,8 @@ def read_lama(folder: Path, min_evidence: int = MIN_EVIDENCE) -> tuple[list[Cand
             if code not in relations:
                 raise UserError(f"{where}: relation {code} is not in {folder / 'relations.jsonl'}; add it there")
             label, template = relations[code]
-            fact = Fact(subject=_text(row, "sub_label", where), relation=code, object=_text(row, "obj_label", where))
+            subject, obj = (_text(row, key, where).strip() for key in ("sub_label", "obj_label"))
+            fact = Fact(subject=subject, relation=code, object=obj)
             evidences = row.get("evidences")
             if not isinstance(evidences, list) or not all(isinstance(e, dict) for e in evidences):
                 raise UserError(f"{where}: expected a list 'evidences' of objects with 'masked_sentence'")

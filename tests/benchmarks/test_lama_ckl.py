@@ -193,6 +193,27 @@ def passing(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(("begin", "end"), [("", "\n"), ("\ufeff", "\n"), ("", "\r\n"), ("\ufeff", "\r\n")])
+def test_a_release_is_read_whatever_its_lines_begin_and_end_with(begin: str, end: str, tmp_path: Path) -> None:
+    relation = {"relation": "P36", "template": "The capital of [X] is [Y] .", "label": "capital"}
+    sentences = ["Lesotho, [MASK]ish of old.", "Lesotho has [MASK], and [MASK]'s hills."]
+    rows = [
+        {
+            **{"uuid": str(i), "sub_label": " Lesotho", "obj_label": "Maseru ", "predicate_id": "P36"},
+            "evidences": [{"obj_surface": " Maseru", "masked_sentence": sentence}],
+        }
+        for i, sentence in enumerate(sentences)
+    ]
+    (tmp_path / "TREx").mkdir()
+    for path, lines in ((tmp_path / "relations.jsonl", [relation]), (tmp_path / "TREx" / "P36.jsonl", rows)):
+        path.write_bytes((begin + "".join(json.dumps(line) + end for line in lines)).encode())
+    (found,), refused = read_lama(tmp_path, 10)
+    assert found.fact == Fact(subject="Lesotho", relation="P36", object="Maseru")
+    assert found.evidence == "Lesotho has Maseru, and Maseru's hills."
+    assert found.descriptive == "The capital of Lesotho is Maseru ."
+    assert refused == {"object not in the evidence": 1}
+
+
 def test_rows_that_state_a_probed_fact_in_passing_are_left_out_and_counted(tmp_path: Path) -> None:
     folder = passing(write_lama(tmp_path / "lama"))
     size = {"models": MODELS, "to_learn": 12, "not_to_forget": 6, "seed": 1}

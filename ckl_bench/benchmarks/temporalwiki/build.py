@@ -31,7 +31,7 @@ from .writing import Month
 
 DEFAULTS: Mapping[str, Any] = {"epochs": 1, "batch_size": 64, "learning_rate": 1e-4}
 UNCHANGED_ARTICLES = 20_000
-VERSION = 4  # of the intermediate files: another one starts anew
+VERSION = 5  # of the intermediate files: another one starts anew
 _COLLAPSED = 0.5  # of a set that passed the filters, what the shares leave at least without a word about it
 
 

@@ -27,6 +27,7 @@ R = TypeVar("R")
 _STREAM = re.compile(rb"BZh[1-9]1AY&SY")  # every bzip2 stream begins with it, on a whole byte
 # `#REDIRECT [[Target]]` in any language (`#WEITERLEITUNG`, `#転送`, ...): a word right behind the sign, and a link.
 _REDIRECT = re.compile(r"\s*[#＃](?:\s*redirect|[^\W\d][^\s\[\]:：]*)\s*[:：]?\s*\[\[[^\]\n]+\]\]", re.I)
+_OTHERS = frozenset([".7z", ".xz", ".zst", ".zip", ".lz4", ".lzma", ".br"])
 READ = 1 << 20
 # What one thing may take in memory, so that a dump made to fill it is refused instead; a page of Wikipedia has 2 MiB.
 PAGE = 64 << 20  # bytes of XML from the end of one page to the next's
@@ -68,6 +69,8 @@ def open_dump(path: Path, pool: Executor | None = None) -> IO[bytes]:
     Threads are rapidgzip's, where it is installed (`pip install 'ckl-bench[parallel]'`) and a pool is given. It does
     not read gzip: a file that was cut in the middle it takes for a shorter one.
     """
+    if path.suffix in _OTHERS:
+        raise UserError(f"{path.name}: .gz, .bz2 and unpacked dumps are read, not {path.suffix}; unpack it first")
     if path.suffix not in (".gz", ".bz2"):
         return open(path, "rb")
     if path.suffix == ".bz2" and pool is not None and _has_several_streams(path):

@@ -98,10 +98,12 @@ def _compare(
     for name, source, links in (("held", new, "linked"), ("held_old", old, "linked_old")):
         make(
             name,
-            f"""SELECT l.page, {"e.id, l.label AS subject," if name == "held" else ""} c.property,
+            f"""SELECT l.page, {"e.id, l.label AS subject," if name == "held" else ""} 
+                  coalesce(CAST(substr(p.target, 2) AS BIGINT), c.property) AS property,
                   coalesce(CAST(substr(m.target, 2) AS BIGINT), c.object) AS object_id, bool_or(c.best) AS best
                 FROM (SELECT id, unnest(claims) AS c FROM {table(*source)} SEMI JOIN {links} USING (id)) e
-                JOIN {links} l USING (id) LEFT JOIN moved m ON m.id = 'Q' || c.object GROUP BY ALL""",
+                JOIN {links} l USING (id) LEFT JOIN moved m ON m.id = 'Q' || c.object
+                LEFT JOIN moved p ON p.id = 'P' || c.property GROUP BY ALL""",
         )
     make(
         "named",
@@ -121,7 +123,11 @@ def _compare(
         """SELECT page, property, min(object) AS was FROM before WHERE best
            GROUP BY ALL HAVING count(DISTINCT coalesce(object, 'Q' || object_id)) = 1""",
     )
-    make("alone", "SELECT page, property FROM held WHERE best GROUP BY ALL HAVING count(DISTINCT object_id) = 1")
+    make(
+        "alone",
+        """SELECT page, property FROM held h LEFT JOIN labels v ON v.id = 'Q' || h.object_id WHERE best
+           GROUP BY ALL HAVING count(DISTINCT coalesce(v.label, 'Q' || object_id)) = 1""",
+    )
     make(
         "facts",
         """SELECT h.page, h.id AS subject_id, h.subject, p.label AS relation, v.label AS object,

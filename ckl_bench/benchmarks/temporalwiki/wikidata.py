@@ -15,6 +15,7 @@ from .dumps import Page
 Row = dict[str, Any]
 Date = tuple[int, int, int]
 _BY_ID = re.compile(r"[QP]\d+")
+_MARK = b"\xef\xbb\xbf"  # a byte order mark, which some tools write
 _LINE = 64 << 20  # bytes; the longest entities have a few
 _BLOCK = 4 << 20  # bytes of whole lines that are parsed at once
 _TIME = re.compile(r"([+-]?)(\d+)-(\d\d)-(\d\d)T.*")
@@ -60,6 +61,7 @@ class _Entity(msgspec.Struct):
 
 
 _DECODER = msgspec.json.Decoder(_Entity)
+_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
@@ -71,6 +73,8 @@ def lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
     try:
         while block := stream.read(_BLOCK):
             block += stream.readline(_LINE)
+            if number == 1:
+                block = block.removeprefix(_MARK)
             shown = block.strip()
             if number == 1:
                 opened = shown.startswith(b"[")
@@ -84,10 +88,22 @@ def lines(stream: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
 
 
 def texts(block: bytes) -> Iterator[tuple[int, bytes]]:
-    """(line from 0, entity) of a block, without the brackets and commas of the array around them."""
+    """(line from 0, entity) of a block, without the brackets and commas of the array around them.
+
+    A bracket may share its line with an entity; an array in one line, as other tools write it, is taken apart.
+    """
     for number, line in enumerate(block.split(b"\n")):
         line = line.strip().rstrip(b",")
-        if line and line not in (b"[", b"]"):
+        if line[:1] == b"[" and line[-1:] == b"]":
+            try:
+                yield from ((number, bytes(entity)) for entity in _ARRAY.decode(line))
+                continue
+            except ValueError:
+                pass  # damage: who reads the entity says so
+        line = line.removeprefix(b"[").strip()
+        if line.endswith(b"}]"):
+            line = line[:-1]
+        if line and line != b"]":
             yield number, line
 
 
