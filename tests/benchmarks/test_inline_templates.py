@@ -52,6 +52,10 @@ Is {{ucfirst:ABc}}, {{lcfirst:ABc}}, {{formatnum:{{#expr:1000*2}}}}.
 -> Is ABc, aBc, 2,000.
 Is {{Template:nowrap|a}}, {{subst:small|b}}, {{#expr:1/0}} c.
 -> Is a, b, c.
+Died {{death date|2000|Feb|3}}, {{as of|1999|Sept|lc=y}}, {{birth date|1980|January|2|df=y}}.
+-> Died February 3, 2000, as of September 1999, 2 January 1980.
+On {{track gauge|3ft6in}} and {{track gauge|sg}} with {{val|6.6|e=-34|u=J.s}} and {{val|5|u=m.s-2}}.
+-> On 3 ft 6 in and 1,435 mm with 6.6×10⁻³⁴ J⋅s and 5 m⋅s⁻².
 Aged {{age in years and days|1950|3|1|2000|3|11}}, {{age in days|2000|1|1|2000|3|1}}.
 -> Aged 50 years, 10 days, 60.
 Born {{born-in|1820}}, won in {{nbay|1999}} and {{nhly|2004}}.

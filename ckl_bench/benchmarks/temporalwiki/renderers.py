@@ -33,9 +33,10 @@ def measure(arguments: Arguments) -> str | None:
 
 
 def gauge(arguments: Arguments) -> str | None:
-    """`{{track gauge|1435mm}}`: 1,435 mm."""
-    found = re.findall(r"([\d.,/+]+)\s*(mm|m|ftin|ft|in)", arguments.get("1", ""))
-    return " ".join(f"{number(size)} {unit}" for size, unit in found) or arguments.get("1")
+    """`{{track gauge|1435mm}}`: 1,435 mm; `sg` and the like are known by name."""
+    given = section("gauges").get(arguments.get("1", "").lower(), arguments.get("1", ""))
+    found = re.findall(r"([\d.,/+½¼¾⅛⅜⅝⅞]+)\s*(mm|m|ft|in)", given)
+    return " ".join(f"{number(size)} {unit}" for size, unit in found) or given or None
 
 
 def ship(prefix: str, arguments: Arguments) -> str | None:

@@ -90,4 +90,5 @@ def symbol_of(code: str) -> str:
     signs = section("val_units")
     if code in signs:
         return str(signs[code])
-    return re.sub(r"(?<=[A-Za-zμΩ])([-−]?\d)(?!\w)", lambda m: superscript(m[1]), code)
+    raised = re.sub(r"(?<=[A-Za-zμΩ])([-−]?\d)(?!\w)", lambda m: superscript(m[1]), code)
+    return re.sub(r"(?<=[^\W\d])([⁰¹²³⁴-⁹⁻]*)\.(?=[^\W\d])", r"\1⋅", raised)

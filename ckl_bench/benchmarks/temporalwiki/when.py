@@ -24,8 +24,11 @@ _MONTHS = [
 
 
 def month(text: str) -> str:
-    """The name of a month's number; other words as they are."""
-    return _MONTHS[int(text) - 1] if re.fullmatch(r"\d{1,2}", text) and 0 < int(text) < 13 else text
+    """The name of a month's number or short form; other words as they are."""
+    if re.fullmatch(r"[0-9]{1,2}", text) and 0 < int(text) < 13:
+        return _MONTHS[int(text) - 1]
+    short = text.rstrip(".").lower()
+    return next((name for name in _MONTHS if short in (name[:3].lower(), name[:4].lower())), text)
 
 
 def _day_first(arguments: Arguments) -> bool:
