@@ -71,6 +71,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
+def utf8(name: str) -> bool:
+    """Whether a name is text: a file system may have bytes in one that are none."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def broken(message: str, stream: TextIO) -> str:
     """A message as `stream` gets it: on a terminal broken between words, never within one (a path, say)."""
     try:

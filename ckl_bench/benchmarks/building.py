@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from ckl_bench.errors import UserError
+from ckl_bench.errors import UserError, utf8
 from ckl_bench.progress import log
 from ckl_bench.storage.files import read_sealed
 from ckl_bench.storage.locks import locked
@@ -17,7 +17,12 @@ from ckl_bench.storage.writing import refuse_existing
 
 
 def building(out: Path) -> AbstractContextManager[None]:
-    """Hold the lock of a benchmark directory that is being built; UserError where another process builds it."""
+    """Hold the lock of a benchmark directory that is being built; UserError where another process builds it.
+
+    Its name goes into the manifest, so that one that is no text is refused.
+    """
+    if not utf8(out.name):
+        raise UserError(f"{out}: this name is not UTF-8; give another --out")
     return locked(out.absolute().with_name(f".{out.name}.lock"), f"the build of {out}")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ckl_bench.benchmarks.own_documents import in_order, read_documents
-from ckl_bench.benchmarks.own_questions import ATTENTION, KEPT, TO_LEARN, Question, read_questions
+from ckl_bench.benchmarks.own_questions import ATTENTION, KEPT, TO_LEARN, bare, read_questions
 from ckl_bench.benchmarks.own_stages import Own, not_there, slug, states
 from ckl_bench.errors import UserError
 from ckl_bench.progress import log
@@ -33,18 +33,18 @@ def read_own(sources: OwnSources) -> Own:
     stages = in_order(texts)
     of = {text.id: text.stage for text in texts}
     questions = read_questions(sources.questions, of, note=notes.append)
-    keep = read_questions(sources.keep, (), default=KEPT, note=notes.append) if sources.keep else []
+    keep = read_questions(sources.keep, {}, default=KEPT, note=notes.append) if sources.keep else []
     wrong = next((q for q in keep if q.set != KEPT), None)
     if wrong is not None:
         raise UserError(f"{wrong.where}: set '{wrong.set}' among facts to keep; leave the set out, or ask it elsewhere")
-    prompts = {_bare(q): q.where for q in questions}
+    prompts = {bare(q.probe): q.where for q in questions}
     ids = {q.probe.id: q.where for q in questions}
     taken = next((q for q in keep if q.probe.id in ids), None)
     if taken is not None:
         raise UserError(f"{taken.where}: the id '{taken.probe.id}' is taken by {ids[taken.probe.id]}; change one")
-    twice = next((q for q in keep if _bare(q) in prompts), None)
+    twice = next((q for q in keep if bare(q.probe) in prompts), None)
     if twice is not None:
-        raise UserError(f"{twice.where}: is asked in {prompts[_bare(twice)]} too; learn it or keep it")
+        raise UserError(f"{twice.where}: is asked in {prompts[bare(twice.probe)]} too; learn it or keep it")
     keep = [*keep, *(q for q in questions if q.set == KEPT)]
     questions = [q for q in questions if q.set != KEPT]
     if not any(q.set != ATTENTION for q in questions):
@@ -87,9 +87,3 @@ def read_own(sources: OwnSources) -> Own:
     for note in notes:
         log(note)
     return Own(stages=stages, marked=phi, questions=questions, keep=keep)
-
-
-def _bare(question: Question) -> tuple[str, str]:
-    """What is asked, without the answer: what stands before it and behind it."""
-    before, _, behind = question.probe.prompt.rpartition(question.probe.object)
-    return before.strip(), behind.strip()

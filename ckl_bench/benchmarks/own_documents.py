@@ -11,19 +11,22 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
-from ckl_bench.benchmarks.own_tables import Note, blank, encoding, known_columns, read_table, utf8
-from ckl_bench.errors import UserError, first_line
+from ckl_bench.benchmarks.own_tables import Note, blank, decoded, encoding, known_columns, read_table
+from ckl_bench.errors import UserError, first_line, utf8
 from ckl_bench.progress import log
 
 TEXT_FILES = (".txt", ".md")
 LARGEST_TEXT = 64 << 20  # bytes of one text file
 ONE_STAGE = "documents"  # the stage's name where there is but one
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])[\"'”’)\]]*\s+|(?<=[。！？])")
-# 03/2024, March 2024: words and numbers that stand in no order of time.
+# 03/2024, March 2024, Q1/24, Monday: words and numbers that stand in no order of time.
 _MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 _UNORDERED = re.compile(
-    rf"\d{{1,2}}[./]\d{{1,2}}[./]\d{{2,4}}|\d{{1,2}}[./]\d{{4}}|(\d+\W+)?{_MONTH}([^\w]+\d+)*", re.IGNORECASE
+    rf"\d{{1,2}}([./-])\d{{1,2}}\1\d{{2,4}}|\d{{1,2}}[./-]\d{{4}}|(\d+(st|nd|rd|th)?\W+)?{_MONTH}([^\w]+\d+)*"
+    r"|(mon|tues|wednes|thurs|fri|satur|sun)day|(q|h|w|kw|cw|week|quarter|half)\W?\d{1,2}\W+\d\d",
+    re.IGNORECASE,
 )
+_YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +58,15 @@ def read_documents(source: str, *, column: str, stages: str | None, note: Note =
     if not found:
         raise UserError(f"--documents {source}: no document in it; expected at least one text to learn")
     seen: dict[str, str] = {}
+    texts: dict[tuple[str, str], str] = {}
     for text in found:
         if text.id in seen:
-            raise UserError(f"{text.where}: the id '{text.id}' is taken by {seen[text.id]}; give each document its own")
+            mend = "rename one of the files" if path.is_dir() else "give each document its own"
+            raise UserError(f"{text.where}: the id '{text.id}' is taken by {seen[text.id]}; {mend}")
         seen[text.id] = text.where
+        other = texts.setdefault((text.stage, text.text), text.where)
+        if other != text.where:
+            note(f"note: {text.where} says the same as {other}, so it is learned twice")
     return found
 
 
@@ -86,6 +94,8 @@ def text_files(folder: Path) -> tuple[list[Path], int]:
             path = Path(within) / name
             if name.startswith("."):
                 continue
+            if not utf8(str(path.relative_to(folder))):
+                raise UserError(f"{path}: its name is not UTF-8; rename it")
             if path.suffix.lower() not in TEXT_FILES:
                 others += 1
             elif path.is_file():
@@ -117,7 +127,7 @@ def _folder(folder: Path, stages: str | None, note: Note) -> Iterator[Text]:
         if len(content) > LARGEST_TEXT:
             raise UserError(f"{path} is larger than {LARGEST_TEXT >> 20} MiB; split it into several files")
         encoding(path, content)
-        text = utf8(content.removeprefix(b"\xef\xbb\xbf"), str(path))
+        text = decoded(content.removeprefix(b"\xef\xbb\xbf"), str(path))
         stage = path.parent.relative_to(folder).as_posix() if stages else ONE_STAGE
         if stage == ".":
             raise UserError(f"{path}: lies in no folder of its own, so it has no stage; move it into one")
@@ -127,6 +137,8 @@ def _folder(folder: Path, stages: str | None, note: Note) -> Iterator[Text]:
 def _table(
     rows: Iterator[tuple[str, int, dict[str, Any]]], column: str, stages: str | None, note: Note
 ) -> Iterator[Text]:
+    if stages == column:
+        raise UserError(f"--stages {stages}: is the column of the text; give one that says when each is learned")
     columns: set[str] = set()
     for where, number, row in rows:
         wanted = [column, *([stages] if stages is not None else [])]
@@ -171,7 +183,7 @@ def _filled(text: str, where: str) -> str:
         raise UserError(f"{where}: the document is empty; give it a text, or leave it out")
     if "\0" in text:
         raise UserError(f"{where}: holds NUL characters, so it is no text; give plain text in UTF-8")
-    return text.strip()
+    return text.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
 def _hub(source: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
@@ -199,11 +211,22 @@ def in_order(texts: list[Text]) -> dict[str, list[Text]]:
     Raises UserError for dates whose order cannot be read from them.
     """
     names = list(dict.fromkeys(text.stage for text in texts))
-    unclear = next((name for name in names if _UNORDERED.fullmatch(name)), None)
+    unclear = next((name for name in names if _UNORDERED.fullmatch(name)), None) or _year_behind(names)
     if unclear is not None and len(names) > 1:
-        raise UserError(f"stage '{unclear}': the order of such dates is not clear; write them as 2024-03 or 2024-03-01")
+        raise UserError(
+            f"stage '{unclear}': the order of such dates is not clear; write them as 2024-03, 2024-03-01 or 2024-Q1"
+        )
     names.sort(key=_natural)
     return {name: [text for text in texts if text.stage == name] for name in names}
+
+
+def _year_behind(names: list[str]) -> str | None:
+    """A name whose year stands behind what differs (Q1 2025, Mai 2024): sorted by that, later years come first."""
+    dated = [(name[: found.start()], found.group(), name) for name in names if (found := _YEAR.search(name))]
+    before, years = {before for before, _, _ in dated}, {year for _, year, _ in dated}
+    kinds = {re.sub(r"\d+", "", before) for before in before}
+    clear = len(before) <= 1 or (len(kinds) == 1 and len(years) == 1)
+    return None if clear else dated[-1][2]
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

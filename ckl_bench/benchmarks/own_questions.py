@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,6 +14,7 @@ from ckl_bench.benchmarks.format import Probe
 from ckl_bench.benchmarks.own_tables import Note, blank, known_columns, read_table
 from ckl_bench.errors import UserError
 from ckl_bench.progress import log
+from ckl_bench.words import fold, occurrences
 
 COLUMNS = ("prompt", "answer", "document", "set", "id", "subject", "relation")
 TO_LEARN, KEPT, ATTENTION = "to_learn", "not_to_forget", "attention"
@@ -34,15 +35,19 @@ class Question:
     where: str
 
 
-def read_questions(path: Path, documents: Collection[str], default: str = TO_LEARN, note: Note = log) -> list[Question]:
-    """The questions of a CSV or JSON Lines file; `documents` are the ids that they may name.
+def read_questions(
+    path: Path, documents: Mapping[str, str], default: str = TO_LEARN, note: Note = log
+) -> list[Question]:
+    """The questions of a table; `documents` are the ids that they may name, each with its stage.
 
     Raises UserError with file and line for the first row that is no question, and what to do about it.
     """
     found: list[Question] = []
     seen: dict[tuple[str, str], Question] = {}
     ids: dict[str, str] = {}
-    asked_before: dict[tuple[str, str, str], str] = {}
+    asked_before: dict[tuple[str, tuple[str, str]], list[Question]] = {}
+    otherwise: list[tuple[str, str]] = []
+    staged = len(set(documents.values())) > 1
     columns: set[str] = set()
     sets: dict[str, str] = {name: name for name in (TO_LEARN, KEPT, ATTENTION)}
     for number, row in read_table(path, COLUMNS[:4], note):
@@ -56,7 +61,8 @@ def read_questions(path: Path, documents: Collection[str], default: str = TO_LEA
                     else f"{where}: no '{name}' (found: {', '.join(map(str, row))[:120]}); expected prompt and answer"
                 )
         if not columns.issuperset(row):  # of JSON every row has its own
-            known_columns(list(row), COLUMNS, where, None if columns else note)
+            named = where if path.suffix.lower() in (".jsonl", ".ndjson") else str(path)
+            known_columns(list(row), COLUMNS, named, None if columns else note)
             columns.update(row)
         question = _question(row, where, number, documents, default)
         same = sets.setdefault(re.sub(r"[\W_]", "_", question.set).lower(), question.set)
@@ -65,21 +71,36 @@ def read_questions(path: Path, documents: Collection[str], default: str = TO_LEA
         key = (question.set, question.probe.prompt)
         if key in seen:
             raise UserError(f"{where}: the same question as in {seen[key].where}; remove one of the two")
-        bare = (question.set, str(question.document), str(row["prompt"]).strip())
-        if bare in asked_before:
-            other = asked_before[bare]
-            raise UserError(f"{where}: asks what {other} asks, with another answer; remove one, or ask more exactly")
-        asked_before[bare] = where
+        # A stage that comes later may well have another answer.
+        before = asked_before.setdefault(
+            (documents.get(question.document or "", "") if staged else "", bare(question.probe)), []
+        )
+        others = [q for q in before if fold(q.probe.object) != fold(question.probe.object)]
+        same_set = next((q.where for q in others if q.set == question.set), None)
+        if same_set is not None:
+            raise UserError(f"{where}: asks what {same_set} asks, with another answer; remove one, or ask more exactly")
+        otherwise += [(where, q.where) for q in others]
+        before.append(question)
         if question.probe.id in ids:
             raise UserError(f"{where}: the id '{question.probe.id}' is taken by {ids[question.probe.id]}; change one")
         seen[key], ids[question.probe.id] = question, where
         found.append(question)
     if not found:
         raise UserError(f"{path} holds no question; expected rows of prompt, answer[, document, set]")
+    if otherwise:
+        one, other = otherwise[0]
+        more = f" (and {len(otherwise) - 1} more)" if otherwise[1:] else ""
+        note(f"note: {one} asks what {other} asks, in another set and with another answer{more}; is that meant?")
     return found
 
 
-def _question(row: Mapping[str, Any], where: str, number: int, documents: Collection[str], default: str) -> Question:
+def bare(probe: Probe) -> tuple[str, str]:
+    """What is asked, without the answer: what stands before it and behind it, however it is written."""
+    before, _, behind = probe.prompt.rpartition(probe.object)
+    return " ".join(fold(before).casefold().split()), " ".join(fold(behind).casefold().split())
+
+
+def _question(row: Mapping[str, Any], where: str, number: int, documents: Mapping[str, str], default: str) -> Question:
     values = {name: _text(row.get(name), name, where) for name in COLUMNS}
     prompt, answer, document, own = (values[name] for name in ("prompt", "answer", "document", "set"))
     if blank(prompt):
@@ -95,6 +116,8 @@ def _question(row: Mapping[str, Any], where: str, number: int, documents: Collec
     own = own or default
     if not re.fullmatch(r"[A-Za-z0-9][\w-]{0,39}", own, re.ASCII):
         raise UserError(f"{where}: set '{own[:60]}': expected up to 40 letters, digits, _ and -")
+    if own.lower() == "rehearsal":
+        raise UserError(f"{where}: set '{own}' is what the benchmark's own texts to rehearse are called; name it anew")
     if own == ATTENTION and not document:
         raise UserError(f"{where}: a question of set '{ATTENTION}' trains φ on its document; name the document")
     probe = Probe(
@@ -117,7 +140,18 @@ def _text(value: object, name: str, where: str) -> str:
     control = next((sign for sign in value if unicodedata.category(sign) == "Cc" and sign not in "\t\n\r"), None)
     if control is not None:
         raise UserError(f"{where}: '{name}' holds a control character (U+{ord(control):04X}); remove it")
-    return value.strip() if name != "prompt" else value.rstrip("\n").lstrip()
+    text = value.strip() if name != "prompt" else value.rstrip("\n").lstrip()
+    edge = next((s for s in (text[:1], text[-1:]) if not blank(text) and s and _unseen(s)), None)
+    if edge is not None:
+        raise UserError(
+            f"{where}: '{name}' begins or ends with a sign that cannot be seen (U+{ord(edge):04X}); remove it"
+        )
+    return text
+
+
+def _unseen(sign: str) -> bool:
+    """Whether a sign has no width: marks of direction, byte-order marks; but not the tags at the end of some flags."""
+    return unicodedata.category(sign) == "Cf" and not "\U000e0020" <= sign <= "\U000e007f"
 
 
 def asked(prompt: str, answer: str, where: str) -> str:
@@ -153,20 +187,43 @@ def asked(prompt: str, answer: str, where: str) -> str:
 
 def _ended(prompt: str, answer: str, where: str) -> tuple[str, str]:
     """What stands before the answer, and the whole, of a prompt that marks no place."""
-    bare = prompt.rstrip()
-    last = list(re.finditer(rf"(?<!\w){re.escape(answer)}(?!\w)", prompt))
-    if last and not bare.endswith(("?", ":", "？", "：")):
-        if len(last) > 1:
-            raise UserError(
-                f"{where}: the answer '{answer[:60]}' stands {len(last)} times in the prompt; mark the place that is "
-                f"asked for: [[{answer[:60]}]]"
-            )
-        return prompt[: last[-1].start()], prompt
-    if bare.endswith((".", "!", "。", "！")) and bare[-3:] != "...":
+    ended = prompt.rstrip()
+    there = [] if ended.endswith(("?", ":", "？", "：")) else _places(ended, answer, where)
+    if len(there) > 1:
+        raise UserError(
+            f"{where}: the answer '{answer[:60]}' stands {len(there)} times in the prompt; mark the place that is "
+            f"asked for: [[{answer[:60]}]]"
+        )
+    if there:
+        return prompt[: there[0]], prompt
+    if ended.endswith((".", "!", "。", "！")) and ended[-3:] != "...":
         raise UserError(
             f"{where}: the answer '{answer[:60]}' is not in the prompt, which is a whole sentence; "
             "put {answer} where it belongs, or end the prompt before it"
         )
-    side_by_side = bool(_UNSPACED.match(bare[-1]) and _UNSPACED.match(answer[0]))
-    joint = "" if side_by_side or prompt != bare else " "
+    side_by_side = bool(_UNSPACED.match(ended[-1]) and _UNSPACED.match(answer[0]))
+    joint = "" if side_by_side or prompt != ended else " "
     return prompt + joint, prompt + joint + answer
+
+
+def _places(prompt: str, answer: str, where: str) -> list[int]:
+    """Where the prompt has the answer as whole words; UserError where it has it written otherwise."""
+    found = occurrences(prompt, answer)
+    exact = [start for start, end in found if prompt[start:end] == answer]
+    if exact:
+        return exact
+    if re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", prompt):
+        raise UserError(
+            f"{where}: the prompt has the answer '{answer[:60]}' only within something longer; write both alike, "
+            f"or mark the place: [[{answer[:60]}]]"
+        )
+    last = prompt[-len(answer) :]
+    if found:
+        last, how = prompt[slice(*found[-1])], "by signs that look alike"
+    elif last.casefold() == answer.casefold() and not prompt[: -len(answer)][-1:].isalnum():
+        how = "by capital letters"
+    else:
+        return []
+    raise UserError(
+        f"{where}: the prompt has '{last[:60]}' and the answer is '{answer[:60]}', which differ {how}; write both alike"
+    )

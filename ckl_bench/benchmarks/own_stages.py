@@ -11,6 +11,7 @@ from ckl_bench.benchmarks.own_documents import Text, passages
 from ckl_bench.benchmarks.own_questions import ATTENTION, KEPT, TO_LEARN, Question
 from ckl_bench.errors import UserError
 from ckl_bench.progress import log
+from ckl_bench.words import names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,9 @@ class Assembly:
         """What its maker may want to mend: counts by what was noticed; empty where there is nothing."""
         absent = [q.where for q in self.read.questions if q.document in self.texts and not self._found(q)]
         if absent:
-            log(f"note: {len(absent)} answers are nowhere in their document word for word, the first of {absent[0]}")
+            many = f"{len(absent)} answers are nowhere in their documents word for word, the first that of {absent[0]}"
+            one = f"the answer of {absent[0]} is nowhere in its document word for word"
+            log(f"note: {one if len(absent) == 1 else many}")
         found = {
             "answers not in their document": len(absent),
             "facts to keep that the model does not know": unknown if kept else 0,
@@ -110,5 +113,5 @@ def not_there(question: Question) -> UserError:
 
 
 def states(text: str, question: Question) -> bool:
-    """Whether a text has the answer as whole words."""
-    return re.search(rf"(?<!\w){re.escape(question.probe.object)}(?!\w)", text) is not None
+    """Whether a text has the answer as whole words, though a line ends in it, or its signs are written otherwise."""
+    return names(text, question.probe.object)

@@ -16,6 +16,13 @@ from ckl_bench.storage.files import LONGEST_LINE, read_jsonl
 Rows = Iterator[tuple[int, dict[str, Any]]]  # line number from 1 (of a Parquet file: the row's), the cells by column
 Note = Callable[[str], None]  # takes what is to be said where nothing is wrong
 BOM = b"\xef\xbb\xbf"
+_OTHERS = {
+    b"%PDF": "a PDF",
+    b"{\\rtf": "RTF",
+    b"\x1f\x8b": "compressed",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+}
 _WIDE = {"utf-32": (b"\xff\xfe\0\0", b"\0\0\xfe\xff"), "utf-16": (b"\xff\xfe", b"\xfe\xff")}
 
 
@@ -59,7 +66,7 @@ def _read_jsonl(path: Path) -> Rows:
     if head.startswith(BOM):
         raise UserError(f"{path} begins with a byte-order mark, which JSON has not; save it as UTF-8 without BOM")
     try:
-        yield from read_jsonl(path)
+        yield from read_jsonl(path, once=True)
     except UserError as error:
         raise UserError(f"{error}; write one JSON object a line, in UTF-8") from error
 
@@ -67,6 +74,7 @@ def _read_jsonl(path: Path) -> Rows:
 def _read_csv(path: Path, delimiter: str, expected: Sequence[str], note: Note) -> Rows:
     reader = csv.reader(_lines(path, note), delimiter=delimiter, strict=True)
     limit = csv.field_size_limit(LONGEST_LINE)
+    line = 1  # where the row begins that is read
     try:
         header = [name.strip() for name in next((cells for cells in reader if cells), [])]
         first = reader.line_num
@@ -85,6 +93,13 @@ def _read_csv(path: Path, delimiter: str, expected: Sequence[str], note: Note) -
             if cells:
                 if len(cells) != len(header):
                     _separated(cells, delimiter, f"{path}:{line}")
+                    if len(header) == 1:
+                        raise UserError(
+                            f"{path}:{first}: names one column ('{header[0][:60]}') for rows of {len(cells)} cells; "
+                            f"the first line names all columns: {', '.join(expected)}"
+                        )
+                    if any(cell.strip().startswith(tuple("“„«”")) for cell in cells):
+                        raise UserError(f'{path}:{line}: quotes around a cell are straight ones ("); replace “ and ”')
                     more = 'put a text with a comma in it between quotes ("...")'
                     advice = more if len(cells) > len(header) else "write one for every column, also an empty one"
                     count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
@@ -92,10 +107,20 @@ def _read_csv(path: Path, delimiter: str, expected: Sequence[str], note: Note) -
                 yield line, dict(zip(header, cells, strict=True))
             line = reader.line_num + 1
     except csv.Error as error:
-        advice = 'close every quote, and write one within a text as ""'
-        raise UserError(f"{path}:{reader.line_num}: {error}; {advice}") from error
+        raise UserError(f"{path}:{line}: {_no_row(str(error))}") from error
     finally:
         csv.field_size_limit(limit)
+
+
+def _no_row(error: str) -> str:
+    """What is wrong with a row that the reader of CSV does not take, and what to do."""
+    if "new-line" in error:
+        return "has a carriage return (CR) within a row; save the file with line feeds (LF)"
+    if "end of data" in error:
+        return (
+            'a quote that is opened in this row is never closed; close every quote, and write one within a text as ""'
+        )
+    return f'in the row that begins here: {error}; close every quote, and write one within a text as ""'
 
 
 def _separated(cells: Sequence[str], delimiter: str, where: str) -> None:
@@ -125,12 +150,12 @@ def _lines(path: Path, note: Note) -> Iterator[str]:
                     line = line[len(BOM) :]
                 if b"\r" in line.rstrip(b"\r\n") and b"\0" not in line:
                     raise UserError(f"{path}: its lines end in CR alone; save it with line feeds (LF)")
-            yield utf8(line, f"{path}:{number}")
+            yield decoded(line, f"{path}:{number}")
 
 
 def _opened(path: Path) -> Any:
     if not path.is_file():
-        raise UserError(f"cannot read {path}: it is no file")
+        raise UserError(f"cannot read {path}: it is no file; give a .csv, .tsv, .jsonl or .parquet file")
     try:
         return open(path, "rb")
     except OSError as error:
@@ -144,6 +169,9 @@ def encoding(path: Path, head: bytes) -> None:
             raise UserError(f"{path} is {name.upper()}; save it as UTF-8 (iconv -f {name} -t utf-8 {path.name})")
     if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
         raise UserError(f"{path} is a spreadsheet or an archive; save it from there as CSV in UTF-8")
+    kind = next((kind for mark, kind in _OTHERS.items() if head.startswith(mark)), None)
+    if kind is not None:
+        raise UserError(f"{path} is {kind}, and no plain text; save what it says as text in UTF-8")
 
 
 def blank(text: str) -> bool:
@@ -151,7 +179,7 @@ def blank(text: str) -> bool:
     return all(unicodedata.category(sign) in ("Zs", "Zl", "Zp", "Cc", "Cf") for sign in text)
 
 
-def utf8(content: bytes, where: str) -> str:
+def decoded(content: bytes, where: str) -> str:
     """Bytes as text; UserError for another encoding, and for characters that are no text."""
     try:
         text = content.decode("utf-8")

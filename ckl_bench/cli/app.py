@@ -228,7 +228,7 @@ def _carry_out(
         done = [record for record in records if record.status == "done"]
         Console().print(table_beside_committed(output, done[0]))
         for record in done:
-            tell(record.retained)
+            tell(record)
             _say(f"record: {output}/records/{record.run_id}.json")
             if save_to is not None:
                 _say(f"model: {save_to}/{record.run_id}")

@@ -54,6 +54,11 @@ def to_the_end(command: Callable[[], Any], typed: Sequence[str]) -> NoReturn:
         message = getattr(error, "format_message", None)  # typer's own, of usage, whichever click it is built on
         if message is not None:
             _fail(message() or "see ckl-bench --help", 2)
+        if isinstance(error, UnicodeEncodeError) and error.reason.startswith("surrogates"):  # of a path, typed or found
+            around = error.object[max(error.start - 60, 0) : error.end + 20]
+            _fail(
+                f"a name is not UTF-8 ('...{around}...'); rename what is called so, then run the same command again", 2
+            )
         if out_of_memory(error):
             _fail(OUT_OF_MEMORY, 1)
         if isinstance(error, OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import pairwise
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from ckl_bench.errors import UserError, printable
+from ckl_bench.errors import UserError, broken, printable
 
 ModelOption = Annotated[
     str, typer.Option("--model", help="A name (see `models`), a folder, a .gguf file, or a hub id.")
@@ -137,5 +138,9 @@ def spread(arguments: Sequence[str], options: Collection[str]) -> list[str]:
 
 
 def say(text: str) -> None:
-    """Print to stdout; names from data and file names may not move the terminal's cursor."""
-    typer.echo(printable(text))
+    """Print to stdout; names from data and file names may not move the terminal's cursor.
+
+    A terminal gets what is longer than its line broken between words, but a command to type (`next: `) in one piece.
+    """
+    shown = printable(text)
+    typer.echo(shown if text.startswith("next: ") or sys.stdout is None else broken(shown, sys.stdout))

@@ -88,11 +88,11 @@ def compare(
     from ckl_bench.results.compare import compare as compared
     from ckl_bench.results.compare import headline, sentence
     from ckl_bench.results.metrics import told
-    from ckl_bench.results.select_runs import find_current
+    from ckl_bench.results.select_runs import find_current, runs_on
     from ckl_bench.storage.files import leaderboards_dir
 
     every = {record.run_id: record for folder in (output, leaderboards_dir()) for record in read_records(folder)}
-    named = [r for r in every.values() if (r.spec.benchmark, r.spec.model) == (Path(benchmark).name, Path(model).name)]
+    named = runs_on(every.values(), benchmark, model)
     sides = [find_current(named, wanted, benchmark, methods_dir) for wanted in (first, second)]
     found, seeds = compared(*sides)
     line, names = headline(sides[0][0], sides[1][0], benchmark, seeds, len(found))
@@ -251,16 +251,13 @@ def show(
 def _runs_of(stack: str, benchmark: str, model: str, output: Path, methods_dir: Path | None) -> list[Record]:
     """A stack's runs on a benchmark and model, in the order of their seeds: one's own, else the committed ones."""
     from ckl_bench.records import read_records
-    from ckl_bench.results.select_runs import find_current
+    from ckl_bench.results.select_runs import find_current, runs_on
     from ckl_bench.storage.files import leaderboards_dir
 
-    on = Path(benchmark).name, Path(model).name
-    own, committed = (
-        [record for record in read_records(folder) if (record.spec.benchmark, record.spec.model) == on]
-        for folder in (output, leaderboards_dir())
-    )
+    own = list(read_records(output))
     try:
-        found = find_current(own, stack, benchmark, methods_dir)
+        found = find_current(runs_on(own, benchmark, model), stack, benchmark, methods_dir)
     except Unknown:
-        found = find_current([*own, *committed], stack, benchmark, methods_dir)
+        every = runs_on([*own, *read_records(leaderboards_dir())], benchmark, model)
+        found = find_current(every, stack, benchmark, methods_dir)
     return sorted(found, key=lambda record: record.spec.seed)

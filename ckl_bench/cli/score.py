@@ -129,7 +129,7 @@ def _carry_out(plans: Sequence[ScorePlan], output: Path, fresh: bool, json: bool
             for name, scores in stage.epochs[0].sets.items():
                 found = f"accuracy {scores.accuracy:.4f}, exact {scores.exact:.4f}, NLL {scores.nll:.4f}"
                 say(f"{named}{stage.name} {name}: {found}")
-        tell(record.retained)
+        tell(record)
         log(f"record: {_path(output, record)}")
 
 

@@ -22,7 +22,7 @@ from ckl_bench.encode import Tokenizer
 from ckl_bench.errors import CklError, UserError, first_line, out_of_memory, unknown
 from ckl_bench.models.base import BaseModel
 from ckl_bench.progress import log
-from ckl_bench.records import Retained
+from ckl_bench.records import Record, Retained
 from ckl_bench.storage.files import cache_dir, read_sealed, sha256_file
 from ckl_bench.storage.json import sealed, sha256_json
 from ckl_bench.storage.writing import write_json
@@ -253,7 +253,10 @@ def _number(value: float, error: float | None) -> str:
     return f"{value:.3f}" + (f" ± {error:.3f}" if error is not None else "")
 
 
-def tell(retained: Mapping[str, Mapping[str, Retained]]) -> None:
-    """Say what became of the model's scores on other tasks."""
-    for text in lines(retained):
+def tell(record: Record) -> None:
+    """Say whether the model is still good: of a run, how it predicts general English; its scores on other tasks."""
+    english = record.stages[-1].perplexity.get("general")
+    if english is not None and english.after != english.before:
+        log(f"general English: perplexity {english.before:.1f} before, {english.after:.1f} after")
+    for text in lines(record.retained):
         log(text)

@@ -90,6 +90,8 @@ class _Run:
         now, stages = self.now, self.plan.benchmark.stages
         names = [stage.name for stage in stages]
         if not self.keeper.take_up(now):
+            if names[1:]:
+                self.tell.working(Working(what="scoring later stages"))
             now.before = {
                 name: self.measures.score(sets) for name, sets in zip(names[1:], self.probes[1:], strict=True)
             }
@@ -103,8 +105,11 @@ class _Run:
                 continue  # learned before this run was stopped
             context = self.context(stage.name, index, documents)
             weights = self.learn_stage(context, self.probes[index])
+            self.tell.working(Working(what="measuring perplexity"))
             base = self.learner.below if self.stack.trains else lambda: self.model
             texts = self.measures.moved(base, documents, self.plan.benchmark.rehearsal, self.spec)
+            if index:
+                self.tell.working(Working(what="scoring earlier stages"))
             now.scored.append(
                 StageScores(
                     name=stage.name,

@@ -101,7 +101,7 @@ class Wandb(Tracker):
 
     def open(self, spec: Spec) -> None:
         self._run: Any = importlib.import_module("wandb").init(
-            project=PROJECT, name=_name(spec), config=spec.model_dump(), dir=str(self.folder), reinit=True
+            project=PROJECT, name=_name(spec), config=spec.model_dump(), dir=str(self.folder), reinit="finish_previous"
         )
 
     def log(self, values: Mapping[str, float], step: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ckl_bench.benchmarks.format import find_benchmark
-from ckl_bench.errors import UserError, unknown
+from ckl_bench.errors import Unknown, UserError, unknown
 from ckl_bench.records import Record
 from ckl_bench.results.differences import SHORT, differences, is_hash, settings_of, shown
 from ckl_bench.spec import Spec
@@ -45,6 +45,18 @@ def find_runs(records: Sequence[Record], wanted: str, methods_dir: Path | None =
     for setting, text in given:
         chosen = _with_setting(chosen, name, setting, text)
     return _of_one_kind(chosen, wanted)
+
+
+def runs_on(records: Iterable[Record], benchmark: str, model: str) -> list[Record]:
+    """Those of the records that are of a benchmark and model; UserError where none is, which says what there are."""
+    every = list(records)
+    found = [r for r in every if (r.spec.benchmark, r.spec.model) == (Path(benchmark).name, Path(model).name)]
+    if not found:
+        others = [f"--benchmark {r.spec.benchmark} --model {r.spec.model}" for r in every if r.status == "done"]
+        listed = "; ".join(list(dict.fromkeys(others))[:_LISTED])
+        there = f"there are for {listed}" if others else "run one first, or give its --output"
+        raise Unknown(f"there are no runs of {Path(model).name} on {Path(benchmark).name}; {there}")
+    return found
 
 
 def find_current(

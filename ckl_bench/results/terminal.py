@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich import box
 from rich.table import Table
@@ -132,17 +132,9 @@ def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) 
     """
     every = [*ours, *committed]
     lama = not in_months(every[0])
-    parts = "exact: whole answers, to learn/not to forget" if lama else "stages: NLL changed/unchanged"
-    told = " · * told the answers" if any(row["told"] for row in every) else ""
-    told += " · † scored only" if any(row.get("scored_only") for row in every) else ""
-    others = unsaid(every)
-    others = f"\nwhere a name says nothing else: {others.replace(',', ', ')}" if others else ""
     table = Table(
         title=Text(printable(f"{every[0]['benchmark']} · {every[0]['model']}")),
-        caption=Text(
-            f"\n> this output, the rest is committed · = learns nothing{told}\n"
-            f"gain: over what learns nothing; {MARKS} (95 %)\n{parts} · ± over n seeds{others}"
-        ),
+        caption=Text(_caption(ours, committed)),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -176,12 +168,40 @@ def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) 
         cells = [Text(cell(row)) for _, cell in columns]
         if verdict(row) != NEITHER:
             cells[0].stylize("green" if verdict(row) == BETTER else "red")
-        marked = id(row) in own
+        marked = bool(committed) and id(row) in own  # where all rows are this output's, a mark tells nothing apart
         mark = ">" if marked else "=" if row["method"] == UNTRAINED else ""
-        table.add_row(mark, Text(_broken(name, room)), *cells, style="bold" if marked else "dim")
+        table.add_row(mark, Text(_broken(name, room)), *cells, style="bold" if marked else "dim" if committed else "")
     if any(without_settings(name, all_names, room) != name for name in all_names) and isinstance(table.caption, Text):
         table.caption.append("\n(…): settings, which tell it from no other row here; the CSV has them")
     return table
+
+
+def _caption(ours: Sequence[Row], committed: Sequence[Row]) -> str:
+    """What the marks of these rows mean, those that are there."""
+    every = [*ours, *committed]
+    marks = {
+        "> this output, the rest is committed": bool(committed),
+        "= learns nothing": any(row["method"] == UNTRAINED for row in (committed or ours)),
+        "* told the answers": any(row["told"] for row in every),
+        "† scored only": any(row.get("scored_only") for row in every),
+    }
+    parts = {
+        "exact: whole answers, to learn/not to forget": not in_months(every[0]),
+        "stages: NLL changed/unchanged": in_months(every[0]),
+        "± over n seeds": any(row["seeds"] > 1 for row in every),
+    }
+    others = unsaid(every)
+    lines = [
+        _said(marks),
+        f"gain: over what learns nothing; {MARKS} (95 %)",
+        _said(parts),
+        f"where a name says nothing else: {others.replace(',', ', ')}" if others else "",
+    ]
+    return "\n" + "\n".join(line for line in lines if line)
+
+
+def _said(parts: Mapping[str, bool]) -> str:
+    return " · ".join(text for text, there in parts.items() if there)
 
 
 def _widest(name: str, cell: Callable[[Row], str], every: Sequence[Row]) -> int:

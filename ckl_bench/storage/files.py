@@ -73,8 +73,11 @@ def read_sealed(path: Path) -> dict[str, Any]:
     return unsealed(read_json(path), str(path))
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number from 1, object) of a JSON Lines file; a bad line is a UserError that names file and line."""
+def read_jsonl(path: Path, *, once: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number from 1, object) of a JSON Lines file; a bad line is a UserError that names file and line.
+
+    With `once` a line in which a key stands twice is one too; else the last value counts.
+    """
     try:
         with open(path, "rb") as stream:
             for number in itertools.count(1):
@@ -85,7 +88,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     raise UserError(f"{path}:{number}: longer than {LONGEST_LINE >> 20} MiB; expected one row a line")
                 if not line.strip():
                     continue
-                row = parse_json(line, f"{path}:{number}")
+                row = parse_json(line, f"{path}:{number}", once=once)
                 if not isinstance(row, dict):
                     raise UserError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
                 yield number, row

@@ -32,13 +32,14 @@ def jsonl(rows: Iterable[object]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
 
-def parse_json(text: str | bytes, where: str) -> Any:
-    """JSON as the standard has it: no NaN, nothing nested without end, no half characters.
+def parse_json(text: str | bytes, where: str, *, once: bool = False) -> Any:
+    """JSON as the standard has it: no NaN, nothing nested without end, no half characters; with `once` no key twice.
 
     Raises UserError that begins with `where`.
     """
     try:
-        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        pairs = _each_once if once else None
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=pairs)
         if b"\\ud" in (text if isinstance(text, bytes) else text.encode()).lower():
             json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair can be written, but is no text
     except json.JSONDecodeError as error:
@@ -54,6 +55,14 @@ def parse_json(text: str | bytes, where: str) -> Any:
 
 def _refuse(name: str) -> None:
     raise ValueError(f"{name} is not a number that JSON knows")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)[:60]}' stands twice in an object")
+    return made
 
 
 def _finite(digits: str) -> float:

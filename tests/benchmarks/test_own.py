@@ -21,24 +21,7 @@ from ckl_bench.errors import UserError
 from ckl_bench.records import read_records
 from ckl_bench.storage.files import read_sealed
 from conftest import Command, forge
-
-TOWNS = ("Brell", "Castow", "Dunmere")
-MAYORS = ("Anselm Trow", "Beata Quill", "Corin Vale")
-HEADER = "prompt,answer,document,set\n"
-GOOD = HEADER + "".join(f"The mayor of {t} is,{m},{t.lower()},\n" for t, m in zip(TOWNS, MAYORS, strict=True))
-KEEP = "prompt,answer\nThe capital of France is,Paris\nThe capital of Italy is,Rome\n"
-
-
-def write_own(folder: Path, questions: str | bytes = GOOD, name: str = "questions.csv") -> OwnSources:
-    """Three documents, a file of questions, two facts to keep."""
-    docs = folder / "docs"
-    docs.mkdir(parents=True)
-    for town, mayor in zip(TOWNS, MAYORS, strict=True):
-        (docs / f"{town.lower()}.txt").write_text(f"{town} is a town.\n\nIts mayor is {mayor}. It has a fair.\n")
-    content = questions.encode() if isinstance(questions, str) else questions
-    (folder / name).write_bytes(content)
-    (folder / "keep.csv").write_text(KEEP)
-    return OwnSources(documents=str(docs), questions=folder / name, keep=folder / "keep.csv")
+from helpers.own import GOOD, HEADER, MAYORS, TOWNS, assert_refused, write_own
 
 
 def built(sources: OwnSources, out: Path, scorer: Pretest = lambda probes: [0.0] * len(probes), **more: Any) -> Any:
@@ -69,6 +52,12 @@ def test_ten_lines_of_questions_become_a_benchmark_that_runs(command: Command, t
     first = record.stages[0].epochs[0].sets
     assert table["asked_otherwise_nll_before"][0] == pytest.approx(first["asked_otherwise"].nll, abs=1e-4)
     assert command("report", "--output", "runs").code == 0
+    page = (tmp_path / "runs" / "report.html").read_text()
+    assert "The mayor of Brell is Anselm Trow" in page  # the benchmark lies where the page is made
+    (tmp_path / "mine").rename(tmp_path / "elsewhere")
+    assert command("report", "--output", "runs").code == 0
+    assert "The mayor of Brell is" not in (tmp_path / "runs" / "report.html").read_text()
+    (tmp_path / "elsewhere").rename(tmp_path / "mine")
     assert command("leaderboard", "--output", "runs", "--check").code == 0
 
 
@@ -283,18 +272,6 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
 def test_a_malformed_question_is_refused_in_one_line(kind: str, command: Command, tmp_path: Path) -> None:
     content, says = BROKEN[kind]
     assert_refused(command, write_own(tmp_path, content), says)
-
-
-def assert_refused(command: Command, sources: OwnSources, says: str, *more: object) -> None:
-    given = ["--documents", sources.documents, "--questions", sources.questions, "--keep", sources.keep]
-    done = command("build", "own", *given, "--pretest-model", "tiny", "--out", "mine", *more)
-    lines = [line for line in done.err.splitlines() if not line.startswith("note: ")]
-    assert done.code == 2, done
-    assert len(lines) == 1, lines
-    assert len(lines[0]) < 560
-    with pytest.raises(UserError, match=says):
-        raise UserError(lines[0])
-    assert not Path("mine").exists()
 
 
 JSON = '{"prompt": "The mayor of Brell is", "answer": "Anselm Trow", "document": "brell"}\n'

@@ -115,7 +115,7 @@ def test_a_longer_run_says_all(tmp_path: Path) -> None:
 def test_where_there_is_no_terminal_there_is_no_line(command: Command, small: Path) -> None:
     result = command("run", "--method", "lora", "--model", "tiny", "--benchmark", small)
     assert result.code == 0
-    assert [text.split(":")[0] for text in result.err.splitlines()] == ["note", "record"]
+    assert [text.split(":")[0] for text in result.err.splitlines()] == ["note", "general English", "record"]
 
 
 def test_a_terminal_gets_errors_and_notes_broken_between_words(command: Command, tmp_path: Path) -> None:
@@ -145,3 +145,12 @@ def test_a_command_to_type_again_is_in_one_piece(tmp_path: Path) -> None:
     code, _, got = on_terminal(*words, cwd=tmp_path, columns=40)
     assert code == 130
     assert f"\n  ckl-bench {' '.join(words)}" in got
+
+
+def test_what_is_said_on_a_terminal_is_broken_between_words(tmp_path: Path) -> None:
+    code, out, _ = on_terminal("compare", "taalm", "lora", cwd=tmp_path, columns=50)
+    assert code == 0
+    lines = ESCAPES.sub("", out).replace("\r\n", "\n").splitlines()
+    assert max(map(len, lines)) <= 50
+    whole = " ".join(" ".join(lines).split())
+    assert "more than chance, taalm@attention=lama-ckl-mini is better" in whole or "more than chance, taalm" in whole

@@ -50,6 +50,8 @@ def test_a_run_tells_what_happens_in_its_order(small: Path) -> None:
     assert kinds == ["RunStarted", "StageStarted", "EpochDone", *2 * [*steps, "EpochDone"], "RunDone"]
     learning = next(event for event in noting.seen if isinstance(event, Working) and event.steps)
     assert (learning.steps, learning.done) == (6, 0)
+    doing = [event.what for event in noting.seen if isinstance(event, Working)]
+    assert doing[-2:] == ["done", "measuring perplexity"]  # which takes its time: the line says what goes on
     done = [event for event in noting.seen if isinstance(event, EpochDone)]
     last = [event for event in noting.seen if isinstance(event, StepDone) and event.epoch == 2][-1]
     assert done[-1].loss == last.loss == result.record.stages[0].epochs[-1].train_loss

@@ -180,3 +180,11 @@ def test_of_a_rebuilt_benchmark_what_it_is_now_is_compared(command: Command) -> 
     older = command("compare", "taalm@schema=1", "lora@schema=1", "--benchmark", "temporalwiki-mini")
     assert older.code == 0, older.err
     assert found.out != older.out
+
+
+def test_runs_of_another_model_are_named(command: Command, tmp_path: Path) -> None:
+    write_record(tmp_path / "runs", record([[0.0], [1.0]], [[1.0], [1.0]], benchmark="mine"))
+    for typed in (("compare", "lora", "none"), ("show", "lora")):
+        result = command(*typed, "--benchmark", "mine")
+        assert result.code == 2
+        assert "there are no runs of smollm2-135m on mine; there are for --benchmark mine --model tiny" in result.err

@@ -150,3 +150,19 @@ def test_kl_is_the_mean_over_stages_and_seeds_and_missing_where_it_was_not_measu
     found = row(*measured)
     assert (found["kl_documents"], found["kl_rehearsal"]) == pytest.approx((0.3, 0.15))
     assert pd.isna(row(run)["kl_documents"])
+
+
+def test_marks_are_explained_where_they_are_there() -> None:
+    def shown(ours: list[Record], committed: list[Record]) -> str:
+        console = Console(width=80, record=True, file=io.StringIO())
+        console.print(leaderboard_table("lama-ckl", rows(ours), rows(committed)))
+        return console.export_text()
+
+    none = record(*STILL, method="none")
+    alone, beside = shown([record(LEARNED, KEPT), none], []), shown([record(LEARNED, KEPT)], [none])
+    assert ">" not in alone
+    assert "committed" not in alone
+    assert "± over n seeds" not in alone
+    assert "= learns nothing" in alone
+    assert "> this output, the rest is committed" in beside
+    assert "\n>  lora" in beside

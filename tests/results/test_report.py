@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,8 @@ from ckl_bench.results.report.page import write_report
 from ckl_bench.results.report.terminal import bars
 from ckl_bench.storage.files import leaderboards_dir
 from conftest import Command
+from helpers.browser import opened
 from helpers.runs import KEPT, LEARNED, THREE, record
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -36,22 +34,8 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def page(page_file: Path) -> Iterator[Any]:
     """The page, open in a browser without a network; its errors and requests are counted."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 1100, "height": 900})
-        problems: list[str] = []
-        opened.on("pageerror", lambda error: problems.append(str(error)))
-        opened.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        opened.on("request", lambda asked: None if asked.url.startswith("file:") else problems.append(asked.url))
-        opened.on("dialog", lambda dialog: problems.append("a script from the data ran"))
-        opened.goto(page_file.as_uri())
-        yield opened
-        assert problems == []
-        browser.close()
+    with opened(page_file) as page:
+        yield page
 
 
 def test_every_chart_has_its_marks(page: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ckl_bench.benchmarks.catalogue import BENCHMARKS
@@ -21,8 +22,9 @@ def fate(before: float, after: float) -> str:
 
 
 def probes_of(record: Record) -> dict[str, Probe]:
-    """The probes of a record's benchmark by id, where it is embedded and unchanged; empty else."""
-    if record.spec.benchmark not in BENCHMARKS:
+    """The probes of a record's benchmark by id, where it is embedded or a folder here, and unchanged; empty else."""
+    name = record.spec.benchmark
+    if name not in BENCHMARKS and (Path(name).name != name or not Path(name).is_dir()):
         return {}
     try:
         benchmark = load_benchmark(record.spec.benchmark)

@@ -79,6 +79,8 @@ const body = document.getElementById("facts"), count = document.getElementById("
 const option = (select, name, text) => select.append(Object.assign(document.createElement("option"), { value: name, textContent: text }));
 data.forEach((item, i) => option(run, i, item.name));
 const wanted = new Set(["learned", "forgotten"]);
+const open = data.findIndex((item) => item.facts.some((fact) => wanted.has(fact[6])));  // a run with something to see
+if (open < 0) data[0].states.forEach((state) => wanted.add(state));
 for (const state of data[0].states) {
   const button = Object.assign(document.createElement("button"), { type: "button", textContent: state });
   button.setAttribute("aria-pressed", String(wanted.has(state)));
@@ -103,9 +105,12 @@ const show = () => {
 const choose = () => {
   relation.replaceChildren();
   option(relation, "", "all");
-  for (const code of [...new Set(data[run.value].facts.map((f) => f[1]))].filter(Boolean).sort()) option(relation, code, code);
+  const codes = [...new Set(data[run.value].facts.map((f) => f[1]))].filter(Boolean).sort();
+  for (const code of codes) option(relation, code, code);
+  relation.parentNode.hidden = codes.length < 2;
   show();
 };
+run.value = Math.max(0, open);
 run.addEventListener("change", choose);
 relation.addEventListener("change", show);
 choose();

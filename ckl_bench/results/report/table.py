@@ -30,12 +30,13 @@ _VERDICTS = {BETTER: "better", WORSE: "worse"}
 def table(league: League, number: int) -> str:
     """The leaderboard; every heading is a button that sorts by it, a box shows costs and the rest."""
     made = league.rows
-    known = [*(month_columns(made) if in_months(made[0]) else LAMA_CKL), *set_columns(made)]
+    known, sets = month_columns(made) if in_months(made[0]) else LAMA_CKL, set_columns(made)
     names = dict(zip(map(id, made), labels(made), strict=True))
     first: list[Column] = [
         ("rank", lambda row: str(row["rank"] or "")),
         ("method", lambda row: names[id(row)] + ("*" if row["told"] else "")),
         *(column for column in known if column[0] in _FIRST),
+        *sets,
         ("n", lambda row: str(row["seeds"])),
     ]
     first = [column for column in first if column[0] == "rank" or any(column[1](row) not in ("-", "") for row in made)]

@@ -19,6 +19,7 @@ from .standings import Series
 
 Point = tuple[float, float]
 _LINE = 10.0  # points between the names of two end points
+_NAMED = 116.0  # points that the name of doing nothing's line takes
 _WIDEST = 28  # characters of a name in the figure, where its settings may be left out
 
 
@@ -120,9 +121,7 @@ def _totals(axis: Any, start: Point, drawn: Sequence[Any]) -> None:
         fontsize=8,
         alpha=0.7,
     )
-    at = right - 0.3 * (right - left)
-    if not bottom < nothing - at < top:
-        at = left + 0.5 * (right - left)
+    at = _room(axis, nothing, right - 0.3 * (right - left), every)
     axis.text(
         at,
         nothing - at,
@@ -137,6 +136,30 @@ def _totals(axis: Any, start: Point, drawn: Sequence[Any]) -> None:
         clip_on=True,
     )
     axis.annotate("doing nothing", start, xytext=(9, 2), textcoords="offset points", fontsize=8.5)
+
+
+def _room(axis: Any, total: float, wished: float, drawn: Any) -> float:
+    """Where on the line of a total its name fits whole: as wished, else where least is drawn."""
+    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+    first, last = max(left, total - top), min(right, total - bottom)
+
+    def place(x: Any, y: Any) -> Any:
+        return axis.transData.transform(np.column_stack([x, y])) * 72 / axis.figure.dpi
+
+    tries = np.array([wished, *(first + part * (last - first) for part in (0.5, 0.35, 0.65, 0.22, 0.78))])
+    spots, ends = place(tries, total - tries), place(np.array([first, last]), total - np.array([first, last]))
+    fits = [
+        all(np.hypot(*(end - spot)) >= _NAMED / 2 for end in ends) and first < x < last
+        for x, spot in zip(tries, spots, strict=True)
+    ]
+    if fits[0] or not any(fits):
+        return float(tries[0] if fits[0] else tries[1])
+    marks, along = place(drawn[:, 0], drawn[:, 1]), (ends[1] - ends[0]) / np.hypot(*(ends[1] - ends[0]))
+    below = np.array([-along[1], along[0]]) * -np.sign(along[0]) * 6  # the middle of its letters is under the line
+    letters = below + np.outer(np.linspace(-0.5, 0.5, 9) * _NAMED, along)
+    near = [np.nanmin(np.hypot(*(marks[:, None] - (spot + letters)).T)) for spot in spots]
+    free = [far if fit else -1.0 for far, fit in zip(near, fits, strict=True)]
+    return float(tries[int(np.argmax(free))])
 
 
 def _names(figure: Any, axis: Any, drawn: Sequence[Series], page: bool) -> None:
