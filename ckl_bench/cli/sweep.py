@@ -219,7 +219,7 @@ def _carry_out(requests: Sequence[RunRequest], how: _Wanted) -> None:
         tasks, how.output, lambda folder: how.place.make(folder, tasks), _board(how.json), retries=how.retries
     )
     if not how.json:
-        _show(runs, how.output)
+        _show(runs, how.output, how.save_to)
     failed = [run for run in runs if run.state == "failed"]
     if failed:
         raise CklError(f"{len(failed)} of {len(runs)} runs failed; {failed[0].task.name}: {failed[0].error}")
@@ -242,7 +242,7 @@ def _list(tasks: Sequence[Task], output: Path) -> None:
         say(f"{task.run_id}  {'done' if finished(output, task.run_id) else 'to do':5}  {task.name}")
 
 
-def _show(runs: Sequence[Run], output: Path) -> None:
+def _show(runs: Sequence[Run], output: Path, models: Path | None) -> None:
     """A table for each benchmark and model, of all records in the output."""
     from rich.console import Console
 
@@ -252,7 +252,8 @@ def _show(runs: Sequence[Run], output: Path) -> None:
     apart = {(record.spec.benchmark_hash, record.spec.model_revision): record for record in found if record is not None}
     for record in apart.values():
         Console().print(table_beside_committed(output, record))
-    say(f"{len(found)} of {len(runs)} runs are done; records: {output}/records")
+    kept = f"; models: {models}" if models is not None else ""
+    say(f"{len(found)} of {len(runs)} runs are done; records: {output}/records{kept}")
 
 
 def register(app: typer.Typer) -> None:
