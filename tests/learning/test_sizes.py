@@ -17,7 +17,7 @@ from ckl_bench.errors import UserError
 from ckl_bench.events import Watcher
 from ckl_bench.learning.environment import pick_dtype
 from ckl_bench.learning.run import RunRequest, execute, plan_run
-from ckl_bench.learning.sizes import micro_batch, score_tokens
+from ckl_bench.learning.sizes import micro_batch, precision, score_tokens
 from ckl_bench.learning.stages import _Run
 from ckl_bench.models.find import find_model
 from ckl_bench.records import Record
@@ -131,3 +131,15 @@ def test_a_larger_parent_s_memory_is_not_a_run_s() -> None:
     filled[::4096] = b"x" * len(filled[::4096])
     done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 15 * 10**8
+
+
+def test_half_precision_on_a_cpu_leaves_out_fused_attention_and_nothing_else_does() -> None:
+    fused = torch.backends.cuda.flash_sdp_enabled  # the switch is of all devices, whatever its module is called
+    assert fused()
+    with precision("cpu", "bfloat16"):
+        assert not fused()
+        assert torch.is_autocast_enabled("cpu")
+    with precision("cpu", "float32"):
+        assert fused()
+        assert not torch.is_autocast_enabled("cpu")
+    assert fused()
