@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,7 @@ def test_a_larger_parent_s_memory_is_not_a_run_s() -> None:
 
 
 def test_half_precision_on_a_cpu_leaves_out_fused_attention_and_nothing_else_does() -> None:
-    fused = torch.backends.cuda.flash_sdp_enabled  # the switch is of all devices, whatever its module is called
+    fused: Callable[[], bool] = torch.backends.cuda.flash_sdp_enabled  # of all devices, whatever its module is called
     assert fused()
     with precision("cpu", "bfloat16"):
         assert not fused()
