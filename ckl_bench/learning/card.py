@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ckl_bench.models.catalogue import MODELS
 from ckl_bench.records import EpochScores, Record, StageScores
 from ckl_bench.storage.json import json_text
 from ckl_bench.storage.weights import ADAPTER, TRAINED
@@ -45,7 +46,7 @@ Before is the stage's epoch 0, after is {after}.
 
 ## How to load it
 
-{_loading(folder, spec.model)}
+{_loading(folder, spec.model, spec.model_revision)}
 
 ## Settings
 
@@ -77,14 +78,27 @@ def _rows(stage: StageScores, kept: EpochScores) -> list[str]:
     ]
 
 
-def _loading(folder: Path, base: str) -> str:
+def _base(name: str, revision: str) -> str:
+    """Lines of Python that load the base model: of a name, of a hub's commit, else of wherever it lies."""
+    if name in MODELS:
+        return f'from ckl_bench.models.find import find_model\n\nbase = find_model("{name}").load()'
+    place = (
+        f'"{name}", revision="{revision.removeprefix("hub:")}"' if revision.startswith("hub:") else f'"path of {name}"'
+    )
+    return f"base = AutoModelForCausalLM.from_pretrained({place})"
+
+
+def _loading(folder: Path, base: str, revision: str) -> str:
     if (folder / ADAPTER).is_file():
         text = f"""A PEFT adapter over {base}:
 
 ```python
 from peft import PeftModel
-
-model = PeftModel.from_pretrained(base_model, "this folder")
+from transformers import AutoModelForCausalLM, AutoTokenizer
+{_base(base, revision)}
+model, tokenizer = PeftModel.from_pretrained(base, "this folder"), AutoTokenizer.from_pretrained("this folder")
+prompt = tokenizer("The capital of France is", return_tensors="pt")
+print(tokenizer.decode(model.generate(**prompt, max_new_tokens=8, do_sample=False)[0]))
 ```"""
     elif (folder / TRAINED).is_file():
         text = f"""Its trained parameters are in `{TRAINED}`, by the names that they have in the model that the method

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,16 @@ def test_other_tools_load_what_is_kept(command: Command, small: Path, tmp_path: 
     assert find_model(str(whole)).tokenizer_hash == find_model("tiny").tokenizer_hash
 
 
-def test_the_card_says_what_the_record_says(command: Command, small: Path, tmp_path: Path) -> None:
+def test_the_card_says_what_the_record_says(
+    command: Command, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert saved_run(command, small, "--method", "lora", "--seed", "3", "--set", "lora.r=2").code == 0
     folder = only_folder()
     record = read_record(Path(f"runs/records/{folder.name}.json"))
     card = (folder / "README.md").read_text()
+    (lines,) = re.findall(r"```python\n(.*?)```", card, re.S)
+    exec(lines.replace('"this folder"', repr(str(folder))), {})  # what it says of loading is a whole program
+    assert "The capital of France is" in capsys.readouterr().out
     last = record.stages[0].epochs[-1].sets["to_learn"]
     for said in (record.run_id, "lora(r=2)", record.spec.benchmark_hash, record.spec.model_revision, '"r": 2'):
         assert said in card
