@@ -21,13 +21,14 @@ _NUMBER = re.compile(
     r"[-−+]?\s*(?:\d[\d,. ]*(?:\s*[+ ]?\s*\d*\s*[/⁄]+\s*\d+|[½¼¾⅓⅔⅛⅜⅝⅞])?|[½¼¾⅓⅔⅛⅜⅝⅞]|\.\d+)(?:[eE][-+−]?\d+)?"
 )
 _RANGE = re.compile(r"(.*?\d)\s*(-|–|to|and|or|x|×|±)\s*(\d.*)")  # in one argument: 5-6
+_LONG = 60  # characters of a number at most: the expressions take powers of its length
 _ONE = re.compile(r"[-−+]?(?:1|0*1\.0*|\d+/{1,2}\d+|[½¼¾⅓⅔⅛⅜⅝⅞])")
 _SIGN = re.compile(r"([$€£¥₹])(per .*|/.*)")  # units of money: 5 $/mi is $5 per mile
 
 
 def is_number(text: str) -> bool:
     """Whether a text is a number as `convert` takes it: 1,300, 2.5, 3+1/2, 1e6."""
-    return bool(_NUMBER.fullmatch(text.strip()))
+    return len(text) <= _LONG and bool(_NUMBER.fullmatch(text.strip()))
 
 
 def convert(arguments: Arguments, short: bool = False) -> str | None:
@@ -35,8 +36,8 @@ def convert(arguments: Arguments, short: bool = False) -> str | None:
 
     Ranges (`10|to|20|km`), several units (`6|ft|2|in`), `adj=on`, `adj=mid`, `abbr`, `sp=us` and `spell=in` are read.
     """
-    given = [arguments[str(i)] for i in range(1, len(arguments) + 1) if str(i) in arguments]
-    if given and not is_number(given[0]) and (range_ := _RANGE.fullmatch(given[0])):
+    given = [" ".join(arguments[str(i)].split()) for i in range(1, len(arguments) + 1) if str(i) in arguments]
+    if given and len(given[0]) <= _LONG and not is_number(given[0]) and (range_ := _RANGE.fullmatch(given[0])):
         given[:1] = range_.groups()
     if not given or not is_number(given[0]):
         return None

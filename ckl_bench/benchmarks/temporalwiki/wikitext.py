@@ -26,7 +26,6 @@ _LEFT = re.compile(
 )
 _OWN_NAME = re.compile(r"\{\{\s*(?:(?:FULL|BASE|ROOT|SUBJECT|ARTICLE)?PAGENAME|SEITENNAME)E?\s*\}\}")
 _RULE = re.compile(r"-{4,}")
-_TERM = re.compile(r"\s*:\s+")
 _UNKNOWN = 0xF0000  # + the number of a template's name
 _MARK = f"[{GONE}\U000f0000-\U000fffff]"
 _MARKS = re.compile(_MARK)
@@ -80,13 +79,14 @@ def clean(wikitext: str, wiki: Wiki = ENGLISH, title: str = "") -> Cleaned:
         if line[0] == "-":
             line = _RULE.sub("", line, count=1) if line.startswith("----") else line
         elif line[0] == ";":
-            line = _TERM.sub(": ", line, count=1)
+            term, colon, meaning = line.partition(": ")
+            line = f"{term.rstrip()}: {meaning}" if colon else line
         line = line.lstrip("*#:; ")
         if "''" in line:
             line = unquote(line)
         marks = _MARKS.findall(line)
         if marks:
-            line = _tidy(line)
+            line = _tidy(" ".join(line.split()))  # in long runs of spaces the expressions would take their square
         line = plain(line)
         if line:
             paragraphs.append(line)
