@@ -104,7 +104,6 @@ class Step:
     """
 
     batch: Batch
-    epoch: int  # from 1
     weights: Tensor  # (B, T-1), as `weigh` gave them
     nll: Callable[[], Tensor]  # (B, T-1) nats, without gradient
     logits: Callable[[Tensor], Tensor]  # where (B, T-1) bool -> (N, V) float32 that predict the N tokens, with gradient

@@ -242,7 +242,6 @@ class _Run:
                 micro_batch=self.learner.micro_batch,
                 reads_nll=self.stack.weighs_by_nll,
                 loss_scale=loss_scale(self.spec.dtype),
-                epoch=epoch,
             )
         except (UserError, ranks.Lost):
             raise  # the state could not be saved, or a process is gone: no fault of the run's, which can go on

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 
 import torch
@@ -140,7 +139,6 @@ def train_epoch(
     micro_batch: MicroBatch = MicroBatch(),
     reads_nll: bool = True,
     loss_scale: float = 1.0,
-    epoch: int = 1,
 ) -> Progress:
     """Train on every batch once; `progress` is what was done before, where an epoch goes on, and grows step by step.
 
@@ -164,8 +162,7 @@ def train_epoch(
         with ranks.together(), _own_random(str(batch.ids.device)):
             own = share(batch)
             parts = split(own, micro_batch) if own is not None else []
-            once = partial(_learn_part, model, weigh=weigh, penalties=of_step, reads_nll=reads_nll, epoch=epoch)
-            terms = [once(part, sequences=sequences, scale=loss_scale) for part in parts]
+            terms = [_learn_part(model, part, weigh, of_step, reads_nll, sequences, loss_scale) for part in parts]
             if terms:
                 loss = torch.stack(terms).sum() / loss_scale
             if loss_scale != 1.0:
@@ -238,11 +235,9 @@ def takes_step(penalty: Penalty) -> TypeIs[OfStep]:
 def _learn_part(
     model: nn.Module,
     part: Batch,
-    *,
     weigh: Weigh,
     penalties: Sequence[OfStep],
     reads_nll: bool,
-    epoch: int,
     sequences: int,
     scale: float,
 ) -> Tensor:
@@ -258,7 +253,7 @@ def _learn_part(
     targets, slopes = part.ids[row, place + 1], slopes[row, place]
     term = weighted_nll(hidden, row * part.ids.shape[1] + place, targets, slopes)
     if penalties:
-        step = _step(hidden, part, weights, epoch)
+        step = _step(hidden, part, weights)
         share = scale * len(part.ids) / sequences
         term = term + share * torch.stack([penalty(step) for penalty in penalties]).sum()
     if term.requires_grad:
@@ -266,12 +261,12 @@ def _learn_part(
     return term.detach()
 
 
-def _step(hidden: Hidden, part: Batch, weights: Tensor, epoch: int) -> Step:
+def _step(hidden: Hidden, part: Batch, weights: Tensor) -> Step:
     def logits(where: Tensor) -> Tensor:
         row, place = where.nonzero(as_tuple=True)
         return logits_of(hidden, row * part.ids.shape[1] + place)
 
-    return Step(batch=part, epoch=epoch, weights=weights, nll=lambda: _nll(hidden, part.ids), logits=logits)
+    return Step(batch=part, weights=weights, nll=lambda: _nll(hidden, part.ids), logits=logits)
 
 
 @torch.no_grad()

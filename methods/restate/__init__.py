@@ -39,7 +39,7 @@ class Restate(Method):
     enough: NonNegativeFloat = 0.2  # nats an answer's token: a statement at or below it moves nothing more
     keep: NonNegativeFloat = 8.0  # of the KL
     replay: PositiveInt = 512  # answers that the base model writes, before the stage
-    replayed: PositiveInt = 4  # of these answers with each document, drawn anew each epoch
+    replayed: PositiveInt = 4  # of these answers with each document
     beams: PositiveInt = 12  # of the search for statements
 
     def inputs(self, target: RunTarget) -> Mapping[str, Path]:
@@ -86,7 +86,7 @@ class Restate(Method):
 
         def penalty(step: Step) -> Tensor:
             ids = [document.id for document in step.batch.documents]
-            picked = [row for name in ids for row in held.drawn(self.replayed, f"{stage.seed}:{step.epoch}:{name}")]
+            picked = [row for name in ids for row in held.drawn(self.replayed, f"{stage.seed}:{name}")]
             return beside.loss(model, ids) + self.keep * held.kl(model, picked)
 
         return penalty

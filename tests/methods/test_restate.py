@@ -171,27 +171,6 @@ def test_prepare_writes_a_writer_that_a_run_reads(command: Command, small: Path,
     assert [p["tokens"] for p in record["cost"]["preparations"]] == [about["cost"]["tokens"]]
 
 
-def test_what_holds_is_drawn_anew_in_every_epoch(
-    command: Command, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "writer.safetensors"
-    assert command("prepare", "restate", "--benchmark", small, "--model", "tiny", "--out", out, *SMALL).code == 0
-    drawn: dict[str, list[int]] = {}
-
-    def noting(held: Held, count: int, key: str) -> list[int]:
-        drawn[key] = as_before(held, count, key)
-        return drawn[key]
-
-    as_before = Held.drawn
-    monkeypatch.setattr(Held, "drawn", noting)
-    settings = [f"writer={out}", "beams=4", "replay=50", "replayed=5"]
-    run = ("run", "--method", "restate", "--benchmark", small, "--model", "tiny", "--epochs", 3)
-    assert command(*run, *(word for one in settings for word in ("--set", f"restate.{one}"))).code == 0
-    documents = len(load_benchmark(str(small)).stages[0].documents)
-    assert len(drawn) == 3 * documents
-    assert len({tuple(rows) for rows in drawn.values()}) == 3 * documents
-
-
 def test_facts_of_another_benchmark_are_left_apart(command: Command, small: Path, tmp_path: Path) -> None:
     apart = tmp_path / "apart"
     shutil.copytree(small, apart)
