@@ -23,8 +23,8 @@ class Restate(Method):
 
     The forms of the statements are read off the benchmark's solved pairs, which no probe asks for; the writer, a LoRA
     on the base model trained on those pairs (`ckl-bench prepare restate`), fills them with the document's own words.
-    Only the answer's tokens count, each statement as the writer is sure of it and until it is learned. A document's
-    declared facts are never read. Of other names the model is held to what it would have said: KL to the base model on
+    Only the answer's tokens count, each statement as the writer is sure of it. A document's declared
+    facts are never read. Of other names the model is held to what it would have said: KL to the base model on
     answers that it writes itself to questions of the same forms. Where probes are asked in forms that no solved pair
     has, less is to be expected: lama-ckl-mini's `asked_otherwise` says how much.
     """
@@ -36,9 +36,9 @@ class Restate(Method):
     statements: PositiveInt = 4  # learned of a document, at most
     temperature: PositiveFloat = 2.0  # a statement weighs exp((score - best score) / temperature)
     strength: NonNegativeFloat = 4.0  # of the statements' loss beside the document's
-    enough: NonNegativeFloat = 0.2  # nats an answer's token: a statement at or below it moves nothing more
+    enough: NonNegativeFloat = 0.0  # nats an answer's token: a statement at or below it moves nothing more
     keep: NonNegativeFloat = 8.0  # of the KL
-    replay: PositiveInt = 512  # answers that the base model writes, before the stage
+    replay: PositiveInt = 128  # answers that the base model writes, before the stage
     replayed: PositiveInt = 4  # of these answers with each document
     beams: PositiveInt = 12  # of the search for statements
 
