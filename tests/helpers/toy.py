@@ -63,7 +63,7 @@ def _begun() -> tuple[list[dict[str, float]], Iterator[dict[str, float]]]:
 
 def _meta_training() -> Iterator[dict[str, float]]:
     """Train φ on the toy documents without end; what every step saw, with the gradient's norm."""
-    settings = MetaTraining(inner_r=4, r=4, lr=3e-3, inner_lr=5e-3, batch_size=4, dummy_steps=3)
+    settings = MetaTraining(inner_r=4, r=4, inner_lr=5e-3, batch_size=4, dummy_steps=3)
     learners = make_learners(toy_model(), settings.inner_r, settings.inner_alpha, seed=0)
     examples = make_examples(tiny_tokenizer(), toy_documents(64), 512)
     learners.together = True

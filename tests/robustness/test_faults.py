@@ -18,8 +18,7 @@ from ckl_bench.results import tables as leaderboard
 from ckl_bench.storage.writing import write_files
 from harness.commands import long_commands, table_commands
 from harness.faults import HARMLESS, Command, Fault, Injection, ending, inject, must
-from harness.torture import PATIENCE
-from helpers.children import shim, start
+from helpers.children import shim
 
 needs_shim = pytest.mark.skipif(shim() is None, reason="calls are made to fail by a library that a C compiler makes")
 MOST = os.environ.get("CKL_BENCH_FAULTS", "4")  # faults a command: so many of them, evenly spread, or "all"
@@ -172,33 +171,22 @@ def test_only_what_is_named_may_fail_without_a_word() -> None:
 
 
 RUN = ("--method", "lora", "--model", "tiny", "--limit", "3", "--epochs", "1", "--output", "out")
-needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full to print to")
 
 
-@needs_full
-@pytest.mark.parametrize("words", ["methods", "leaderboard --output out", pytest.param("run", marks=pytest.mark.slow)])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full to print to")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "methods",
+        "leaderboard --output out",
+        *(pytest.param(run, marks=pytest.mark.slow) for run in ("run --json", "run")),
+    ],
+)
 def test_a_full_disk_behind_stdout_is_one_line(words: str, tables: dict[str, Command], tmp_path: Path) -> None:
     shutil.copytree(tables["leaderboard"].given, tmp_path / "here")
-    more = RUN if words == "run" else ()
+    more = RUN if words.startswith("run") else ()
     program = [sys.executable, "-c", "from ckl_bench.cli.app import main; main()", *words.split(), *more]
     for place, needed in (("/dev/full", 1), (os.devnull, 0)):
         with open(place, "w") as out:
             ended = subprocess.run(program, cwd=tmp_path / "here", stdout=out, stderr=subprocess.PIPE, text=True)
         assert ending(ended.returncode, ended.stderr, must=needed) is None, ended.stderr
-
-
-def _print_to(place: str) -> None:
-    descriptor = os.open(place, os.O_WRONLY)
-    os.dup2(descriptor, 1)
-    os.close(descriptor)
-
-
-@needs_full
-@pytest.mark.slow
-def test_a_full_disk_behind_a_record_that_is_printed_is_one_line(tables: dict[str, Command], tmp_path: Path) -> None:
-    shutil.copytree(tables["leaderboard"].given, tmp_path / "here")
-    for place, needed in (("/dev/full", 1), (os.devnull, 0)):
-        before = partial(_print_to, place)
-        child = start(["run", "--json", *RUN], tmp_path / "here", tmp_path / "logs", before=before)
-        code, errors = child.wait(PATIENCE), child.err.read_text()
-        assert ending(code, errors, must=needed) is None, errors
