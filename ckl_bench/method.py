@@ -97,6 +97,17 @@ class StageContext:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BuildContext:
+    """What `build` may know of the run that its model will learn in."""
+
+    seed: int
+    tokenizer: Tokenizer
+    texts: Sequence[str]  # of the documents of the first stage; what they are evidence of is not said
+    solved: Callable[[], Sequence[AttentionDocument]]  # as in `StageContext`
+    inputs: Mapping[str, Path]  # what `inputs` returned
+
+
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """What a penalty that takes an argument sees: documents that go through the model together, and how they weigh.
 
@@ -151,8 +162,12 @@ class Method:
         """What it took to make a file among `inputs`, where that was work of its own (TAALM's φ) and is known."""
         return None
 
-    def build(self, load: Callable[..., nn.Module]) -> nn.Module:
-        """The model that learns, made from the base model `load(**options)`; parameters that train require grad."""
+    def build(self, load: Callable[..., nn.Module], context: BuildContext | None = None) -> nn.Module:
+        """The model that learns, made from the base model `load(**options)`; parameters that train require grad.
+
+        A method that needs no `context` leaves that argument out. It is None where the model is only counted
+        (`ckl-bench plan`), or made to take up weights that were kept: of the same parameters, whatever their values.
+        """
         raise NotImplementedError("a stack without an owner of build gets lora")
 
     def save(self, model: nn.Module, folder: Path) -> None:
@@ -191,7 +206,11 @@ class Method:
         return None
 
     def optimizer(self, params: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        """The optimizer of the stage; AdamW without weight decay, which would itself be a way of forgetting."""
+        """The optimizer of the stage; AdamW without weight decay, which would itself be a way of forgetting.
+
+        One that is scored with other weights than it learns with has `train()` and `eval()`, as schedule-free ones
+        have: the core calls the first before every epoch and the second behind it.
+        """
         import torch
 
         return torch.optim.AdamW(params, lr=lr, weight_decay=0.0)

@@ -64,7 +64,7 @@ def shape_of(stack: Stack, sketch: Sketch, dtype: str) -> Shape:
     kept, applied = _kept(plain, sketch.text), _applied(plain, sketch.text)
     try:
         with torch.device("meta"):
-            model = stack.owner("build").build(load)
+            model = stack.build(load)
     except UserError:
         raise
     except Exception as error:  # a plugin's code may do anything with weights that are not there

@@ -18,6 +18,7 @@ import torch
 import ckl_bench
 from ckl_bench import ranks
 from ckl_bench.errors import UserError
+from ckl_bench.progress import log
 from ckl_bench.records import Environment
 from ckl_bench.spec import Dtype
 
@@ -42,11 +43,23 @@ def pick_device(name: str) -> str:
 def pick_dtype(name: str, device: str) -> Dtype:
     """`auto` -> bfloat16 on a GPU that has it, else float32; UserError for a name that is none of the three."""
     if name == "auto":
-        return "bfloat16" if device.startswith("cuda") and torch.cuda.is_bf16_supported(False) else "float32"
+        return "bfloat16" if device.startswith("cuda") and multiplies_bfloat16(device) else "float32"
     for known in get_args(Dtype):
         if name == known:
+            if name == "bfloat16" and device == "cpu" and not multiplies_bfloat16(device):
+                log("note: this processor has no bfloat16 instructions; --dtype float32 is several times as fast")
             return known  # type: ignore[no-any-return]
     raise UserError(f"--dtype {name}: expected auto, float32, bfloat16 or float16")
+
+
+def multiplies_bfloat16(device: str) -> bool:
+    """Whether the device has instructions for it; a processor without takes several times as long as in float32."""
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(False))
+    if device != "cpu":
+        return False
+    has: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older than torch 2.11: not known
+    return any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) or not has
 
 
 def settle(device: str) -> None:

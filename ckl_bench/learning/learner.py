@@ -14,6 +14,7 @@ from ckl_bench.errors import CklError, UserError
 from ckl_bench.learning.planned import Plan
 from ckl_bench.learning.shard import Below, shard
 from ckl_bench.learning.sizes import checkpoint_activations, micro_batch, score_tokens
+from ckl_bench.method import BuildContext
 from ckl_bench.models.trunk import share_trunk
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ class Learner:
         if plan.device.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats(plan.device)
         torch.manual_seed(plan.spec.seed)
-        self.model = plan.stack.owner("build").build(plan.base.load)
+        self.model = plan.stack.build(plan.base.load, context_of(plan))
         if sizes.shard:
             shard(self.model, plan.device, plan.spec.method)
         self.trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
@@ -59,6 +60,18 @@ class Learner:
     def below(self) -> nn.Module:
         """The base model, to be read alone."""
         return Below(self.model) if self._plan.sizes.shard else self.base()
+
+
+def context_of(plan: Plan) -> BuildContext:
+    """What a plan's builder may know of it."""
+    benchmark, limit = plan.benchmark, plan.spec.limit
+    return BuildContext(
+        seed=plan.spec.seed,
+        tokenizer=plan.base.tokenizer,
+        texts=[document.text for document in benchmark.stages[0].documents[: limit or None]],
+        solved=lambda: benchmark.attention,
+        inputs=plan.inputs,
+    )
 
 
 def _call(make: Callable[[], T]) -> T:

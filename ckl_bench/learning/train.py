@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -153,6 +154,7 @@ def train_epoch(
     documents.
     """
     model.train()
+    _switch(optimizer, "train")
     of_step = [penalty for penalty in penalties if takes_step(penalty)]
     done = progress or Progress()
     for batch in _alike(batches, done):
@@ -194,7 +196,18 @@ def train_epoch(
             advance(int(read))
         after_step()
     model.eval()
+    _switch(optimizer, "eval")
     return done
+
+
+def _switch(optimizer: torch.optim.Optimizer, mode: Literal["train", "eval"]) -> None:
+    """Let an optimizer that learns with other weights than it is scored with put in what is wanted.
+
+    Schedule-free optimizers have both modes (Defazio et al. 2024, package schedulefree), torch's have none.
+    """
+    switch = getattr(optimizer, mode, None)
+    if switch is not None:
+        switch()
 
 
 def _alike(batches: Iterable[Batch], done: Progress) -> Iterator[Batch]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckl_bench.errors import UserError, unknown
-from ckl_bench.method import HOOKS, SUMMED, Method, RunTarget, hooks_of
+from ckl_bench.method import HOOKS, SUMMED, BuildContext, Method, RunTarget, hooks_of
 from ckl_bench.records import Preparation
 from ckl_bench.stacks.plugins import canonical, load_method, plugin_hash
 from ckl_bench.stacks.settings import split_setting, typed_settings
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,11 @@ class Stack:
     def owners(self, hook: str) -> list[Method]:
         """Every part that overrides the hook."""
         return [m for m in self.parts.values() if hook in hooks_of(type(m))]
+
+    def build(self, load: Callable[..., nn.Module], context: BuildContext | None = None) -> nn.Module:
+        """What the owner of `build` makes of a base model; it is given the context where it takes one."""
+        build = self.owner("build").build
+        return build(load, context) if "context" in inspect.signature(build).parameters else build(load)
 
     def inputs(self, target: RunTarget) -> dict[str, Path]:
         """Every file that a part reads, by its name for it; UserError where one is missing or two share a name."""

@@ -11,6 +11,7 @@ from torch import nn
 
 from ckl_bench.benchmarks.format import Document
 from ckl_bench.encode import EncodedDocument, encode_documents
+from ckl_bench.learning.learner import context_of
 from ckl_bench.learning.planned import Plan
 from ckl_bench.learning.run import RunRequest, execute, plan_run
 from ckl_bench.method import Method, StageContext, hooks_of
@@ -77,7 +78,7 @@ class Subject:
         """A model as the method builds it, and the stage its other hooks are given."""
         plan = self.plan()
         torch.manual_seed(0)
-        model = plan.stack.owner("build").build(plan.base.load)
+        model = plan.stack.build(plan.base.load, context_of(plan))
 
         def encode(rows: Iterable[Document]) -> tuple[EncodedDocument, ...]:
             return encode_documents(plan.base.tokenizer, rows, 512)

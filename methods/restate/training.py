@@ -18,6 +18,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from ckl_bench import ranks, shares
 from ckl_bench.benchmarks.format import AttentionDocument, Benchmark, load_benchmark
 from ckl_bench.errors import UserError
+from ckl_bench.learning.environment import multiplies_bfloat16
 from ckl_bench.learning.fits import require_fit, texts_of_attention
 from ckl_bench.models.base import BaseModel
 from ckl_bench.progress import line, log
@@ -90,14 +91,15 @@ def _left(rows: Sequence[AttentionDocument], apart: Benchmark | None) -> list[At
 
 
 class _Training:
-    """A writer on its way through the epochs. The frozen base model is read in bfloat16."""
+    """A writer on its way through the epochs. The frozen base model is read in bfloat16 where that is fast."""
 
     def __init__(
         self, base: BaseModel, rows: Sequence[AttentionDocument], settings: Writing, device: str, seed: int
     ) -> None:
         self.settings, self.seed, self.device = settings, seed, device
         self.rows = [solved_row(base.tokenizer, row, settings.max_tokens) for row in rows]
-        self.model, self.own = adapted(base.load(dtype=torch.bfloat16), settings, seed)
+        self.dtype = torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
+        self.model, self.own = adapted(base.load(dtype=self.dtype), settings, seed)
         ranks.as_first([p.data for p in self.own.values()])
         self.optimizer = torch.optim.AdamW(self.own.values(), lr=settings.lr, weight_decay=0.0)
         self.per_epoch = -(-len(rows) // settings.batch_size)
@@ -126,7 +128,7 @@ class _Training:
         with ranks.together():
             own = [group[i] for i in shares.share([len(ids) for ids, _ in group])]
             if own:
-                with torch.autocast(torch.device(self.device).type, torch.bfloat16):
+                with torch.autocast(torch.device(self.device).type, self.dtype, enabled=self.dtype != torch.float32):
                     loss = written_nll(self.model, own) * (len(own) / len(group))
                 loss.backward()  # type: ignore[no-untyped-call]
         shares.sum_gradients(list(self.own.values()))

@@ -173,7 +173,7 @@ def test_recadams_curve_and_that_a_strong_pull_holds_the_weights() -> None:
 NAMES = sorted(origins())
 OWNERS = {
     "weigh": {"entity-tokens", "oracle", "random-tokens", "rho1", "taalm"},
-    "build": {"finetune", "kadapter", "lora", "qlora"},
+    "build": {"finetune", "kadapter", "lora", "lora-null", "qlora"},
 }
 
 

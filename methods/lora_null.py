@@ -1,0 +1,146 @@
+"""Null-space LoRA (after Tang et al. 2025, LoRA-Null): adapters that hardly see what known questions excite."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from ckl_bench import ranks
+from ckl_bench.encode import Tokenizer
+from ckl_bench.errors import UserError
+from ckl_bench.method import BuildContext
+from ckl_bench.models.head import forward
+
+from .lora import Lora
+from .restate.forms import forms_of, names
+
+ROWS = 1024  # tokens of questions that are read at once
+ROOM = 1 << 29  # numbers of the layers' second moments that are held at once: 2 GiB
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraNull(Lora):
+    """Each adapter adds B A x, and A is fixed: its rows lie in the directions in which the layer's inputs x have next
+    to nothing while the base model reads questions that it should answer as before. Only B trains.
+
+    These are questions of the solved pairs' forms about names in their documents. Whatever B becomes, they go through
+    nearly as they did, while what a new name adds to x is seen. Where LoRA-Null trains both factors from such a start,
+    here A never leaves it. What a layer's weights take of the inputs is a matter of direction, so every x counts as
+    long as every other. Takes a decomposition of each layer's inputs, as wide as they are.
+    """
+
+    learning_rate: ClassVar[float | None] = 3e-3  # B alone trains, and takes larger steps
+
+    r: PositiveInt = 32
+    alpha: float = 32.0
+    energy: Annotated[float, Field(gt=0, lt=1)] = 0.98  # of the inputs' squares, in the directions that are closed
+    questions: PositiveInt = 1024
+
+    def build(self, load: Callable[..., nn.Module], context: BuildContext | None = None) -> nn.Module:
+        model = self.adapt(load())
+        layers = _adapted(model)
+        rows = {name: layer.lora_A["default"].weight.requires_grad_(False) for name, layer in layers.items()}
+        if context is not None:
+            for name, closed in _closed(model, _questions(context, self.questions), self.energy):
+                _leave(rows[name], closed)
+            ranks.as_first([row.data for row in rows.values()])
+        return model
+
+
+def _adapted(model: nn.Module) -> dict[str, Any]:
+    """The layers with adapters, by name; not those of experts whose weights are one tensor, which train as in LoRA."""
+    from peft.tuners.lora import Linear
+
+    return {name: module for name, module in model.named_modules() if isinstance(module, Linear)}
+
+
+def _questions(context: BuildContext, count: int) -> list[list[int]]:
+    """Tokens of questions, forms and names drawn, alike for every seed."""
+    pairs = context.solved()
+    forms = forms_of(pairs)
+    known = sorted({name for pair in pairs for name in names(pair.text)})
+    if not forms or not known:
+        raise UserError("lora-null needs solved pairs, and this benchmark has no attention set; use lora in its place")
+    draw = random.Random("lora-null")
+    drawn = [draw.choice(forms).about(draw.choice(known)) for _ in range(count)]
+    tokenizer: Tokenizer = context.tokenizer
+    return [list(ids) for ids in tokenizer(list(dict.fromkeys(drawn)), verbose=False)["input_ids"]]
+
+
+def _closed(model: nn.Module, questions: Sequence[Sequence[int]], energy: float) -> Iterator[tuple[str, Tensor]]:
+    """Layers with the fewest orthonormal directions (in, k) that hold `energy` of what their inputs are."""
+    for part in _parts(_adapted(model)):
+        for name, squares in _second_moments(model, part, questions).items():
+            yield name, closing(squares, energy)
+
+
+def _parts(layers: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """As many layers at once as there is room for; for each part the model reads the questions anew."""
+    part: dict[str, Any] = {}
+    for name, layer in layers.items():
+        if part and sum(other.in_features**2 for other in part.values()) + layer.in_features**2 > ROOM:
+            yield part
+            part = {}
+        part[name] = layer
+    yield part
+
+
+def closing(squares: Tensor, energy: float) -> Tensor:
+    """(in, k) orthonormal: the fewest directions that hold a share `energy` of the second moments (in, in)."""
+    values, vectors = torch.linalg.eigh(squares)
+    values = values.clamp_min(0)
+    share = values.flip(0).cumsum(0) / values.sum()
+    return vectors[:, len(values) - 1 - int((share < energy).sum()) :]
+
+
+@torch.no_grad()
+def _leave(rows: Tensor, closed: Tensor) -> None:
+    """Take the closed directions out of the rows (r, in) of an adapter, as long together as they were."""
+    wide = rows.to(closed)
+    left = wide - (wide @ closed) @ closed.T
+    rows.copy_(left * (wide.norm() / left.norm().clamp_min(torch.finfo(closed.dtype).tiny)))
+
+
+@torch.no_grad()
+def _second_moments(
+    model: nn.Module, layers: Mapping[str, Any], questions: Sequence[Sequence[int]]
+) -> dict[str, Tensor]:
+    """By layer the sum of x x^T (in, in) over its inputs x, each made one long: a first token's may be a thousand."""
+    squares: dict[str, Tensor] = {}
+
+    def see(name: str, inputs: Tensor) -> None:
+        x = inputs.reshape(-1, inputs.shape[-1]).float()
+        x = x / x.norm(dim=1, keepdim=True).clamp_min(1e-6)
+        squares[name] = squares.get(name, torch.zeros((), device=x.device)) + x.T @ x
+
+    device = next(model.parameters()).device
+    by_length: dict[int, list[Sequence[int]]] = defaultdict(list)
+    for ids in questions:
+        by_length[len(ids)].append(ids)
+    with _watched(layers, see):
+        for length, rows in by_length.items():  # of one length each: nothing is padded
+            for at in range(0, len(rows), max(1, ROWS // length)):
+                ids = torch.tensor(rows[at : at + max(1, ROWS // length)], device=device)
+                forward(model.eval(), ids, torch.ones_like(ids))
+    return squares
+
+
+@contextmanager
+def _watched(layers: Mapping[str, Any], see: Callable[[str, Tensor], None]) -> Iterator[None]:
+    handles = [
+        layer.register_forward_pre_hook(lambda _, given, name=name: see(name, given[0]))
+        for name, layer in layers.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,63 @@
+"""How far the central difference of a meta-step is off, by the length of its step and the precision of the products.
+
+SmolLM2-135M and documents of tokens drawn from its vocabulary, each with a question drawn alike: the gradient that φ is
+trained by, beside the same of the same weights with the forward-mode derivative in float32. Prints each document's
+relative error at every step; what `STEP` in `meta_gradient.py` says is chosen by it.
+
+    PYTHONPATH=tests python tests/perf/step_error.py [float32 bfloat16 float16 nf4]
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from ckl_bench.learning.sizes import loss_scale, precision
+from ckl_bench.models.find import find_model
+from ckl_bench_methods.qlora import load_nf4
+from ckl_bench_methods.taalm.learners import Learners
+from ckl_bench_methods.taalm.meta_gradient import Form, meta_gradients
+from ckl_bench_methods.taalm.meta_train import make_learners
+from ckl_bench_methods.taalm.texts import Task, documents, questions
+
+STEPS = (3e-3, 1e-2, 2e-2, 5e-2, 1e-1, 2e-1, 4e-1)
+DOCUMENTS, TOKENS = 4, 96
+
+
+def _gradient(learners: Learners, row: list[int], w: Tensor, task: Task, form: Form, step: float | None) -> Tensor:
+    """(n-1,): what φ is trained by."""
+    cpu = torch.device("cpu")
+    texts, asked = documents([row], cpu), questions([task], cpu)
+    (found,) = meta_gradients(learners, texts, [w], asked, form=form, step=step)
+    return found.gradient.float()
+
+
+def main() -> None:
+    """Measure each kind and print a line a step."""
+    draw = torch.Generator().manual_seed(0)
+    ids = [torch.randint(10, 49000, (TOKENS,), generator=draw).tolist() for _ in range(DOCUMENTS)]
+    weights = [torch.rand(TOKENS - 1, generator=draw) + 0.1 for _ in ids]
+    for kind in sys.argv[1:] or ("float32", "bfloat16", "float16", "nf4"):
+        base = find_model("smollm2-135m")
+        load = load_nf4(base.load) if kind == "nf4" else base.load()
+        dtype = "float32" if kind == "nf4" else kind
+        exact = make_learners(load, r=16, alpha=16.0, seed=0)
+        rough = Learners(exact.model, magnified=loss_scale(dtype))
+        rough.start = exact.start
+        errors: dict[float, list[float]] = {step: [] for step in STEPS}
+        for row, w in zip(ids, weights, strict=True):
+            task = Task(ids=torch.randint(10, 49000, (12,), generator=draw), objects=(10, 11))
+            truth = _gradient(exact, row, w, task, "forward", None)
+            for step in STEPS:
+                with precision("cpu", dtype) if dtype != "float32" else nullcontext():
+                    found = _gradient(rough, row, w, task, "central", step)
+                errors[step].append(float((found - truth).norm() / truth.norm()))
+        for step, each in errors.items():
+            print(f"{kind:9} {step:7.0e}  " + "  ".join(f"{error:.4f}" for error in each), flush=True)
+
+
+if __name__ == "__main__":
+    main()
