@@ -162,10 +162,10 @@ class Method:
         """What it took to make a file among `inputs`, where that was work of its own (TAALM's φ) and is known."""
         return None
 
-    def build(self, load: Callable[..., nn.Module], context: BuildContext | None = None) -> nn.Module:
+    def build(self, load: Callable[..., nn.Module]) -> nn.Module:
         """The model that learns, made from the base model `load(**options)`; parameters that train require grad.
 
-        A method that needs no `context` leaves that argument out. It is None where the model is only counted
+        A method may add an argument `context: BuildContext | None = None`. It is None where the model is only counted
         (`ckl-bench plan`), or made to take up weights that were kept: of the same parameters, whatever their values.
         """
         raise NotImplementedError("a stack without an owner of build gets lora")

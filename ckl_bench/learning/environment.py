@@ -18,6 +18,7 @@ import torch
 import ckl_bench
 from ckl_bench import ranks
 from ckl_bench.errors import UserError
+from ckl_bench.learning.sizes import multiplies_bfloat16
 from ckl_bench.progress import log
 from ckl_bench.records import Environment
 from ckl_bench.spec import Dtype
@@ -50,16 +51,6 @@ def pick_dtype(name: str, device: str) -> Dtype:
                 log("note: this processor has no bfloat16 instructions; --dtype float32 is several times as fast")
             return known  # type: ignore[no-any-return]
     raise UserError(f"--dtype {name}: expected auto, float32, bfloat16 or float16")
-
-
-def multiplies_bfloat16(device: str) -> bool:
-    """Whether the device has instructions for it; a processor without takes several times as long as in float32."""
-    if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported(False))
-    if device != "cpu":
-        return False
-    has: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older than torch 2.11: not known
-    return any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) or not has
 
 
 def settle(device: str) -> None:

@@ -47,6 +47,16 @@ def precision(device: str, dtype: str) -> Iterator[None]:
         yield
 
 
+def multiplies_bfloat16(device: str) -> bool:
+    """Whether the device has instructions for it; a processor without takes several times as long as in float32."""
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(False))
+    if device != "cpu":
+        return False
+    has: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older than torch 2.11: not known
+    return any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) or not has
+
+
 def loss_scale(dtype: str) -> float:
     """By how much gradients are magnified on their way, since float16 ends at 6e-8."""
     return 1024.0 if dtype == "float16" else 1.0

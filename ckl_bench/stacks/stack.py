@@ -51,7 +51,7 @@ class Stack:
 
     def build(self, load: Callable[..., nn.Module], context: BuildContext | None = None) -> nn.Module:
         """What the owner of `build` makes of a base model; it is given the context where it takes one."""
-        build = self.owner("build").build
+        build: Callable[..., nn.Module] = self.owner("build").build
         return build(load, context) if "context" in inspect.signature(build).parameters else build(load)
 
     def inputs(self, target: RunTarget) -> dict[str, Path]:

@@ -38,7 +38,7 @@ class Restate(Method):
     strength: NonNegativeFloat = 4.0  # of the statements' loss beside the document's
     enough: NonNegativeFloat = 0.0  # nats an answer's token: a statement at or below it moves nothing more
     keep: NonNegativeFloat = 8.0  # of the KL
-    replay: PositiveInt = 128  # answers that the base model writes, before the stage
+    replay: PositiveInt = 256  # answers that the base model writes, before the stage
     replayed: PositiveInt = 4  # of these answers with each document
     beams: PositiveInt = 12  # of the search for statements
 

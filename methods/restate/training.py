@@ -18,8 +18,8 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from ckl_bench import ranks, shares
 from ckl_bench.benchmarks.format import AttentionDocument, Benchmark, load_benchmark
 from ckl_bench.errors import UserError
-from ckl_bench.learning.environment import multiplies_bfloat16
 from ckl_bench.learning.fits import require_fit, texts_of_attention
+from ckl_bench.learning.sizes import multiplies_bfloat16
 from ckl_bench.models.base import BaseModel
 from ckl_bench.progress import line, log
 from ckl_bench.storage.checkpoint import Keeper

@@ -31,8 +31,8 @@ def _gradient(learners: Learners, row: list[int], w: Tensor, task: Task, form: F
     """(n-1,): what φ is trained by."""
     cpu = torch.device("cpu")
     texts, asked = documents([row], cpu), questions([task], cpu)
-    (found,) = meta_gradients(learners, texts, [w], asked, form=form, step=step)
-    return found.gradient.float()
+    found: Tensor = meta_gradients(learners, texts, [w], asked, form=form, step=step)[0].gradient.float()
+    return found
 
 
 def main() -> None:
