@@ -5,26 +5,40 @@ python data/validate.py METHOD [--lr 5e-4] [--epochs 9] [--set restate.keep=4 ..
 The facts to learn and to keep are those of `choose_defaults.py`: 48 of the attention set of which the model knows
 nothing, and what may be rehearsed. The solved pairs of this benchmark are the rest of the attention set, so that what
 a method learns from them, and a file prepared with `--set apart=FOLDER`, has seen nothing of what is asked. It holds
-nothing to rehearse: what may be rehearsed is asked for. Each finished run is a line of `data/validation.jsonl`.
+nothing to rehearse: what may be rehearsed is asked for. Known facts are few; so that forgetting is seen before it has
+taken one of them, a third set asks what the model said of other names before (`said`). Each finished run is a line of
+`data/validation.jsonl`.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from ckl_bench_data.choose_defaults import MODEL, WORK, held_out
 
-from ckl_bench.benchmarks.format import load_benchmark, write_benchmark
+from ckl_bench.benchmarks.format import Benchmark, Probe, load_benchmark, write_benchmark
+from ckl_bench.benchmarks.lama_sources import read_lama
 from ckl_bench.learning.run import RunRequest, plan_run
+from ckl_bench.models.find import find_model
+from ckl_bench.models.head import forward, logits_of
 from ckl_bench.results.output import run_once
-from ckl_bench.storage.files import read_jsonl
+from ckl_bench.storage.files import data_dir, read_jsonl
 from ckl_bench.storage.json import jsonl
 from ckl_bench.storage.locks import turn
 from ckl_bench.storage.writing import write_text
+from ckl_bench_methods.restate.forms import Form, forms_of, names
 
 LOG = Path(__file__).with_name("validation.jsonl")
+DRAWN, OF_A_FORM, SAID = 5000, 24, 256  # questions drawn, kept of one form, kept
+_WORD = re.compile(r"\s+(?:the |a )?([A-Z]\w+|\w{4,})(?=\W)")
 
 
 def validation() -> Path:
@@ -40,9 +54,58 @@ def validation() -> Path:
             for row in embedded.attention
             if row.id not in documents and (row.fact.subject, row.fact.relation, row.fact.object) not in facts
         ]
+        asked = replace(stage, probes={**stage.probes, "said": said(embedded, forms_of(rest))})
         about = {"builder": Path(__file__).name, "defaults": held.manifest["defaults"]}
-        write_benchmark(target, name=target.name, kind=held.kind, about=about, stages=held.stages, attention=rest)
+        write_benchmark(target, name=target.name, kind=held.kind, about=about, stages=[asked], attention=rest)
     return target
+
+
+@torch.no_grad()
+def said(embedded: Benchmark, forms: Sequence[Form]) -> list[Probe]:
+    """What the model says of names in embedded documents that are neither solved nor asked about, where it is surest.
+
+    No name is a subject of a probe.
+    """
+    probes = [p for stage in embedded.stages for rows in stage.probes.values() for p in rows]
+    facts, solved = {(p.subject, p.relation, p.object) for p in probes}, {row.id for row in embedded.attention}
+    candidates, _ = read_lama(data_dir() / "facts")
+    texts = [
+        c.evidence
+        for c in candidates
+        if c.id not in solved and (c.fact.subject, c.fact.relation, c.fact.object) not in facts
+    ]
+    known = sorted({name for text in texts for name in names(text)} - {p.subject for p in probes})
+    draw = random.Random(1)
+    drawn = {draw.choice(forms).about(draw.choice(known)): None for _ in range(DRAWN)}
+    form_of = {form.about(name): form for form in forms for name in known}
+    base = find_model(MODEL)
+    model = base.load().eval()
+    by_length: dict[int, list[tuple[str, list[int]]]] = defaultdict(list)
+    for question, ids in zip(drawn, base.tokenizer(list(drawn), verbose=False)["input_ids"], strict=True):
+        by_length[len(ids)].append((question, ids))
+    sure: list[tuple[float, str, str]] = []
+    for group in by_length.values():
+        for at in range(0, len(group), 64):
+            part = group[at : at + 64]
+            rows = torch.tensor([ids for _, ids in part])
+            best = torch.zeros(len(part))
+            for word in range(5):
+                hidden = forward(model, rows, torch.ones_like(rows))
+                last = torch.arange(len(rows)) * rows.shape[1] + rows.shape[1] - 1
+                likely = logits_of(hidden, last).log_softmax(-1).max(-1)
+                best = likely.values if word == 0 else best
+                rows = torch.cat([rows, likely.indices[:, None]], 1)
+            for (question, ids), row, value in zip(part, rows.tolist(), best.tolist(), strict=True):
+                sure.append((value, question, base.tokenizer.decode(row[len(ids) :])))
+    found: list[Probe] = []
+    seen: Counter[Form] = Counter()
+    for _, question, answer in sorted(sure, reverse=True):
+        word_of = _WORD.match(answer)
+        if word_of and len(found) < SAID and seen[form_of[question]] < OF_A_FORM:
+            seen[form_of[question]] += 1
+            given = answer[: word_of.end()].strip()
+            found.append(Probe(id=f"said-{len(found)}", prompt=f"{question} {given} .", object=given))
+    return found
 
 
 def main() -> None:
@@ -74,6 +137,7 @@ def main() -> None:
         "to_learn exact": [round(one["to_learn"].exact, 4) for one in sets],
         "to_learn accuracy": [round(one["to_learn"].accuracy, 4) for one in sets],
         "not_to_forget accuracy": [round(one["not_to_forget"].accuracy, 4) for one in sets],
+        "said exact": [round(one["said"].exact, 4) for one in sets],
         "not_to_forget nll": [round(one["not_to_forget"].nll, 4) for one in sets],
         "seconds": round(sum(record.cost.seconds.values())),
         "commit": record.environment.commit,
