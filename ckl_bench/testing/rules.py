@@ -67,9 +67,12 @@ def _signatures(subject: Subject) -> str:
         raise Breach(f"it overrides no hook; give it at least one of {', '.join(HOOKS)}")
     for hook in owned:
         wanted = list(inspect.signature(getattr(Method, hook)).parameters)
-        found = list(inspect.signature(getattr(subject.cls, hook)).parameters)
-        if found != wanted:
+        found = dict(inspect.signature(getattr(subject.cls, hook)).parameters)
+        context = found.pop("context", None) if hook == "build" else None
+        if list(found) != wanted:
             raise Breach(f"{hook}({', '.join(found)}) should be {hook}({', '.join(wanted)})")
+        if context is not None and context.default is not None:
+            raise Breach("build(self, load, context) is also called without a context; give it the default None")
     return ", ".join(owned)
 
 

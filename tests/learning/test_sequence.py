@@ -93,6 +93,7 @@ STACKS = [  # of every method; that each one runs over months, stopped or not, i
     "rho1+qlora+mixreview",
     "oracle+ewc+wiseft",
     "restate+finetune",
+    "lora-null",
     "entity-tokens+lora",
     "random-tokens+lora",
 ]
