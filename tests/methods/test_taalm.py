@@ -270,22 +270,19 @@ def average(curve: list[dict[str, float]], key: str) -> float:
 
 def test_phi_learns_which_token_the_task_will_ask_for() -> None:
     curve = meta_train_toy(48)
-    assert average(curve[:4], "weight_on_object") < 1.1 * average(curve[:4], "weight_elsewhere")
-    assert average(curve[-8:], "weight_on_object") > 1.5 * average(curve[-8:], "weight_elsewhere")
+    assert curve[0]["weight_on_object"] < 1.3 * curve[0]["weight_elsewhere"]
+    assert average(curve[-8:], "weight_on_object") > 2 * average(curve[-8:], "weight_elsewhere")
 
 
 @pytest.mark.slow
 def test_a_hundred_steps_do_not_collapse_the_weights() -> None:
-    """The loss leaves the scale of the weights free; divided by the largest they stay apart, the gradient bounded.
-
-    Behind these steps nothing is left to learn and rounding decides where φ drifts; training keeps its best state.
-    """
+    """The loss leaves the scale of the weights free; divided by the largest they stay apart, the gradient bounded."""
     curve = meta_train_toy(100)
     last = curve[-50:]
-    assert average(last, "weight_on_object") > 0.8
+    assert average(last, "weight_on_object") > 0.9
     assert average(last, "weight_on_object") > 2 * average(last, "weight_elsewhere")
     assert average(last, "gradient") < 10 * average(curve[:50], "gradient")
-    assert average(last, "task_nll") < average(curve[:50], "task_nll")
+    assert average(last, "task_nll") < average(curve[:4], "task_nll")
 
 
 def test_the_same_seed_trains_the_same_phi(small: Path, tmp_path: Path) -> None:
