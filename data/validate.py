@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import random
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from ckl_bench_data.choose_defaults import MODEL, WORK, held_out
 
 from ckl_bench.benchmarks.format import Benchmark, Probe, load_benchmark, write_benchmark
 from ckl_bench.benchmarks.lama_sources import read_lama
+from ckl_bench.encode import by_length, pad
 from ckl_bench.learning.run import RunRequest, plan_run
 from ckl_bench.models.find import find_model
 from ckl_bench.models.head import forward, logits_of
@@ -35,9 +36,10 @@ from ckl_bench.storage.json import jsonl
 from ckl_bench.storage.locks import turn
 from ckl_bench.storage.writing import write_text
 from ckl_bench_methods.restate.forms import Form, forms_of, names
+from ckl_bench_methods.restate.replay import continued
 
 LOG = Path(__file__).with_name("validation.jsonl")
-DRAWN, OF_A_FORM, SAID = 5000, 24, 256  # questions drawn, kept of one form, kept
+DRAWN, OF_A_FORM, CONTINUED, SAID = 5000, 24, 400, 256  # questions: drawn, of one form, answered, asked
 _WORD = re.compile(r"\s+(?:the |a )?([A-Z]\w+|\w{4,})(?=\W)")
 
 
@@ -76,35 +78,34 @@ def said(embedded: Benchmark, forms: Sequence[Form]) -> list[Probe]:
     ]
     known = sorted({name for text in texts for name in names(text)} - {p.subject for p in probes})
     draw = random.Random(1)
-    drawn = {draw.choice(forms).about(draw.choice(known)): None for _ in range(DRAWN)}
+    drawn = list(dict.fromkeys(draw.choice(forms).about(draw.choice(known)) for _ in range(DRAWN)))
     form_of = {form.about(name): form for form in forms for name in known}
     base = find_model(MODEL)
     model = base.load().eval()
-    by_length: dict[int, list[tuple[str, list[int]]]] = defaultdict(list)
-    for question, ids in zip(drawn, base.tokenizer(list(drawn), verbose=False)["input_ids"], strict=True):
-        by_length[len(ids)].append((question, ids))
-    sure: list[tuple[float, str, str]] = []
-    for group in by_length.values():
-        for at in range(0, len(group), 64):
-            part = group[at : at + 64]
-            rows = torch.tensor([ids for _, ids in part])
-            best = torch.zeros(len(part))
-            for word in range(5):
-                hidden = forward(model, rows, torch.ones_like(rows))
-                last = torch.arange(len(rows)) * rows.shape[1] + rows.shape[1] - 1
-                likely = logits_of(hidden, last).log_softmax(-1).max(-1)
-                best = likely.values if word == 0 else best
-                rows = torch.cat([rows, likely.indices[:, None]], 1)
-            for (question, ids), row, value in zip(part, rows.tolist(), best.tolist(), strict=True):
-                sure.append((value, question, base.tokenizer.decode(row[len(ids) :])))
-    found: list[Probe] = []
+    ids = base.tokenizer(drawn, verbose=False)["input_ids"]
+    sure: dict[int, float] = {}
+    for places in by_length([len(row) for row in ids], 1024):
+        rows, mask = pad([ids[i] for i in places])
+        last = torch.arange(len(rows)) * rows.shape[1] + mask.sum(1) - 1
+        likely = logits_of(forward(model, rows, mask), last).log_softmax(-1).amax(-1)
+        sure.update(zip(places, likely.tolist(), strict=True))
+    chosen: list[int] = []
     seen: Counter[Form] = Counter()
-    for _, question, answer in sorted(sure, reverse=True):
-        word_of = _WORD.match(answer)
-        if word_of and len(found) < SAID and seen[form_of[question]] < OF_A_FORM:
-            seen[form_of[question]] += 1
-            given = answer[: word_of.end()].strip()
-            found.append(Probe(id=f"said-{len(found)}", prompt=f"{question} {given} .", object=given))
+    for i in sorted(sure, key=lambda i: (-sure[i], i)):
+        if seen[form_of[drawn[i]]] < OF_A_FORM and len(chosen) < CONTINUED:
+            seen[form_of[drawn[i]]] += 1
+            chosen.append(i)
+    answers = {
+        tuple(row[:length]): base.tokenizer.decode(row[length:])
+        for row, length in continued(model, [ids[i] for i in chosen], 5)
+    }
+    found: list[Probe] = []
+    for i in chosen:
+        answer = answers[tuple(ids[i])]
+        word = _WORD.match(answer)
+        if word and len(found) < SAID:
+            given = answer[: word.end()].strip()
+            found.append(Probe(id=f"said-{len(found)}", prompt=f"{drawn[i]} {given} .", object=given))
     return found
 
 

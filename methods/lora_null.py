@@ -37,9 +37,7 @@ class LoraNull(Lora):
     long as every other. Takes a decomposition of each layer's inputs, as wide as they are.
     """
 
-    learning_rate: ClassVar[float | None] = (
-        4e-3  # chosen with restate on validation; B alone trains, and takes larger steps
-    )
+    learning_rate: ClassVar[float | None] = 4e-3  # chosen with restate on validation; B alone takes larger steps
 
     r: PositiveInt = 64
     alpha: float = 64.0
@@ -80,8 +78,10 @@ def _questions(context: BuildContext, count: int) -> list[list[int]]:
 def _closed(model: nn.Module, questions: Sequence[Sequence[int]], energy: float) -> Iterator[tuple[str, Tensor]]:
     """Layers with the fewest orthonormal directions (in, k) that hold `energy` of what their inputs are."""
     for part in _parts(_adapted(model)):
-        for name, squares in _second_moments(model, part, questions).items():
-            yield name, closing(squares, energy)
+        for sharing, squares in _second_moments(model, part, questions):
+            closed = closing(squares, energy)
+            for name in sharing:
+                yield name, closed
 
 
 def _parts(layers: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -115,11 +115,21 @@ def _leave(rows: Tensor, closed: Tensor) -> None:
 @torch.no_grad()
 def _second_moments(
     model: nn.Module, layers: Mapping[str, Any], questions: Sequence[Sequence[int]]
-) -> dict[str, Tensor]:
-    """By layer the sum of x x^T (in, in) over its inputs x, each made one long: a first token's may be a thousand."""
+) -> Iterator[tuple[list[str], Tensor]]:
+    """Layers that read the very same inputs x (queries, keys and values), and the sum of x x^T (in, in) over them.
+
+    Every x is made one long: a first token's may be a thousand.
+    """
     squares: dict[str, Tensor] = {}
+    first: dict[str, str] = {}  # layer -> the one that is given its inputs first, or it itself
+    before: tuple[str, Tensor | None] = "", None
 
     def see(name: str, inputs: Tensor) -> None:
+        nonlocal before
+        shown = first.setdefault(name, before[0] if inputs is before[1] else name)
+        before = shown, inputs
+        if shown != name:
+            return
         x = inputs.reshape(-1, inputs.shape[-1]).float()
         x = x / x.norm(dim=1, keepdim=True).clamp_min(1e-6)
         squares[name] = squares.get(name, torch.zeros((), device=x.device)) + x.T @ x
@@ -133,7 +143,8 @@ def _second_moments(
             for at in range(0, len(rows), max(1, ROWS // length)):
                 part = torch.tensor(rows[at : at + max(1, ROWS // length)], device=device)
                 forward(model.eval(), part, torch.ones_like(part))
-    return squares
+    for name, found in squares.items():
+        yield [layer for layer, shown in first.items() if shown == name], found
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def multiplies_bfloat16(device: str) -> bool:
         return bool(torch.cuda.is_bf16_supported(False))
     if device != "cpu":
         return False
-    has: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older than torch 2.11: not known
+    has: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch cannot say
     return any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) or not has
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -17,16 +17,21 @@ from .forms import Form
 from .writer import Row, predicted
 
 
-@torch.no_grad()
 def own_words(
     base: Any, tokenizer: Tokenizer, forms: Sequence[Form], names: Sequence[str], *, count: int, words: int, seed: int
 ) -> list[Row]:
     """`count` questions, forms and names drawn, with the base model's likeliest `words` tokens behind them."""
     draw = random.Random(f"replay:{seed}")
     drawn = [draw.choice(forms).about(draw.choice(names)) for _ in range(count)]
+    return continued(base, tokenizer(drawn, verbose=False)["input_ids"], words)
+
+
+@torch.no_grad()
+def continued(base: Any, questions: Iterable[Sequence[int]], words: int) -> list[Row]:
+    """Questions with the model's likeliest `words` tokens behind them, in the order of their lengths."""
     by_length: dict[int, list[list[int]]] = defaultdict(list)
-    for ids in tokenizer(drawn, verbose=False)["input_ids"]:
-        by_length[len(ids)].append(list(ids))
+    for question in questions:
+        by_length[len(question)].append(list(question))
     device = next(base.parameters()).device
     rows: list[Row] = []
     for length, group in sorted(by_length.items()):  # of one length each: nothing is padded

@@ -112,11 +112,6 @@ def machine() -> str:
     )
 
 
-def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 by itself."""
-    return bool(re.search(r"avx512_bf16|amx_bf16", Path("/proc/cpuinfo").read_text(encoding="utf-8")))
-
-
 def shown(value: float, of: str) -> str:
     """A figure with its unit."""
     return f"{value / 1e9:.2f} GB" if of in ("peak", "above") else f"{value:.2f}" if value < 10 else f"{value:.1f}"
@@ -149,6 +144,8 @@ def line(ratio: Ratio, found: dict[str, dict[str, float]]) -> str:
 
 def main(word: str = "") -> None:
     """The table: both sides of every ratio, what is asked, and whether it is met."""
+    from ckl_bench.learning.sizes import multiplies_bfloat16
+
     found: dict[str, dict[str, float]] = {}
     print(
         f"{machine()}, by `make perf`:\n\n"
@@ -157,7 +154,7 @@ def main(word: str = "") -> None:
     for ratio in RATIOS:
         if word not in ratio.what:
             continue
-        if ratio.ours.endswith("16") and not has_bfloat16():
+        if ratio.ours.endswith("16") and not multiplies_bfloat16("cpu"):
             print(f"| {ratio.what} | | | | at least {ratio.asked} | this processor has no bfloat16 |", flush=True)
             continue
         print(line(ratio, found), flush=True)
