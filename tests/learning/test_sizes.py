@@ -102,6 +102,29 @@ def test_auto_is_float32_on_a_cpu_and_a_wrong_name_is_one_line() -> None:
         pick_dtype("int8", "cpu")
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "noted"),
+    [({"avx512_f": True, "avx512_bf16": False}, True), ({"avx512_bf16": True}, False), ({"bf16": True}, False)],
+)
+def test_a_processor_without_bfloat16_is_said_to_be_slow_in_it(
+    capabilities: dict[str, bool], noted: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert pick_dtype("bfloat16", "cpu") == "bfloat16"
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        said == ("note: this processor has no bfloat16 instructions; --dtype float32 is several times as fast") * noted
+    )
+
+
+def test_a_torch_that_cannot_say_what_its_processor_has_gives_no_note(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert pick_dtype("bfloat16", "cpu") == "bfloat16"
+    assert not capsys.readouterr().err
+
+
 def test_without_a_word_a_cpu_takes_a_fixed_number_of_tokens_at_once() -> None:
     model = find_model("tiny").load()
     assert micro_batch(model, "cpu", None).tokens == 384

@@ -2,7 +2,7 @@
 
 SmolLM2-135M and documents of tokens drawn from its vocabulary, each with a question drawn alike: the gradient that φ is
 trained by, beside the same of the same weights with the forward-mode derivative in float32. Prints each document's
-relative error at every step; what `STEP` in `meta_gradient.py` says is chosen by it.
+relative error at every step, beside which `STEP` in `meta_gradient.py` is to be held.
 
     PYTHONPATH=tests python tests/perf/step_error.py [float32 bfloat16 float16 nf4]
 """

@@ -90,7 +90,10 @@ MORE = {
         '"""No method in here."""\n',
         HEAD + "    def weight(self, model, tokenizer, stage):\n        return None\n",
     ],
-    "hooks have their signatures": [HEAD + "    def token_weights(self, model):\n        return None\n"],
+    "hooks have their signatures": [
+        HEAD + "    def token_weights(self, model):\n        return None\n",
+        HEAD + "    def build(self, load, context):\n        return load()\n",
+    ],
 }
 CASES = list(BROKEN.items()) + [(line, code) for line, codes in MORE.items() for code in codes]
 
