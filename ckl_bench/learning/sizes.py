@@ -64,11 +64,12 @@ def loss_scale(dtype: str) -> float:
 
 def checkpoint_activations(model: nn.Module, name: str) -> None:
     """Let a model's layers be computed again for the gradient; UserError where its code cannot."""
-    enable: Any = getattr(model, "gradient_checkpointing_enable", None)
+    older: Any = getattr(model, "gradient_checkpointing_enable", None)  # in older transformers
+    enable: Any = getattr(model, "activation_checkpointing_enable", older)
     try:
         if enable is None:
             raise ValueError("its layers are not transformers' own.")
-        enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        enable({"use_reentrant": False})
     except ValueError as error:
         raise UserError(
             f"--checkpoint-activations: {name} cannot, as this method builds it: {first_line(error)} "

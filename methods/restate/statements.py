@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
@@ -75,8 +76,10 @@ def write(
     words = list(dict.fromkeys(spans(text)))
     second = _tree(list(zip(ended(tokenizer, words), words, strict=True)))
     ids = torch.tensor([reading(tokenizer, text, max_tokens)], device=device)
+    # The cache had the other name in older transformers.
+    kept = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
     out = model(input_ids=ids, use_cache=True)
-    cache, logits = out.past_key_values, out.logits[:, -1]
+    cache, logits = out[kept], out.logits[:, -1]
     live = [_Beam(first, 0, -1, 0.0)]
     found: dict[tuple[str, str], Statement] = {}
     while live:
@@ -88,14 +91,11 @@ def write(
                 grown += _grow(beam, row, token, beam.score + value, second, found)
         live = _best(grown, beams, answers)
         if live:
-            cache = deepcopy(cache) if cache is out.past_key_values else cache
+            cache = deepcopy(cache) if cache is out[kept] else cache
             cache.reorder_cache(torch.tensor([beam.row for beam in live], device=device))
-            step = model(
-                input_ids=torch.tensor([[beam.token] for beam in live], device=device),
-                past_key_values=cache,
-                use_cache=True,
-            )
-            cache, logits = step.past_key_values, step.logits[:, -1]
+            last = torch.tensor([[beam.token] for beam in live], device=device)
+            step = model(input_ids=last, use_cache=True, **{kept: cache})
+            cache, logits = step[kept], step.logits[:, -1]
     return sorted(found.values(), key=lambda statement: -statement.score)
 
 
