@@ -39,7 +39,7 @@ class RunTarget:
 
     benchmark: str
     benchmark_hash: str
-    attention_sha256: str  # of the benchmark's attention set, on which a φ for it is trained
+    attention_sha256: str  # of the benchmark's attention set, on which a φ for it is trained; empty: it has none
     model: str
     model_revision: str
     tokenizer_hash: str  # empty where a plan is made without the tokenizer

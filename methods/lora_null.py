@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -16,11 +17,11 @@ from torch import Tensor, nn
 from ckl_bench import ranks
 from ckl_bench.encode import Tokenizer
 from ckl_bench.errors import UserError
-from ckl_bench.method import BuildContext
+from ckl_bench.method import BuildContext, RunTarget
 from ckl_bench.models.head import forward
 
 from .lora import Lora
-from .restate.forms import forms_of, names
+from .restate.forms import names, require_pairs, required_forms
 
 ROWS = 1024  # tokens of questions that are read at once
 ROOM = 1 << 29  # numbers of the layers' second moments that are held at once: 2 GiB
@@ -44,6 +45,10 @@ class LoraNull(Lora):
     energy: Annotated[float, Field(gt=0, lt=1)] = 0.98  # of the inputs' squares, in the directions that are closed
     questions: PositiveInt = 1024
 
+    def inputs(self, target: RunTarget) -> Mapping[str, Path]:
+        require_pairs(target, "lora-null")
+        return super().inputs(target)
+
     def build(self, load: Callable[..., nn.Module], context: BuildContext | None = None) -> nn.Module:
         model = self.adapt(load())
         layers = _adapted(model)
@@ -65,10 +70,10 @@ def _adapted(model: nn.Module) -> dict[str, Any]:
 def _questions(context: BuildContext, count: int) -> list[list[int]]:
     """Tokens of questions, forms and names drawn, alike for every seed."""
     pairs = context.solved()
-    forms = forms_of(pairs)
+    forms = required_forms(pairs, "lora-null")
     known = sorted({name for pair in pairs for name in names(pair.text)})
-    if not forms or not known:
-        raise UserError("lora-null needs solved pairs, and this benchmark has no attention set; use lora in its place")
+    if not known:
+        raise UserError("lora-null: no solved pair's text has a name to ask about; use lora in its place")
     draw = random.Random("lora-null")
     drawn = [draw.choice(forms).about(draw.choice(known)) for _ in range(count)]
     tokenizer: Tokenizer = context.tokenizer

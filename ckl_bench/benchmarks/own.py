@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ckl_bench.benchmarks.building import building, built, described
-from ckl_bench.benchmarks.format import Document, Probe, write_benchmark
+from ckl_bench.benchmarks.format import AttentionDocument, Document, Probe, write_benchmark
 from ckl_bench.benchmarks.lama_ckl import SLICE, TRANSFORMERS, Pretest, pretested_on
 from ckl_bench.benchmarks.lama_select import eligible
 from ckl_bench.benchmarks.lama_sources import Candidate, read_lama
@@ -71,7 +70,8 @@ def build_own(
                 "not_to_forget": not_to_forget,
                 "seed": seed,
             }
-            | ({} if rehearsal else {"rehearsal": False}),
+            | ({} if rehearsal else {"rehearsal": False})
+            | ({"pairs": sources.pairs} if sources.pairs else {}),
         },
         "sources": files,
         "pretest_models": revisions,
@@ -93,7 +93,10 @@ def build_own(
             kept, replayed = _drawn(tested, read.keep, not_to_forget, seed)
             made = Assembly(read, length, passage_tokens)
             stages = [made.stage(name, kept) for name in read.stages]
-            attention = made.attention()
+            own, (others, passed) = made.attention(), made.others(kept)
+            attention = _joined(own, others, read.pairs.name if read.pairs else "")
+            if passed:
+                drawn = drawn | {"solved pairs about what your documents or questions speak of": passed}
             answered = _answered(read, known)
             counts = {
                 "documents": sum(map(len, read.stages.values())),
@@ -133,11 +136,22 @@ def _described(sources: OwnSources, read: Own) -> list[dict[str, str]]:
         found = [{"file": sources.documents, "sha256": sha256_json(texts), "licence": sources.licence}]
     given = [file for file in (sources.questions, sources.keep) if file is not None]
     found += described(given, sources.licence)
+    if read.pairs is not None:
+        licences = sorted({str(source["licence"]) for source in read.pairs.manifest.get("sources", ())})
+        found += [{"file": read.pairs.name, "sha256": read.pairs.hash, "licence": ", ".join(licences) or "unknown"}]
     for folder, licence in ((data_dir() / "facts", "Apache-2.0"), (sources.lama, "CC-BY-NC-4.0")):
         if folder is not None:
             facts = [folder / "relations.jsonl", *sorted((folder / "TREx").glob("P*.jsonl"))]
             found += described(facts, licence, folder)
     return found
+
+
+def _joined(
+    own: Sequence[AttentionDocument], others: Sequence[AttentionDocument], name: str
+) -> list[AttentionDocument]:
+    """Solved pairs of one's own and another benchmark's; of the latter one whose id is taken is named after it."""
+    taken = {row.id for row in own}
+    return [*own, *(replace(row, id=f"{name}:{row.id}") if row.id in taken else row for row in others)]
 
 
 def _candidates(sources: OwnSources, read: Own) -> tuple[list[Candidate], dict[str, int]]:
@@ -147,10 +161,8 @@ def _candidates(sources: OwnSources, read: Own) -> tuple[list[Candidate], dict[s
         more, bad = read_lama(sources.lama)
         have = {candidate.fact for candidate in found}
         found, refused = [*found, *(candidate for candidate in more if candidate.fact not in have)], refused + bad
-    whole = "\n".join(text.text for rows in read.stages.values() for text in rows)
-    whole += "\n".join(question.probe.prompt for question in read.questions)
-    words = set(re.findall(r"\w+", whole))
-    apart = [c for c in found if not (set(re.findall(r"\w+", c.fact.subject)) <= words and c.fact.subject in whole)]
+    speaks_of = read.speaks_of()
+    apart = [c for c in found if not speaks_of(c.fact.subject)]
     if len(apart) < len(found):
         refused["its subject is in your documents or questions"] = len(found) - len(apart)
     return apart, dict(sorted(refused.items()))

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.benchmarks.own_documents import in_order, read_documents
 from ckl_bench.benchmarks.own_questions import ATTENTION, KEPT, TO_LEARN, bare, read_questions
 from ckl_bench.benchmarks.own_stages import Own, not_there, slug, states
@@ -23,6 +24,7 @@ class OwnSources:
     lama: Path | None = None
     text_column: str = "text"
     stages: str | None = None  # the column that names a document's stage
+    pairs: str | None = None  # a benchmark, whose solved pairs join those that are marked
     licence: str = "unknown"
 
 
@@ -84,6 +86,9 @@ def read_own(sources: OwnSources) -> Own:
     same = next((name for name, count in names.items() if count > 1), None)
     if same is not None:
         raise UserError(f"two pairs of a stage and a set are both called '{same}' in tables; rename one of the sets")
+    pairs = load_benchmark(sources.pairs) if sources.pairs else None
+    if pairs is not None and not pairs.attention:
+        raise UserError(f"--pairs {sources.pairs}: that benchmark has no solved pairs; give one with an attention set")
     for note in notes:
         log(note)
-    return Own(stages=stages, marked=phi, questions=questions, keep=keep)
+    return Own(stages=stages, marked=phi, questions=questions, keep=keep, pairs=pairs)

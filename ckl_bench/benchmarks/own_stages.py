@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ckl_bench.benchmarks.format import AttentionDocument, Document, Fact, Probe, Stage
+from ckl_bench.benchmarks.format import AttentionDocument, Benchmark, Document, Fact, Probe, Stage
 from ckl_bench.benchmarks.own_documents import Text, passages
 from ckl_bench.benchmarks.own_questions import ATTENTION, KEPT, TO_LEARN, Question
 from ckl_bench.errors import UserError
@@ -22,6 +22,14 @@ class Own:
     marked: Mapping[str, str]
     questions: Sequence[Question]
     keep: Sequence[Question]
+    pairs: Benchmark | None = None  # whose solved pairs join those that are marked
+
+    def speaks_of(self) -> Callable[[str], bool]:
+        """Whether documents or questions have a subject in them: a fact about it is no other fact."""
+        whole = "\n".join(text.text for rows in self.stages.values() for text in rows)
+        whole += "\n".join(question.probe.prompt for question in self.questions)
+        words = set(re.findall(r"\w+", whole))
+        return lambda subject: set(re.findall(r"\w+", subject)) <= words and subject in whole
 
 
 def slug(name: str) -> str:
@@ -80,6 +88,18 @@ class Assembly:
                     )
                 )
         return made
+
+    def others(self, kept: Sequence[Probe]) -> tuple[list[AttentionDocument], int]:
+        """Solved pairs of the other benchmark that have nothing to do with what is asked here, and how many have."""
+        rows = self.read.pairs.attention if self.read.pairs else []
+        speaks_of, asked = self.read.speaks_of(), [probe.prompt for probe in kept]
+        found = [
+            row
+            for row in rows
+            if not speaks_of(row.fact.subject)
+            and not any(names(prompt, row.fact.subject) and names(prompt, row.fact.object) for prompt in asked)
+        ]
+        return found, len(rows) - len(found)
 
     def notes(self, unknown: int, kept: int) -> dict[str, int]:
         """What its maker may want to mend: counts by what was noticed; empty where there is nothing."""

@@ -36,6 +36,14 @@ def build_own(
         ),
     ] = None,
     lama: Annotated[Path | None, typer.Option(help="A LAMA release, to draw known facts from too.")] = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BENCHMARK",
+            help="A benchmark whose solved pairs teach a method how facts are asked for, such as lama-ckl-mini.",
+            show_default="those that you mark",
+        ),
+    ] = None,
     pretest_model: Annotated[
         list[str] | None,
         typer.Option(help="Models asked what they know; the first's tokens cut passages.", show_default=MODEL),
@@ -83,6 +91,7 @@ def build_own(
         lama=lama,
         text_column=text_column,
         stages=stages,
+        pairs=pairs,
         licence=licence,
     )
     with line(f"reading {documents} and {questions}"):

@@ -65,7 +65,7 @@ def target_of(named: str, benchmark: Benchmark, model: str, pinned: BaseModel | 
     return RunTarget(
         benchmark=named,
         benchmark_hash=benchmark.hash,
-        attention_sha256=benchmark.manifest["files"].get("attention/train.jsonl", ""),
+        attention_sha256=benchmark.manifest["files"]["attention/train.jsonl"] if benchmark.attention else "",
         model=model,
         model_revision=pinned.revision,
         tokenizer_hash=pinned.tokenizer_hash,

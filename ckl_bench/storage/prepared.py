@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -17,11 +17,26 @@ from ckl_bench import ranks
 from ckl_bench.errors import UserError
 from ckl_bench.progress import log
 from ckl_bench.storage.checkpoint import Keeper, Store, undertaking
-from ckl_bench.storage.files import read_sealed, sha256_bytes, sha256_file
+from ckl_bench.storage.files import data_dir, read_sealed, sha256_bytes, sha256_file
 from ckl_bench.storage.json import json_text, sealed, sha256_json
 from ckl_bench.storage.writing import write_files
 
 Shape = TypeVar("Shape")
+
+
+class Target(Protocol):
+    """What a run is about, as far as it decides which prepared file it reads; see `RunTarget`."""
+
+    @property
+    def benchmark(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def model_revision(self) -> str: ...
+    @property
+    def tokenizer_hash(self) -> str: ...
+    @property
+    def attention_sha256(self) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +46,45 @@ class Kind:
     schema: int | str
     name: str
     command: str
+    folder: str  # in `data/`, where those that ship lie
+    setting: str  # of the method that reads one
+    file: str  # what messages call one that is to be made
+
+    def chosen(self, target: Target, given: Path | None) -> Path:
+        """The file that a run reads: `given`, or one that ships, by the name of the benchmark it was trained on.
+
+        None takes the one that was trained on this benchmark's solved pairs. Raises UserError where there is none, with
+        what there is, and where the file is damaged or was made for another tokenizer.
+        """
+        path = given if given is not None and given.is_file() else self._shipped(target, given)
+        about = self.about(path)
+        if target.tokenizer_hash and about["tokenizer_hash"] != target.tokenizer_hash:
+            raise UserError(
+                f"{path} was made for the tokenizer of '{about.get('model')}', not for that of '{target.model}'; "
+                f"make one with {self.command} --model {target.model}"
+            )
+        return path
+
+    def _shipped(self, target: Target, name: Path | None) -> Path:
+        found = {}
+        for file in sorted((data_dir() / self.folder).glob("*.json")):
+            about = read_sealed(file)
+            if about.get("model_revision") == target.model_revision:
+                found[str(about["benchmark"])] = file.with_suffix(".safetensors")
+                if name is None and about.get("data_sha256") == target.attention_sha256:
+                    return found[str(about["benchmark"])]
+        if name is not None and (name.suffix or len(name.parts) > 1):
+            return name  # looks like a file's, and its reader says what is wrong
+        if name is not None and str(name) in found:
+            return found[str(name)]
+        of = f"--benchmark {target.benchmark} --model {target.model}"
+        make = f"make one: {self.command} {of} --out {self.file}, and pass --set {self.setting}={self.file}"
+        other = f"take one trained on other facts, --set {self.setting}={' or '.join(found)}, or " if found else ""
+        if name is not None:
+            raise UserError(f"there is no {self.name} '{name}' for model '{target.model}'; {other}{make}")
+        raise UserError(
+            f"no {self.name} ships for benchmark '{target.benchmark}' and model '{target.model}'; {other}{make}"
+        )
 
     def save(self, path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         """Write both files, the tensors in half precision; of several processes the first one does."""

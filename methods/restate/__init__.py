@@ -10,11 +10,9 @@ from typing import Any, ClassVar
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from ckl_bench.errors import UserError
 from ckl_bench.method import Extent, Method, Needs, Penalty, RunTarget, StageContext, Step
 from ckl_bench.records import Preparation
 from ckl_bench.stacks.settings import split_setting, typed_settings
-from ckl_bench.storage.files import data_dir, read_sealed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +30,8 @@ class Restate(Method):
     prepares_together: ClassVar[bool] = True
     learning_rates: ClassVar[Mapping[str, float]] = {"lora": 1e-3}  # better than 5e-4 on validation (EXPERIMENTS.md)
 
-    writer: Path | None = None  # the prepared file; None takes the one that ships for this benchmark and model
+    # The prepared file, or the name of the benchmark that one which ships was trained on; None: that of this benchmark.
+    writer: Path | None = None
     statements: PositiveInt = 4  # learned of a document, at most
     temperature: PositiveFloat = 2.0  # a statement weighs exp((score - best score) / temperature)
     strength: NonNegativeFloat = 4.0  # of the statements' loss beside the document's
@@ -43,16 +42,11 @@ class Restate(Method):
     beams: PositiveInt = 12  # of the search for statements
 
     def inputs(self, target: RunTarget) -> Mapping[str, Path]:
+        from .forms import require_pairs
         from .writer import FILES
 
-        path = self.writer or _shipped(target)
-        about = FILES.about(path)
-        if target.tokenizer_hash and about["tokenizer_hash"] != target.tokenizer_hash:
-            raise UserError(
-                f"{path} was made for the tokenizer of '{about.get('model')}', not for that of '{target.model}'; "
-                f"make one with ckl-bench prepare restate --model {target.model}"
-            )
-        return {"writer": path}
+        require_pairs(target, "restate")
+        return {"writer": FILES.chosen(target, self.writer)}
 
     def preparation(self, inputs: Mapping[str, Path]) -> Preparation | None:
         from .writer import FILES
@@ -61,14 +55,12 @@ class Restate(Method):
         return Preparation(input="writer", **cost) if cost else None
 
     def penalty(self, model: nn.Module, stage: StageContext) -> Penalty:
-        from .forms import forms_of, names
+        from .forms import names, required_forms
         from .learning import Beside, written
         from .replay import Held, own_words
 
         pairs = stage.solved()
-        forms = forms_of(pairs)
-        if not forms:
-            raise UserError("restate needs solved pairs, and this benchmark has no attention set; choose another one")
+        forms = required_forms(pairs, "restate")
         device = next(model.parameters()).device
         statements = written(stage, forms, beams=self.beams, device=device)
         known = sorted({name for pair in pairs for name in names(pair.text)})
@@ -115,16 +107,3 @@ class Restate(Method):
         from .training import Writing, train_writer
 
         train_writer(settings=Writing(**typed_settings(Writing, dict(map(split_setting, settings)))), **context)
-
-
-def _shipped(target: RunTarget) -> Path:
-    """The writer in `data/writers/` that was trained for this model on this benchmark's pairs."""
-    for file in sorted((data_dir() / "writers").glob("*.json")):
-        about = read_sealed(file)
-        if (about.get("model_revision"), about.get("data_sha256")) == (target.model_revision, target.attention_sha256):
-            return file.with_suffix(".safetensors")
-    raise UserError(
-        f"no writer ships for benchmark '{target.benchmark}' and model '{target.model}'; make one: ckl-bench prepare "
-        f"restate --benchmark {target.benchmark} --model {target.model} --out writer.safetensors, and pass "
-        "--set restate.writer=writer.safetensors"
-    )

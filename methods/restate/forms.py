@@ -9,6 +9,8 @@ import regex
 
 from ckl_bench.benchmarks.format import AttentionDocument
 from ckl_bench.encode import object_span
+from ckl_bench.errors import UserError
+from ckl_bench.method import RunTarget
 from ckl_bench.words import occurrences
 
 _WORD = regex.compile(r"\w+(?:['’.&/-](?!s\b)\w+)*")
@@ -35,6 +37,26 @@ def forms_of(solved: Iterable[AttentionDocument]) -> list[Form]:
         for start, end in occurrences(prefix, row.fact.subject)[:1]:
             found.add(Form(prefix[:start], prefix[end:]))
     return sorted(found)
+
+
+def require_pairs(target: RunTarget, method: str) -> None:
+    """UserError before anything is loaded, where the benchmark has no solved pairs for a method that needs some."""
+    if not target.attention_sha256:
+        raise UserError(
+            f"{method} learns from solved pairs how facts are asked for, and benchmark '{target.benchmark}' has none; "
+            "build it with --pairs lama-ckl-mini, or mark questions of your own 'attention' (build own)"
+        )
+
+
+def required_forms(solved: Iterable[AttentionDocument], method: str) -> list[Form]:
+    """As `forms_of`; UserError where there is none."""
+    found = forms_of(solved)
+    if not found:
+        raise UserError(
+            f"{method} reads forms of questions off solved pairs, and none of them has its subject in its prompt; give "
+            "their questions a column subject, or build with --pairs lama-ckl-mini (build own)"
+        )
+    return found
 
 
 def spans(text: str, longest: int = 5) -> list[str]:

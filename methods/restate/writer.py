@@ -23,7 +23,14 @@ from ckl_bench.storage.prepared import Kind
 
 from ..lora.low_rank import low_rank
 
-FILES = Kind(schema="writer-1", name="writer", command="ckl-bench prepare restate")
+FILES = Kind(
+    schema="writer-1",
+    name="writer",
+    command="ckl-bench prepare restate",
+    folder="writers",
+    setting="restate.writer",
+    file="writer.safetensors",
+)
 READ, MARK = "\n\n", " ->"  # behind the document; before the object
 Row = tuple[list[int], int]  # tokens, and how many of them are only read
 

@@ -11,12 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ckl_bench.encode import Batch, Tokenizer
-from ckl_bench.errors import UserError
 from ckl_bench.learning.readings import Readings
 from ckl_bench.method import Extent, Method, Needs, RunTarget, StageContext, Weigh
 from ckl_bench.records import Preparation
 from ckl_bench.stacks.settings import split_setting, typed_settings
-from ckl_bench.storage.files import data_dir, read_sealed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,16 +31,7 @@ class Taalm(Method):
     def inputs(self, target: RunTarget) -> Mapping[str, Path]:
         from .attention import FILES
 
-        path = self.attention
-        if path is None or not path.is_file():
-            path = shipped(target, path)
-        about = FILES.about(path)
-        if target.tokenizer_hash and about["tokenizer_hash"] != target.tokenizer_hash:
-            raise UserError(
-                f"{path} was made for the tokenizer of '{about.get('model')}', not for that of '{target.model}'; "
-                f"train one with ckl-bench train-attention --model {target.model}"
-            )
-        return {"attention": path}
+        return {"attention": FILES.chosen(target, self.attention)}
 
     def preparation(self, inputs: Mapping[str, Path]) -> Preparation | None:
         from .attention import FILES
@@ -95,31 +84,3 @@ class Taalm(Method):
         train_attention(
             settings=MetaTraining(**typed_settings(MetaTraining, dict(map(split_setting, settings)))), **context
         )
-
-
-def shipped(target: RunTarget, name: Path | None = None) -> Path:
-    """The φ in `data/attention/` that was trained for this model: on this benchmark's attention set, or on `name`'s.
-
-    Raises UserError where there is none, with what there is; a `name` that looks like a file's is left to its reader.
-    """
-    found = {}
-    for file in sorted((data_dir() / "attention").glob("*.json")):
-        about = read_sealed(file)
-        if about.get("model_revision") == target.model_revision:
-            found[str(about["benchmark"])] = file.with_suffix(".safetensors")
-            if name is None and about.get("data_sha256") == target.attention_sha256:
-                return found[about["benchmark"]]
-    if name is not None and (name.suffix or len(name.parts) > 1):
-        return name
-    if name is not None and str(name) in found:
-        return found[str(name)]
-    train = (
-        f"train one: ckl-bench train-attention --benchmark {target.benchmark} --model {target.model} "
-        "--out phi.safetensors, and pass --set taalm.attention=phi.safetensors"
-    )
-    other = f"take one trained on other facts, --set taalm.attention={' or '.join(found)}, or " if found else ""
-    if name is not None:
-        raise UserError(f"there is no train-attention '{name}' for model '{target.model}'; {other}{train}")
-    raise UserError(
-        f"no train-attention ships for benchmark '{target.benchmark}' and model '{target.model}'; {other}{train}"
-    )

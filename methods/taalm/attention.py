@@ -14,7 +14,14 @@ from ckl_bench.storage.prepared import Kind
 
 from ..lora.low_rank import low_rank
 
-FILES = Kind(schema=1, name="train-attention", command="ckl-bench train-attention")
+FILES = Kind(
+    schema=1,
+    name="train-attention",
+    command="ckl-bench train-attention",
+    folder="attention",
+    setting="taalm.attention",
+    file="phi.safetensors",
+)
 Scale = Literal["max", "plain"]
 
 

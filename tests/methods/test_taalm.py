@@ -232,7 +232,7 @@ def test_a_shipped_phi_goes_by_its_benchmarks_name(
     (tmp_path / "data" / "attention").mkdir(parents=True)
     for suffix in (".json", ".safetensors"):
         (tmp_path / "data" / "attention" / f"tiny--check{suffix}").write_bytes(phi.with_suffix(suffix).read_bytes())
-    monkeypatch.setattr("ckl_bench_methods.taalm.data_dir", lambda: tmp_path / "data")
+    monkeypatch.setattr("ckl_bench.storage.prepared.data_dir", lambda: tmp_path / "data")
     name = json.loads(phi.with_suffix(".json").read_text())["benchmark"]
     run = ("run", "--method", "taalm", "--model", "tiny", "--limit", "3", "--epochs", "1", "--json")
     by_name = command(*run, "--set", f"taalm.attention={name}")
@@ -245,7 +245,10 @@ def test_a_shipped_phi_goes_by_its_benchmarks_name(
     assert command("reproduce", f"runs/records/{named['run_id']}.json").code == 0
     none = command(*run)  # on a benchmark for which none ships
     assert (none.code, none.err.count("\n")) == (2, 1)
-    assert f"take one trained on other facts, --set taalm.attention={name}, or train one" in none.err
+    assert (
+        f"take one trained on other facts, --set taalm.attention={name}, or make one: ckl-bench train-attention"
+        in none.err
+    )
     wrong = command(*run, "--set", "taalm.attention=elsewhere")
     assert (wrong.code, wrong.err.count("\n")) == (2, 1)
     assert (
