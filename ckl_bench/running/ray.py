@@ -241,9 +241,11 @@ def _require_answer(address: str) -> None:
 
 
 def _unreached(address: str, error: Exception) -> UserError:
+    # Ray's client names no reason where it is turned away, and unlike Ray itself looks for no token unasked.
+    asked = "; set RAY_AUTH_MODE=token where the cluster asks for one" if isinstance(error, ConnectionError) else ""
     return UserError(
-        f"--address {address}: {first_line(error)}; give auto, HOST:PORT or ray://HOST:PORT of a cluster that runs, or "
-        "none for this machine alone"
+        f"--address {address}: {first_line(error)}{asked if 'timeout' in str(error) else ''}; give auto, HOST:PORT or "
+        "ray://HOST:PORT of a cluster that runs, or none for this machine alone"
     )
 
 

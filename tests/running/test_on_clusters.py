@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +23,9 @@ from helpers.sweeps import SLOW, Sweep, assert_same_records
 
 # Several minutes of starting engines; a machine that is busy is no cluster.
 LONG = pytest.mark.skipif("CKL_BENCH_CLUSTERS" not in os.environ, reason="minutes long: make clusters")
+
+# All facts of the small benchmark, and of general texts no more than tests in one process look at (`helpers.quick`).
+TRY = ("--model", "tiny", "--limit", 5)
 
 
 def runs_of(processes: Iterable[psutil.Process]) -> Iterator[tuple[psutil.Process, list[str]]]:
@@ -71,7 +80,7 @@ def words_of_eight(folder: Path, small: Path) -> list[object]:
     (folder / "methods" / "slow.py").write_text(SLOW)
     methods = ("--method", "slow+lora", "--method", "slow+finetune")
     seeds = [word for seed in range(4) for word in ("--seed", seed)]
-    return [*methods, *seeds, "--model", "tiny", "--benchmark", small, "--set", "slow.pause=0.25", "--epochs", 2]
+    return [*methods, *seeds, *TRY, "--benchmark", small, "--set", "slow.pause=0.25", "--epochs", 2]
 
 
 def beside_notes(said: str) -> list[str]:
@@ -116,6 +125,46 @@ def test_eight_runs_on_a_cluster_that_loses_a_node_are_stopped_and_go_on(
     assert_same_records(tmp_path / "runs", tmp_path / "single", 8)
     assert not (tmp_path / "runs" / "sweep").exists()
     assert not (tmp_path / "runs" / "checkpoints").exists()
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> Iterator[str]:
+    """The address for clients of a cluster of this machine that asks for a token."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    ray = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=2", "--port=0"]
+    more = ["--include-dashboard=false", f"--temp-dir={tempfile.mkdtemp(prefix='ckl-ray-')}"]
+    env = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a-word", "RAY_USAGE_STATS_ENABLED": "0"}
+    started = subprocess.Popen([*ray, *more, f"--ray-client-server-port={port}"], env=env, stdout=subprocess.DEVNULL)
+    yield f"ray://127.0.0.1:{port}"
+    started.terminate()
+    started.wait()
+    shutil.rmtree(more[1].partition("=")[2], ignore_errors=True)
+
+
+@LONG
+@pytest.mark.slow
+def test_a_cluster_is_reached_by_its_client_s_address_and_token(
+    command: Command, small: Path, tmp_path: Path, head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*TRY, "--benchmark", small, "--epochs", 1)
+    sweep = ("--method", "lora", "--method", "finetune", *words, "--executor", "ray", "--cpus", 1, "--address", head)
+    for _ in range(120):
+        with suppress(OSError), socket.create_connection(("127.0.0.1", int(head.rpartition(":")[2])), 1):
+            break
+        time.sleep(0.5)
+    code, said = Sweep(*sweep, cwd=tmp_path).end()
+    assert (code, len(beside_notes(said))) == (2, 1), said
+    assert "RAY_AUTH_MODE=token" in said
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a-word")
+    code, said = Sweep(*sweep, cwd=tmp_path).end()
+    assert (code, beside_notes(said)) == (0, []), said
+    for method in ("lora", "finetune"):
+        alone = command("run", "--method", method, *words, "--output", "single")
+        assert alone.code == 0, alone.err
+    assert_same_records(tmp_path / "runs", tmp_path / "single", 2)
 
 
 def job_of(run_id: str) -> psutil.Process:
