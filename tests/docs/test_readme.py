@@ -50,6 +50,8 @@ def test_the_results_are_those_of_the_records() -> None:
         "wiseft": "lora+wiseft",
         "taalm+mixreview": "taalm+lora+mixreview",
         "mixreview": "lora+mixreview",
+        "rho1": "rho1+lora",
+        "entity-tokens": "entity-tokens+lora",
     }
     assert {by_name.get(name, name) for name in shown} == set(rows)
     for name, (seeds, gain, accuracies, exact, otherwise, *_) in shown.items():
