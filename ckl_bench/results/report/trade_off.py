@@ -163,7 +163,7 @@ def _room(axis: Any, total: float, wished: float, drawn: Any) -> float:
 
 
 def _names(figure: Any, axis: Any, drawn: Sequence[Series], page: bool) -> None:
-    """Every stack's name right of its end point, or left where there is no room.
+    """Every stack's name right of its end point, or left where there is no room, and below its line, which ends there.
 
     It is moved down where names of the shown ones would lie on each other.
 
@@ -180,7 +180,6 @@ def _names(figure: Any, axis: Any, drawn: Sequence[Series], page: bool) -> None:
         if not (one.shown or page):
             continue
         place = min(height[one.index], below - _LINE) if one.shown else height[one.index]
-        below = place if one.shown else below
         text = axis.annotate(
             without_settings(one.label, [other.label for other in drawn], _WIDEST),
             ends[one.index],
@@ -194,4 +193,6 @@ def _names(figure: Any, axis: Any, drawn: Sequence[Series], page: bool) -> None:
         text.set_gid(f"label-m{one.index}")
         if text.get_window_extent().x1 > axis.bbox.x1:  # it would lie on the scale: it goes to the left of its point
             text.set_ha("right")
+            place = min(place, height[one.index] - _LINE)
             text.xyann = (-7, place - height[one.index])
+        below = place if one.shown else below
