@@ -10,6 +10,7 @@ they return goes into the run.
         epoch_done                    epoch 0 is the model before it learns, then once an epoch
           step_done                   once an optimizer step, before the epoch_done of its epoch
     run_done                          once: the record, and of a run that reached its end the model
+    run_stopped                       in its place, where the run was asked to stop; it may go on later
 """
 
 from __future__ import annotations
@@ -89,6 +90,13 @@ class RunDone:
     as_scored: Callable[[], AbstractContextManager[object]] = nullcontext  # in it, the model is what its scores are of
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunStopped:
+    """A run ends before its end, without a record: it was asked to stop, or one of its processes is gone."""
+
+    spec: Spec
+
+
 class Watcher:
     """Whoever watches a run; the methods do nothing, so that one may have only those that it needs.
 
@@ -115,9 +123,14 @@ class Watcher:
     def run_done(self, event: RunDone) -> None:
         """A run ended."""
 
+    def run_stopped(self, event: RunStopped) -> None:
+        """A run was stopped; what it had learned is saved where it has a store."""
+
 
 class Watchers(Watcher):
-    """Several watchers as one."""
+    """Several watchers as one, whose errors are those of the vital ones."""
+
+    vital = True
 
     def __init__(self, each: Iterable[Watcher] = ()) -> None:
         self._each = list(each)
@@ -139,6 +152,9 @@ class Watchers(Watcher):
 
     def run_done(self, event: RunDone) -> None:
         self._tell("run_done", event)
+
+    def run_stopped(self, event: RunStopped) -> None:
+        self._tell("run_stopped", event)
 
     def _tell(self, what: str, event: object) -> None:
         for watcher in list(self._each):

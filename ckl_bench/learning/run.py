@@ -12,7 +12,7 @@ from typing import Any
 from ckl_bench import ranks
 from ckl_bench.benchmarks.format import Benchmark, load_benchmark
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
-from ckl_bench.events import RunDone, Watcher, Watchers
+from ckl_bench.events import RunDone, RunStopped, Watcher, Watchers
 from ckl_bench.learning.environment import environment, settle
 from ckl_bench.learning.fits import require_fit, texts_of_run
 from ckl_bench.learning.keep import BEST_TOTAL, LAST, save_model
@@ -204,9 +204,11 @@ def execute(
     ranks.require_same(plan.spec.run_id, "the run's id")
     settle(plan.device)
     surroundings = environment(plan.device, **asdict(plan.sizes))
+    tell = Watchers(watchers)
     try:
-        done = learn_stages(plan, Keeper(store), watchers, keep_best=save_to is not None and keep == BEST_TOTAL)
-    except (UserError, ranks.Lost):
+        done = learn_stages(plan, Keeper(store), [tell], keep_best=save_to is not None and keep == BEST_TOTAL)
+    except (UserError, ranks.Lost, KeyboardInterrupt):
+        tell.run_stopped(RunStopped(spec=plan.spec))
         raise
     except Exception as error:  # a plugin's hooks run in there, and may raise anything
         if out_of_memory(error):
@@ -216,7 +218,7 @@ def execute(
         record = Record(
             run_id=plan.spec.run_id, status="failed", error=reason, spec=plan.spec, environment=surroundings
         )
-        Watchers(watchers).run_done(RunDone(record=record))
+        tell.run_done(RunDone(record=record))
         return record
     record = Record(
         run_id=plan.spec.run_id,
@@ -232,9 +234,7 @@ def execute(
     )
     if save_to is not None:  # before there is a record: who is stopped in here goes on with the last steps
         ranks.from_first(partial(_keep, plan, done, record, save_to))
-    Watchers(watchers).run_done(
-        RunDone(record=record, model=done.model, tokenizer=plan.base.tokenizer, as_scored=done.as_scored)
-    )
+    tell.run_done(RunDone(record=record, model=done.model, tokenizer=plan.base.tokenizer, as_scored=done.as_scored))
     return record
 
 

@@ -7,13 +7,14 @@ import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ckl_bench.errors import UserError, unknown
-from ckl_bench.events import EpochDone, RunDone, RunStarted, StepDone, Watcher
+from ckl_bench.events import EpochDone, RunDone, RunStarted, RunStopped, StepDone, Watcher
 from ckl_bench.spec import Spec
 
 PROJECT = "ckl-bench"
+Ending = Literal["done", "failed", "stopped"]
 
 
 class Tracker(Watcher):
@@ -27,11 +28,12 @@ class Tracker(Watcher):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._steps = 0
+        self._steps, self._begun = 0, False
 
     def run_started(self, event: RunStarted) -> None:
         self._steps = 0
         self.open(event.spec)
+        self._begun = True
 
     def step_done(self, event: StepDone) -> None:
         self._steps += 1
@@ -47,6 +49,8 @@ class Tracker(Watcher):
         self.log({**values, f"{event.stage}/epoch": float(event.epoch)}, self._steps)
 
     def run_done(self, event: RunDone) -> None:
+        if not self._begun:  # it failed while it was loaded
+            return
         cost = event.record.cost
         if cost is not None:
             values = {f"cost/{phase}_seconds": seconds for phase, seconds in cost.seconds.items()}
@@ -56,7 +60,15 @@ class Tracker(Watcher):
                 "cost/peak_memory_bytes": float(cost.peak_memory_bytes),
             }
             self.log(values, self._steps)
-        self.close(failed=event.record.status == "failed")
+        self._end("failed" if event.record.status == "failed" else "done")
+
+    def run_stopped(self, event: RunStopped) -> None:
+        if self._begun:
+            self._end("stopped")
+
+    def _end(self, how: Ending) -> None:
+        self._begun = False
+        self.close(how)
 
     def open(self, spec: Spec) -> None:
         """Begin a run of the tracker, under the run's id."""
@@ -66,8 +78,8 @@ class Tracker(Watcher):
         """Numbers at a step."""
         raise NotImplementedError
 
-    def close(self, *, failed: bool) -> None:
-        """End the tracker's run."""
+    def close(self, how: Ending) -> None:
+        """End the tracker's run; one that was stopped goes on as another."""
         raise NotImplementedError
 
 
@@ -90,7 +102,7 @@ class TensorBoard(Tracker):
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
-    def close(self, *, failed: bool) -> None:
+    def close(self, how: Ending) -> None:
         self._writer.close()
 
 
@@ -107,8 +119,8 @@ class Wandb(Tracker):
     def log(self, values: Mapping[str, float], step: int) -> None:
         self._run.log(dict(values), step=step)
 
-    def close(self, *, failed: bool) -> None:
-        self._run.finish(exit_code=int(failed))
+    def close(self, how: Ending) -> None:
+        self._run.finish(exit_code=int(how != "done"))
 
 
 class Mlflow(Tracker):
@@ -128,8 +140,8 @@ class Mlflow(Tracker):
     def log(self, values: Mapping[str, float], step: int) -> None:
         self._mlflow.log_metrics(dict(values), step=step)
 
-    def close(self, *, failed: bool) -> None:
-        self._mlflow.end_run(status="FAILED" if failed else "FINISHED")
+    def close(self, how: Ending) -> None:
+        self._mlflow.end_run(status={"done": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}[how])
 
 
 class Trackio(Tracker):
@@ -144,7 +156,7 @@ class Trackio(Tracker):
     def log(self, values: Mapping[str, float], step: int) -> None:
         self._trackio.log(dict(values), step=step)
 
-    def close(self, *, failed: bool) -> None:
+    def close(self, how: Ending) -> None:
         self._trackio.finish()
 
 

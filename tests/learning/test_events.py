@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ckl_bench import run
-from ckl_bench.events import EpochDone, RunDone, RunStarted, StageStarted, StepDone, Watcher, Working
-from ckl_bench.learning.trackers import TRACKERS
+from ckl_bench.events import EpochDone, RunDone, RunStarted, RunStopped, StageStarted, StepDone, Watcher, Working
+from ckl_bench.learning.trackers import TRACKERS, tracker
 from ckl_bench.records import read_records
 from conftest import RAISING, Command
 
@@ -39,6 +39,9 @@ class Noting(Watcher):
         self.seen.append(event)
 
     def run_done(self, event: RunDone) -> None:
+        self.seen.append(event)
+
+    def run_stopped(self, event: RunStopped) -> None:
         self.seen.append(event)
 
 
@@ -78,6 +81,60 @@ def test_a_broken_watcher_is_noted_once_and_told_no_more(small: Path, capsys: py
     assert said == ["note: Broken failed at step_done (the server is gone); the run goes on without it"]
     assert isinstance(whole.seen[-1], RunDone)
     assert not any(isinstance(event, EpochDone) and event.epoch for event in broken.seen)
+
+
+def test_a_watcher_that_broke_is_not_told_of_the_end(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken(Noting):
+        def step_done(self, event: StepDone) -> None:
+            raise ConnectionError("the server is gone")
+
+        def run_done(self, event: RunDone) -> None:
+            raise ConnectionError("still gone")
+
+    run("lora", benchmark=small, model="tiny", watchers=[Broken()])
+    assert capsys.readouterr().err.count("Broken failed") == 1
+
+
+class Stopping(Watcher):
+    """Ctrl-C behind the first epoch."""
+
+    def epoch_done(self, event: EpochDone) -> None:
+        if event.epoch == 1:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("name", "closes"),
+    [
+        ("wandb", ("finish", {"exit_code": 1})),
+        ("mlflow", ("end_run", {"status": "KILLED"})),
+        ("trackio", ("finish", ())),
+    ],
+)
+def test_a_run_that_is_stopped_tells_so(
+    name: str, closes: tuple[str, Any], small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, noting = _fake(name, monkeypatch), Noting()
+    with pytest.raises(KeyboardInterrupt):
+        run("lora", benchmark=small, model="tiny", watchers=[noting, tracker(name, tmp_path), Stopping()])
+    assert isinstance(noting.seen[-1], RunStopped)
+    assert noting.seen[-1].spec == next(event.spec for event in noting.seen if isinstance(event, RunStarted))
+    assert calls[-1] == closes
+
+
+def test_a_tracker_of_a_run_that_never_began_is_left_alone(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = _fake("mlflow", monkeypatch)
+
+    def no_stage(*given: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ckl_bench.learning.run.learn_stages", no_stage)
+    with pytest.raises(KeyboardInterrupt):
+        run("lora", benchmark=small, model="tiny", watchers=[tracker("mlflow", tmp_path)])
+    assert not calls
+    assert "failed at" not in capsys.readouterr().err
 
 
 def test_a_run_that_fails_tells_so(command: Command, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
