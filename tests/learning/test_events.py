@@ -166,7 +166,13 @@ def _fake(package: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]
     calls: list[tuple[str, Any]] = []
     recorder = _Recorder(calls)
     module = types.ModuleType(package)
-    module.__getattr__ = lambda name: getattr(recorder, name)  # type: ignore[method-assign]
+
+    def of_module(name: str) -> Any:
+        if name.startswith("__"):  # who looks whether the package is there, and what file it is
+            raise AttributeError(name)
+        return getattr(recorder, name)
+
+    module.__getattr__ = of_module  # type: ignore[method-assign]
     monkeypatch.setitem(sys.modules, package, module)
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: module if name == package else real(name, *a))
