@@ -94,5 +94,5 @@ def test_without_solved_pairs_it_says_so(command: Command, small: Path, tmp_path
     )
     result = command("run", "--model", "tiny", "--benchmark", bare, "--method", "lora-null", "--output", "out")
     assert result.code == 2
-    assert "no attention set" in result.err
+    assert "build it with --pairs lama-ckl-mini" in result.err
     assert "Traceback" not in result.err
