@@ -50,6 +50,8 @@ def test_the_results_are_those_of_the_records() -> None:
         "wiseft": "lora+wiseft",
         "taalm+mixreview": "taalm+lora+mixreview",
         "mixreview": "lora+mixreview",
+        "recadam(t0=36.0)": "lora+recadam(t0=36.0)",
+        "taalm+recadam(t0=36.0)": "taalm+lora+recadam(t0=36.0)",
         "rho1": "rho1+lora",
         "entity-tokens": "entity-tokens+lora",
     }
