@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import PositiveInt
 from torch import nn
 
-from ckl_bench.method import Extent, Method, Needs
+from ckl_bench.method import Extent, Method, Needs, StageContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,8 @@ class KAdapter(Method):
     TAALM's released code joins 0.1 times a layer norm of the sum, which never starts from the base model; here the
     up-projections start at zero, and it does.
 
-    The frozen model's hidden states of a text never change: they are computed once and kept, up to `cache_mb`.
+    The frozen model's hidden states of a text never change: they are computed once and kept, up to `cache_mb`, those of
+    a stage's documents many at a time.
     """
 
     shrink: PositiveInt = 4  # an adapter is this many times narrower than the base model
@@ -32,6 +33,13 @@ class KAdapter(Method):
         from .model import AdaptedModel
 
         return AdaptedModel(load(), shrink=self.shrink, layers=self.layers, cache_bytes=self.cache_mb * 10**6)
+
+    def penalty(self, model: nn.Module, stage: StageContext) -> None:
+        """No term of the loss: here a stage begins, whose documents the frozen model may read together."""
+        from .model import AdaptedModel
+
+        if isinstance(model, AdaptedModel):
+            model.read_together([document.ids for document in stage.documents])
 
     def needs(self, extent: Extent) -> Needs:
         states = 3 * 4 * extent.width * extent.stage_tokens

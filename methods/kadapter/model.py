@@ -13,7 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ckl_bench.encode import by_length, pad
 from ckl_bench.errors import UserError
+
+TOKENS = 1024  # of documents that are read together, with padding; a longer one is read alone
+Key = tuple[int, ...]  # the tokens of a text
 
 
 class Adapter(nn.Module):
@@ -56,12 +60,35 @@ class AdaptedModel(nn.Module):
         self.read = (1, (depth + 1) // 2)  # hidden_states[0] are the embeddings; the last is what the head reads
         width = max(8, hidden // shrink)
         self.adapters = nn.ModuleList(Adapter(hidden, width, layers) for _ in range(3)).to(like.device)
-        self._cache: dict[tuple[int, ...], Tensor] = {}
-        self._room = cache_bytes
+        self._cache: dict[Key, Tensor] = {}
+        self._groups: dict[Key, Sequence[Key]] = {}
+        self._room = self._capacity = cache_bytes
+        self._bytes = 3 * hidden * like.element_size()  # of a token's states
 
     def frozen_base(self) -> nn.Module:
         """The base model, which never changes."""
         return self.base
+
+    def read_together(self, texts: Sequence[Key]) -> None:
+        """Let these texts be read in groups of similar length, which they alone fix; any other text is read by itself.
+
+        What a run that was stopped reads when it goes on is then the same to the last bit: a text's states depend on
+        its group in their rounding. Texts that the cache has no room for are read alone, since they are read each time.
+        """
+        grouped, self._groups, room = self._groups, {}, self._capacity
+        each = list(dict.fromkeys(texts))
+        for places in by_length([len(key) for key in each], TOKENS):
+            group = [each[i] for i in places]
+            size = sum(map(len, group)) * self._bytes
+            if size <= room:
+                room -= size
+                self._groups |= dict.fromkeys(group, group)
+        for key in (*grouped, *self._groups):
+            self._cache.pop(key, None)
+        self._room = room - sum(map(_bytes, self._cache.values()))
+        if self._room < 0:  # what was read alone gives way; read again it is the same
+            self._cache.clear()
+            self._room = room
 
     def train(self, mode: bool = True) -> AdaptedModel:
         """Training mode for the adapters alone: dropout in the frozen model would spoil what is cached."""
@@ -92,24 +119,33 @@ class AdaptedModel(nn.Module):
         """(B, 3, T, H): the base model's hidden states at the layers read, from the cache where they are known."""
         lengths = mask.sum(1).tolist()
         keys = [tuple(row[:length]) for row, length in zip(ids.tolist(), lengths, strict=True)]
-        fresh: dict[tuple[int, ...], Tensor] = {}
-        for i, key in enumerate(keys):
+        fresh: dict[Key, Tensor] = {}
+        for key in keys:
             if key not in self._cache and key not in fresh:
-                # Each text by itself: its states then never depend, not even in their rounding, on its companions.
-                found, last = _states(self.base, ids[i : i + 1, : lengths[i]])
-                self._keep(key, fresh, torch.cat([*(found[layer] for layer in self.read), last]))
+                fresh |= self._read(self._groups.get(key, [key]), ids.device)
         like = next(iter(fresh.values())) if fresh else self._cache[keys[0]]
         states = torch.zeros(len(keys), 3, ids.shape[1], like.shape[-1], dtype=like.dtype, device=ids.device)
         for row, key in enumerate(keys):
             states[row, :, : lengths[row]] = (fresh[key] if key in fresh else self._cache[key]).to(ids.device)
         return states
 
-    def _keep(self, key: tuple[int, ...], fresh: dict[tuple[int, ...], Tensor], states: Tensor) -> None:
-        fresh[key] = states
-        size = states.numel() * states.element_size()
-        if key not in self._cache and size <= self._room:
-            self._cache[key] = states.cpu().clone()
-            self._room -= size
+    def _read(self, group: Sequence[Key], device: torch.device) -> dict[Key, Tensor]:
+        """Each text's states (3, its tokens, H), kept where there is room."""
+        ids, mask = (x.to(device) for x in pad(group))
+        found, last = _states(self.base, ids, mask if len(group) > 1 else None)
+        every = torch.stack([*(found[layer] for layer in self.read), last], 1)
+        # Copies, so that no text keeps the padding of its group.
+        rows = {key: row[:, : len(key)].clone() for key, row in zip(group, every, strict=True)}
+        for key, row in rows.items():
+            size = 0 if key in self._groups else _bytes(row)  # a group's room was taken when it was made
+            if size <= self._room:
+                self._cache[key] = row.cpu()
+                self._room -= size
+        return rows
+
+
+def _bytes(states: Tensor) -> int:
+    return states.numel() * states.element_size()
 
 
 @contextmanager
@@ -126,8 +162,8 @@ def _head_reads(base: Any, change: Callable[[Tensor], Tensor]) -> Iterator[None]
         hook.remove()
 
 
-def _states(base: Any, ids: Tensor) -> tuple[Sequence[Tensor], Tensor]:
-    """The hidden states of one text (1, T), each (1, T, H), and what the head reads of it, (1, T, H)."""
+def _states(base: Any, ids: Tensor, mask: Tensor | None = None) -> tuple[Sequence[Tensor], Tensor]:
+    """The hidden states of texts (B, T), each (B, T, H), and what the head reads of them, (B, T, H)."""
     seen: list[Tensor] = []
 
     def last_alone(state: Tensor) -> Tensor:
@@ -135,7 +171,7 @@ def _states(base: Any, ids: Tensor) -> tuple[Sequence[Tensor], Tensor]:
         return state[:, -1:]  # logits of the others would be for nothing
 
     with _head_reads(base, last_alone):
-        output = base(input_ids=ids, use_cache=False, output_hidden_states=True)
+        output = base(input_ids=ids, attention_mask=mask, use_cache=False, output_hidden_states=True)
     return output.hidden_states, seen[0]
 
 

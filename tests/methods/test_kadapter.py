@@ -86,6 +86,42 @@ def test_the_frozen_model_runs_once_per_text_and_never_changes(shape: str) -> No
 
 
 @pytest.mark.parametrize("shape", BUILDERS)
+def test_a_stages_documents_are_read_in_groups_that_it_alone_fixes(shape: str) -> None:
+    texts = [*TEXTS, *(" ".join(["the engine of Ada"] * n) for n in range(60, 100, 4))]
+    documents = encode_documents(tiny_tokenizer(), [Document(id=t, text=t) for t in texts], 512)
+    model, alone, again = (move(adapted(shape)) for _ in range(3))
+    sizes: list[int] = []
+    embeddings = model.base.get_input_embeddings()  # type: ignore[union-attr,operator]
+    embeddings.register_forward_hook(lambda _, given, __: sizes.append(given[0].numel()))
+    for one in (model, again):
+        one.read_together([document.ids for document in documents])  # type: ignore[operator]
+    found = {}
+    for document in documents:
+        ids, mask = (getattr(collate([document]), name) for name in ("ids", "mask"))
+        found[document.id] = model(input_ids=ids, attention_mask=mask).logits
+        expected = alone(input_ids=ids, attention_mask=mask).logits
+        torch.testing.assert_close(found[document.id], expected, atol=1e-6, rtol=1e-5)
+    read = [size for size in sizes if size > 1]  # a pass that reads one token only brings the head to speak
+    assert 1 < len(read) < len(documents)
+    assert max(read) <= 1024
+    for document in reversed(documents):  # another order, as a run meets them that goes on: equal to the last bit
+        ids = collate([document]).ids
+        assert torch.equal(again(input_ids=ids, attention_mask=torch.ones_like(ids)).logits, found[document.id])
+
+
+def test_documents_that_the_cache_cannot_hold_are_read_alone() -> None:
+    documents = encode_documents(tiny_tokenizer(), [Document(id=t, text=t) for t in TEXTS], 64)
+    model = adapted("llama")
+    model._capacity = 0  # type: ignore[assignment]
+    model.read_together([document.ids for document in documents])  # type: ignore[operator]
+    for _ in range(2):
+        for document in documents:
+            model(input_ids=collate([document]).ids)
+    assert not model._cache
+    assert not model._groups
+
+
+@pytest.mark.parametrize("shape", BUILDERS)
 def test_adapters_are_causal_and_padding_does_not_reach_them(shape: str) -> None:
     model = move(adapted(shape))
     ids = torch.randint(3, 250, (1, 12))
