@@ -30,10 +30,13 @@ lint: $(VENV)/installed ## style, types, and the order of imports
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+# Of 22,000 modules most are never imported: Python compiles those that are, when they are.
+INSTALL = pip install -q --no-compile
+
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -q '$(TORCH)'
-	$(VENV)/bin/python -m pip install -q -e '.[dev]'
+	$(VENV)/bin/python -m $(INSTALL) '$(TORCH)'
+	$(VENV)/bin/python -m $(INSTALL) -e '.[dev]'
 	touch $@
 
 # On a CPU vLLM has a version of its own, which pins torch and transformers: it gets an environment of its own. What it
@@ -46,16 +49,16 @@ vllm: $(VLLM_VENV)/installed ## score the same probes with vLLM and transformers
 
 $(VLLM_VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VLLM_VENV)
-	$(VLLM_VENV)/bin/python -m pip install -q '$(TORCH)' packaging
-	$(VLLM_VENV)/bin/python -m pip install -q --no-deps '$(VLLM)'
+	$(VLLM_VENV)/bin/python -m $(INSTALL) '$(TORCH)' packaging
+	$(VLLM_VENV)/bin/python -m $(INSTALL) --no-deps '$(VLLM)'
 	$(VLLM_VENV)/bin/python tests/helpers/requirements_of.py $(firstword $(subst ==, ,$(VLLM))) \
 	  torchaudio torchvision torchcodec > $(VLLM_VENV)/requirements.txt
-	$(VLLM_VENV)/bin/python -m pip install -q -r $(VLLM_VENV)/requirements.txt
-	$(VLLM_VENV)/bin/python -m pip install -q -e . 'pytest>=8' 'hypothesis>=6.100' psutil
+	$(VLLM_VENV)/bin/python -m $(INSTALL) -r $(VLLM_VENV)/requirements.txt
+	$(VLLM_VENV)/bin/python -m $(INSTALL) -e . 'pytest>=8' 'hypothesis>=6.100' psutil
 	touch $@
 
 perf: $(VENV)/installed ## time and memory beside Trainer, lm-eval, a full log-softmax and create_graph: a table, a few minutes
-	$(VENV)/bin/python -m pip install -q 'lm_eval>=0.4.9' accelerate
+	$(VENV)/bin/python -m $(INSTALL) 'lm_eval>=0.4.9' accelerate
 	PYTHONPATH=tests $(VENV)/bin/python -m perf.sides
 
 torture: kills faults fuzz ## the long form of the tests of robustness: one to two hours
