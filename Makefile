@@ -77,9 +77,10 @@ fuzz: $(VENV)/installed ## give 12,000 damaged inputs to all readers
 	PYTHONPATH=tests $(VENV)/bin/python -m harness.fuzz --examples 12000
 
 # Regenerate what is committed: the tables, the embedded benchmark, the train-attention that ships with it.
-leaderboard: $(VENV)/installed ## regenerate the committed tables from the records, and the README's first one
+leaderboard: $(VENV)/installed ## regenerate what is made of the records: the tables, those of README and docs/results.md, the figures
 	$(VENV)/bin/ckl-bench leaderboard
 	PYTHONPATH=tests $(VENV)/bin/python -m helpers.readme
+	$(VENV)/bin/ckl-bench report --figures leaderboards/figures
 
 records: $(VENV)/installed ## run all plans of leaderboards/plans and submit what they give: many hours; goes on where it was stopped
 	for plan in leaderboards/plans/*.toml; do $(VENV)/bin/ckl-bench run --config $$plan || exit; done

@@ -1,6 +1,6 @@
-"""The README's first table, as `ckl-bench run --method taalm` prints it from the committed records.
+"""The README's first table, as `ckl-bench run --method taalm` prints it, and that of `docs/results.md`, from the records.
 
-`python -m helpers.readme` writes it anew.
+`python -m helpers.readme` writes both anew. What the second one says of a stack beside its numbers stays as it is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from ckl_bench.results.output import table_beside_committed
 from ckl_bench.storage.files import leaderboards_dir
 
 README = Path(__file__).resolve().parents[2] / "README.md"
-BEGIN, END = "<!-- table: ckl-bench run --method taalm -->\n\n", "\n<!-- end of table -->"
+RESULTS = README.parent / "docs" / "results.md"
+BEGIN, END = "<!-- table: {} -->\n\n", "\n<!-- end of table -->"
+FIRST, OF_RECORDS = "ckl-bench run --method taalm", "lama-ckl-mini"
+TAKEN = ("method", "n", "gain", "Top Acc", "NF Acc", "Total Knowledge", "exact learned", "exact kept", "asked otherwise")
+OURS = ("published, Llama2-7B", "in a sentence")
 
 
 def printed(method: str = "taalm+lora", benchmark: str = "lama-ckl-mini") -> str:
@@ -32,11 +36,40 @@ def printed(method: str = "taalm+lora", benchmark: str = "lama-ckl-mini") -> str
     return "".join(f"    {line}".rstrip() + "\n" for line in console.export_text().splitlines())
 
 
-def block(text: str) -> str:
-    """What stands in the README for the table."""
-    return text.split(BEGIN)[1].split(END)[0]
+def cells(line: str) -> list[str]:
+    """A row of a Markdown table."""
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def leading(kind: str = "lama-ckl") -> list[dict[str, str]]:
+    """The rows of the first league of a committed table, cells by the names of their columns."""
+    league = (leaderboards_dir() / f"{kind}.md").read_text(encoding="utf-8").split("\n## ")[1]
+    header, _, *rows = (cells(line) for line in league.splitlines() if line.startswith("|"))
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def results(have: str) -> str:
+    """The first league with what `have`, the table as it was, says of each stack; nothing of one that is new in it."""
+    said = {row[0]: row[-len(OURS) :] for row in map(cells, have.splitlines()[2:])}
+    lines = [[*TAKEN, *OURS], ["---", *["--:"] * (len(TAKEN) - 1), *["---"] * len(OURS)]]
+    for row in leading():
+        name = row["method"].replace("\\", "").strip("*").partition("@")[0]
+        lines.append([f"`{name}`", *(row[column] for column in TAKEN[1:]), *said.get(f"`{name}`", ["", ""])])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def block(text: str, name: str = FIRST) -> str:
+    """What stands in a page for the table of that name."""
+    return text.split(BEGIN.format(name))[1].split(END)[0]
+
+
+def written(page: Path, name: str, table: str) -> None:
+    """Put the table into the page."""
+    have = page.read_text(encoding="utf-8")
+    begin = BEGIN.format(name)
+    page.write_text(have.replace(begin + block(have, name), begin + table), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    have = README.read_text(encoding="utf-8")
-    README.write_text(have.replace(BEGIN + block(have), BEGIN + printed()), encoding="utf-8")
+    written(README, FIRST, printed())
+    written(RESULTS, OF_RECORDS, results(block(RESULTS.read_text(encoding="utf-8"), OF_RECORDS)))
