@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ckl_bench.records import Record
-from ckl_bench.results.leagues import UNTRAINED, labels, leagues, titles
+from ckl_bench.results.differences import UNTRAINED
+from ckl_bench.results.leagues import labels, leagues, titles
 from ckl_bench.results.rows import Row
 from ckl_bench.results.tables import BOARDS, groups, rows
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from ckl_bench.results.leagues import UNTRAINED, labels, unsaid
+from ckl_bench.results.differences import UNTRAINED
+from ckl_bench.results.leagues import labels, unsaid
 from ckl_bench.results.rows import Row, in_months
 from ckl_bench.results.terminal import (
     BETTER,
