@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ckl_bench.records import Record
 
 PORT = 8765  # of `report --watch`
+READING = "reading the records"
 
 
 def register(app: typer.Typer) -> None:
@@ -40,27 +41,32 @@ def leaderboard(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 where a table is not current.")] = False,
 ) -> None:
     """Regenerate the CSV tables from the records."""
-    from ckl_bench.records import read_records
-    from ckl_bench.results.tables import first_difference, tables_locked, write_tables
-    from ckl_bench.storage.files import leaderboards_dir
+    from ckl_bench.progress import line
 
-    folder = output or leaderboards_dir()
-    if not (folder / "records").is_dir():
-        raise UserError(f"{folder} has no records/; give the --output of a run")
-    try:
-        records = list(read_records(folder))
-    except UserError as error:
-        raise (CklError(str(error)) if check else error) from error  # --check says 1 for all that is not as it was
-    if check:
-        difference = first_difference(folder, records)
-        if difference:
-            raise CklError(f"{difference}; run ckl-bench leaderboard to regenerate")
-        say(f"{folder}: the tables agree with {len(records)} records")
-    else:
-        with tables_locked(folder):
+    with line(READING):
+        from ckl_bench.records import read_records
+        from ckl_bench.results.tables import first_difference, tables_locked, write_tables
+        from ckl_bench.storage.files import leaderboards_dir
+
+        folder = output or leaderboards_dir()
+        if not (folder / "records").is_dir():
+            raise UserError(f"{folder} has no records/; give the --output of a run")
+        try:
             records = list(read_records(folder))
-            for path in write_tables(folder, records):
-                say(f"{path}: from {len(records)} records")
+        except UserError as error:
+            raise (CklError(str(error)) if check else error) from error  # --check says 1 for all that is not as it was
+        difference = first_difference(folder, records) if check else None
+    if difference:
+        raise CklError(f"{difference}; run ckl-bench leaderboard to regenerate")
+    if check:
+        say(f"{folder}: the tables agree with {len(records)} records")
+        return
+    with tables_locked(folder):
+        with line(READING):
+            records = list(read_records(folder))
+            written = write_tables(folder, records)
+        for path in written:
+            say(f"{path}: from {len(records)} records")
 
 
 def compare(
@@ -84,19 +90,22 @@ def compare(
 
     Of every measure the p of a paired permutation test, corrected for the number of measures (Holm).
     """
-    from ckl_bench.records import read_records
-    from ckl_bench.results.compare import compare as compared
-    from ckl_bench.results.compare import headline, sentence
-    from ckl_bench.results.metrics import told
-    from ckl_bench.results.select_runs import find_current, runs_on
-    from ckl_bench.storage.files import leaderboards_dir
+    from ckl_bench.progress import line
 
-    every = {record.run_id: record for folder in (output, leaderboards_dir()) for record in read_records(folder)}
-    named = runs_on(every.values(), benchmark, model)
-    sides = [find_current(named, wanted, benchmark, methods_dir) for wanted in (first, second)]
-    found, seeds = compared(*sides)
-    line, names = headline(sides[0][0], sides[1][0], benchmark, seeds, len(found))
-    say(line)
+    with line(READING):
+        from ckl_bench.records import read_records
+        from ckl_bench.results.compare import compare as compared
+        from ckl_bench.results.compare import headline, sentence
+        from ckl_bench.results.metrics import told
+        from ckl_bench.results.select_runs import find_current, runs_on
+        from ckl_bench.storage.files import leaderboards_dir
+
+        every = {record.run_id: record for folder in (output, leaderboards_dir()) for record in read_records(folder)}
+        named = runs_on(every.values(), benchmark, model)
+        sides = [find_current(named, wanted, benchmark, methods_dir) for wanted in (first, second)]
+        found, seeds = compared(*sides)
+    head, names = headline(sides[0][0], sides[1][0], benchmark, seeds, len(found))
+    say(head)
     for name, side in zip(names, sides, strict=True):
         if any(map(told, side)):
             say(f"  {name} was told the answers, and is no equal of one that was not.")
@@ -172,11 +181,15 @@ def submit(
     methods_dir: MethodsOption = None,
 ) -> None:
     """Validate records, copy them into the leaderboard, regenerate its tables, and say what to commit."""
-    from ckl_bench.results.submit import submit as submitted
-    from ckl_bench.storage.files import leaderboards_dir
+    from ckl_bench.progress import line
 
-    folder = output or leaderboards_dir()
-    for path in submitted(records, folder, methods_dir):
+    with line(READING):
+        from ckl_bench.results.submit import submit as submitted
+        from ckl_bench.storage.files import leaderboards_dir
+
+        folder = output or leaderboards_dir()
+        written = submitted(records, folder, methods_dir)
+    for path in written:
         say(f"{path}: written")
     say(f"next: git add {folder} && git commit -m 'Records of ...'")
 
@@ -234,7 +247,7 @@ def show(
     """Show a run in the terminal: its curves, and its token weights in colour."""
     from ckl_bench.progress import line
 
-    with line("reading the records"):
+    with line(READING):
         from ckl_bench.results.report.terminal import print_run
         from ckl_bench.results.reproduce import find_record
 

@@ -12,6 +12,8 @@ SETTINGS = (
     *("learning_rate", "epochs", "batch_size", "limit", "max_tokens", "dtype", "model_revision", "tokenizer_hash"),
     *("benchmark_hash", "schema_version"),
 )
+UNTRAINED = "none"  # the method that does nothing: its row is what the others have to beat
+OF_TRAINING = ("learning_rate", "batch_size", "epochs")  # tell nothing of what learns nothing
 # How some of them may be typed, and are in a row's label.
 SHORT = {
     **{"lr": "learning_rate", "batch": "batch_size", "schema": "schema_version"},
@@ -40,14 +42,16 @@ def differences(specs: Sequence[Spec]) -> dict[str, list[Any]]:
     """Setting -> its values, one a spec, for every setting in which the specs differ; seeds are not looked at.
 
     What a spec lacks is None. What only other methods have (taalm's file, beside lora) says no more than that the
-    methods differ, and is left out.
+    methods differ, and is left out; so is how one trains, beside another that does nothing.
     """
     every = [settings_of(spec) for spec in specs]
+    idle = [spec.method == UNTRAINED or spec.scored_only for spec in specs]
+    unused = OF_TRAINING if any(idle) and not all(idle) else ()
     same_parts = len({frozenset(spec.hyperparameters) for spec in specs}) < 2
     found = {}
     for name in dict.fromkeys(name for settings in every for name in settings):
         part = name.rpartition(".")[0]
-        if all(
+        if name not in unused and all(
             name in settings or same_parts or part in spec.hyperparameters
             for settings, spec in zip(every, specs, strict=True)
         ):

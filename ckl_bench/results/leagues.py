@@ -8,12 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 
 from ckl_bench.records import Record
-from ckl_bench.results.differences import SETTINGS, SHORT, shown
+from ckl_bench.results.differences import OF_TRAINING, SETTINGS, SHORT, UNTRAINED, shown
 from ckl_bench.results.rows import Row
 from ckl_bench.spec import Spec
 
-UNTRAINED = "none"  # the method that does nothing: its row is what the others have to beat
-_OF_TRAINING = ("learning_rate", "batch_size", "epochs")  # tell nothing of a row that learns nothing
 _TYPED = {long: short for short, long in SHORT.items()}
 
 
@@ -131,7 +129,7 @@ def _usual(rows: Sequence[Row]) -> dict[str, object]:
 
 def _says(row: Row, name: str) -> bool:
     """Whether a row's setting tells anything: not what its record lacks (an older schema), nor what was not used."""
-    return row.get(name) is not None and not (name in _OF_TRAINING and _idle(row))
+    return row.get(name) is not None and not (name in OF_TRAINING and _idle(row))
 
 
 def _idle(row: Row) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 from ckl_bench.benchmarks.format import Benchmark, Probe
 from ckl_bench.models.base import BaseModel
 from ckl_bench.records import Record, SetScores
-from ckl_bench.results.leagues import UNTRAINED
+from ckl_bench.results.differences import UNTRAINED
 from ckl_bench.results.reproduce import scored_sets
 from ckl_bench.scoring.engine import encode_probe
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ckl_bench.records import Record
-from ckl_bench.results.leagues import UNTRAINED
+from ckl_bench.results.differences import UNTRAINED
 
 _ROUNDING = 2e-3  # seconds: two phases are kept to three decimals, and the rate of tokens to two
 

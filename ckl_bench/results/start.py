@@ -14,7 +14,7 @@ from ckl_bench.storage.json import canonical_json
 SAME_NLL = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
 NEAR_TIES = 50  # one probe in so many may have two tokens that are as likely, and another accuracy elsewhere
 # They build a model that is the base model until it is trained.
-STARTS_AS_THE_BASE = {"finetune", "kadapter", "lora", "none"}
+STARTS_AS_THE_BASE = {"finetune", "kadapter", "lora", "lora-null", "none"}
 # What the scores of an untrained model do not depend on.
 _OF_TRAINING = {"seed", "epochs", "batch_size", "learning_rate", "max_tokens", "schema_version", "tokenizer_hash"}
 
@@ -33,9 +33,10 @@ def unlike_the_base(record: Record, others: Iterable[Record], as_base: bool = Fa
     Methods that add to the base model what is zero at first start from it as it is; `as_base` says so of a stack with a
     part that is not built in (`starts_as_the_base`). A stack with another way to build its model (`qlora` rounds the
     weights), or of whose parts nothing is known, is compared with runs of the very same stack, versions and machine
-    alone. Between all committed runs of a benchmark (two kinds of processors, three ways to build) the NLL of a probe
-    differs by at most 2e-5 nats and no accuracy; 1e-3 nats leaves room for other processors and GPUs, as does, where
-    versions or machines differ, one probe in 50 with another accuracy. Weights of 16 bits round more.
+    alone. Between all committed runs of a benchmark that start from the base model (two kinds of processors, five ways
+    to build) the NLL of a probe differs by at most 2.2e-5 nats and no accuracy; 1e-3 nats leaves room for other
+    processors and GPUs, as does, where versions or machines differ, one probe in 50 with another accuracy. Weights of
+    16 bits round more.
     """
     own, start = _untrained(record), _start(record, as_base)
     like = [other for other in others if other.run_id != record.run_id and other.stages and _start(other) == start]

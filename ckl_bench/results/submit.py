@@ -16,18 +16,20 @@ from ckl_bench.progress import log
 from ckl_bench.records import Record, read_record, read_records, write_record
 from ckl_bench.results.metrics import told
 from ckl_bench.results.plausible import implausible
-from ckl_bench.results.reproduce import Agreement, agreement, mark_of, request_of, scored_sets
-from ckl_bench.results.reproduced import add_mark
+from ckl_bench.results.reproduce import Agreement, agreement, request_of, scored_sets
 from ckl_bench.results.spent import costs_that_cannot_be
 from ckl_bench.results.start import starts_as_the_base, unlike_the_base
 from ckl_bench.results.tables import tables_locked, write_tables
+
+_NO_MARK = "It was handed in, not run here, and marks nothing as reproduced; ckl-bench reproduce does"
 
 
 def submit(paths: Sequence[Path], folder: Path, methods_dir: Path | None = None) -> list[Path]:
     """Judge every record, then copy all of them and regenerate the tables; returns the files written.
 
-    A second record of a run that is there already marks it as reproduced where the two agree. Where anything is wrong
-    with any record, all of it is logged, a line each, and UserError raised; then nothing is written.
+    A second record of a run that is there already is compared with it. Where the two agree that is said, and no more:
+    it was handed in, and only `reproduce` marks what was made again here. Where anything is wrong with any record, all
+    of it is logged, a line each, and UserError raised; then nothing is written.
     """
     wrong: dict[Path, list[str]] = {path: [] for path in paths}
     board = {record.run_id: record for record in read_records(folder)}
@@ -41,7 +43,6 @@ def submit(paths: Sequence[Path], folder: Path, methods_dir: Path | None = None)
             wrong[path].append(str(error))
     every = [*board.values(), *given.values()]
     new: dict[str, Record] = {}
-    second: list[tuple[Record, Agreement]] = []
     for path, record in given.items():
         wrong[path] += objections(record, methods_dir, every)
         there = board.get(record.run_id) or new.setdefault(record.run_id, record)
@@ -51,8 +52,7 @@ def submit(paths: Sequence[Path], folder: Path, methods_dir: Path | None = None)
         elif not wrong[path]:
             report = _compared(there, record)
             if report.agrees:
-                second.append((record, report))
-                log(f"note: {path}: run {record.run_id} is there already; {report.summary}")
+                log(f"note: {path}: run {record.run_id} is there already; {report.summary}. {_NO_MARK}")
             else:
                 wrong[path].append(f"run {record.run_id} is there already with other numbers: {_first(report)}")
     for path, reasons in wrong.items():
@@ -62,9 +62,6 @@ def submit(paths: Sequence[Path], folder: Path, methods_dir: Path | None = None)
     if refused:
         raise UserError(f"{refused} of {len(wrong)} records cannot be submitted; nothing was written")
     written = [write_record(folder, record) for record in new.values()]
-    for record, report in second:
-        path = folder / "records" / f"{record.run_id}.json"
-        written.append(add_mark(folder, mark_of(path, record, report)))
     with tables_locked(folder):
         return [*written, *write_tables(folder, read_records(folder))]
 

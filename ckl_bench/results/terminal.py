@@ -11,7 +11,8 @@ from rich.text import Text
 
 from ckl_bench.benchmarks.manifest import KINDS
 from ckl_bench.errors import printable
-from ckl_bench.results.leagues import UNTRAINED, labels, league, unsaid, without_settings
+from ckl_bench.results.differences import UNTRAINED
+from ckl_bench.results.leagues import labels, league, unsaid, without_settings
 from ckl_bench.results.rows import Row, in_months, retained_columns
 
 Column = tuple[str, Callable[[Row], str]]

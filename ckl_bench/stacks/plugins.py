@@ -114,7 +114,7 @@ def _sources(origin: Origin) -> Sources:
         return with_siblings(files_below(file.parent) if package else {file}, _folder(origin))
     package_of = _top_package(origin.module)
     if package_of is not None:
-        return Sources(files=tuple(sorted(files_below(package_of, "*.py"))))
+        return Sources(files=tuple(sorted(files_below(package_of))))
     point = next(p for p in entry_points(group=GROUP) if p.module == origin.module)
     shipped = {Path(str(f.locate())).resolve() for f in (point.dist.files or [] if point.dist else [])}
     # An installed module lies among everyone's; one that is worked on in place lies in a folder of its own.
@@ -152,8 +152,8 @@ def plugin_hash(name: str, methods_dir: Path | None = None) -> str | None:
     """SHA-256 of all files that a method is made of; None for a built-in one, which the commit identifies.
 
     Of a folder's method: its file, or every file of its package, and what these import from beside them. Of an
-    installed one: the Python files of its outermost package, or its module with what that imports of its distribution.
-    Raises UserError as `load_method` does.
+    installed one: every file of its outermost package, or its module with what that imports of its distribution. What
+    is hidden or cached does not count. Raises UserError as `load_method` does.
     """
     origin = _origin(name, methods_dir)
     return None if _built_in(origin) else hash_of(_sources(origin), origin.file)

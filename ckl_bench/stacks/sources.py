@@ -22,13 +22,13 @@ class Sources:
     plain: frozenset[str] = frozenset()
 
 
-def files_below(folder: Path, pattern: str = "*") -> set[Path]:
+def files_below(folder: Path) -> set[Path]:
     """Every file of a package, its data files too; not what is hidden or cached."""
 
     def counts(parts: tuple[str, ...]) -> bool:
         return not any(part.startswith(".") or part == "__pycache__" for part in parts)
 
-    return {f for f in folder.rglob(pattern) if counts(f.relative_to(folder).parts) and f.is_file()}
+    return {f for f in folder.rglob("*") if counts(f.relative_to(folder).parts) and f.is_file()}
 
 
 def with_siblings(own: set[Path], root: Path, among: Collection[Path] | None = None) -> Sources:

@@ -18,7 +18,9 @@ from rich.console import Console
 
 from ckl_bench.cli.options import say
 from ckl_bench.progress import Line, hidden, line
+from ckl_bench.records import write_record
 from conftest import Command
+from helpers.runs import KEPT, LEARNED, record
 from helpers.terminal import ESCAPES, frames, on_terminal
 
 LONG = "taalm+kadapter+mixreview+recadam(t0=32.0)"
@@ -108,6 +110,25 @@ def test_a_run_says_where_it_is(small: Path, tmp_path: Path) -> None:
     assert "loading" not in out
     assert got.rstrip().endswith(".json")
     assert "\x1b[2K" in got[got.rindex("seed 2/2") :]  # nothing of it remains
+
+
+def test_what_reads_many_records_says_so_first(tmp_path: Path) -> None:
+    board = tmp_path / "board"
+    for seed in (0, 1):
+        for method in ("lora", "none"):
+            write_record(board, record(LEARNED, KEPT, method=method, seed=seed))
+    for words, found in (
+        (("leaderboard", "--output", board), "from 4 records"),
+        (("leaderboard", "--output", board, "--check"), "the tables agree"),
+        (("compare", "lora", "none", "--benchmark", "made-up", "--model", "tiny", "--output", board), "lora against"),
+        (("submit", board / "nowhere.json", "--output", board), ""),
+    ):
+        code, out, got = on_terminal(*words, cwd=tmp_path)
+        assert code == (0 if found else 2), got
+        assert "reading the records" in frames(got)[0], words
+        assert found in out
+        assert "\x1b[2K" in got  # nothing of it remains
+        assert "reading the records" not in out
 
 
 @pytest.mark.slow

@@ -143,7 +143,8 @@ def test_another_way_to_build_the_model_is_not_compared() -> None:
         return type(run).model_validate(value | {"spec": spec.model_dump(), "run_id": spec.run_id})
 
     assert unlike_the_base(changed(seed=3, epochs=9), [run])
-    assert unlike_the_base(changed(hyperparameters={"kadapter": {}}, method="kadapter"), [run])
+    for method in ("kadapter", "lora-null", "lora-null+restate"):
+        assert unlike_the_base(changed(hyperparameters={name: {} for name in method.split("+")}, method=method), [run])
     assert not unlike_the_base(changed(hyperparameters={"qlora": {}}, method="qlora"), [run])
     assert not unlike_the_base(changed(inputs={"method:mine": "a" * 64}), [run])
     assert not unlike_the_base(changed(model_revision="seed:1"), [run])

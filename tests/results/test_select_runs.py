@@ -131,6 +131,10 @@ def test_differences_are_the_settings_in_which_specs_differ() -> None:
         *("batch_size", "limit", "max_tokens", "model_revision", "benchmark_hash")
     ]
     assert list(told(PLAIN, run(dtype="bfloat16", tokenizer_hash="d" * 64))) == ["dtype", "tokenizer_hash"]
+    idle, slower = (run(method="none", hyperparameters={"none": {}}, learning_rate=rate) for rate in (0.1, 0.01))
+    assert told(PLAIN, idle) == told(idle, SLOW) == {}  # how one trains says nothing beside one that does not
+    assert list(told(run(limit=3), idle)) == ["limit"]
+    assert told(idle, slower) == {"learning_rate": [0.1, 0.01]}
     old = PLAIN.model_copy(update={"spec": PLAIN.spec.as_of(1)})
     assert told(PLAIN, old) == {"tokenizer_hash": ["c" * 64, None], "schema_version": [2, 1]}
     looked_at = {"learning_rate", "epochs", "batch_size", "limit", "max_tokens", "model_revision", "benchmark_hash"}

@@ -135,8 +135,16 @@ def test_an_installed_methods_outermost_package_counts(tmp_path: Path, monkeypat
     before = plugin_hash("mine")
     (tmp_path / "other.py").write_text("VALUE = 2\n")
     assert plugin_hash("mine") == before
-    (tmp_path / "mylab" / "tools.py").write_text("VALUE = 2\n")
-    assert plugin_hash("mine") != before
+    seen = {before}
+    for name in ("tools.py", "table.json", "methods/words.txt", "sizes.toml"):
+        (tmp_path / "mylab" / name).write_text("2\n" if name.endswith("json") else "VALUE = 2\n")
+        found = plugin_hash("mine")
+        assert found not in seen, name
+        seen.add(found)
+    for name in ("__pycache__/tools.cpython-312.pyc", "methods/__pycache__/x.pyc", ".hidden"):
+        (tmp_path / "mylab" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "mylab" / name).write_text("x")
+        assert plugin_hash("mine") == found, name
 
 
 def test_an_installed_module_is_joined_by_its_own_distribution_only(

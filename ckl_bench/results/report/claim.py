@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import mean
 
-from ckl_bench.results.leagues import UNTRAINED
+from ckl_bench.results.differences import UNTRAINED
 from ckl_bench.results.rows import Row, in_months
 from ckl_bench.results.terminal import BETTER, WORSE, verdict
 

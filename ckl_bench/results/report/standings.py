@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ckl_bench.records import Record
-from ckl_bench.results.leagues import UNTRAINED, labels, leagues, titles
+from ckl_bench.results.differences import UNTRAINED
+from ckl_bench.results.leagues import labels, leagues, titles
 from ckl_bench.results.rows import Row
 from ckl_bench.results.tables import BOARDS, groups, rows
 
@@ -43,8 +44,9 @@ class League:
 def standings(records: Iterable[Record]) -> list[League]:
     """The leagues of these records, by kind: those of a benchmark as it was run last come first, and the largest.
 
-    A stack has one number, and so one colour, in all of them; those that are shown before anyone asks come first. The
-    page is about learning: models that were scored only stand in the tables alone.
+    A stack has one number, and so one colour, in all of them. Colours are fewer than stacks: those that the first
+    league shows before anyone asks come first, then those of its passage, so that no two of these share one. The page
+    is about learning: models that were scored only stand in the tables alone.
     """
     every = [record for record in records if not record.spec.scored_only]
     by_id = {group[0].run_id: group for group in groups(every)}
@@ -54,21 +56,22 @@ def standings(records: Iterable[Record]) -> list[League]:
         age = _ages([(row, by_id[row["run_ids"].split(" ")[0]]) for league in unsorted for row in league])
         made = sorted(unsorted, key=lambda league: (age[_edition(league[0])], -len(league)))
         found += [(kind, league, _numbered(league)) for league in made]
-    order = [name for _, league, names in found for name in _chosen(league, names)]
-    rest = [name for _, _, names in found for name in names]
-    order += sorted(rest, key=lambda name: name[0] not in _NEXT)
+    chosen = [_chosen(league, names) for _, league, names in found]
+    stacks = [name for _, _, names in found for name in names]
+    beside = [name for name in stacks if name[0] in _NEXT]
+    order = [name for own in [*chosen[:1], beside, *chosen[1:], stacks] for name in own]
     number = {name: index for index, name in enumerate(dict.fromkeys(order))}
     standing = []
-    for title, (kind, league, names) in zip(titles([league for _, league, _ in found]), found, strict=True):
+    named = titles([league for _, league, _ in found])
+    for title, (kind, league, names), coloured in zip(named, found, chosen, strict=True):
         runs = [by_id[row["run_ids"].split(" ")[0]] for row in league]
-        chosen = _chosen(league, names)
         series = [
             Series(
                 index=number[name],
                 label=label + ("*" if row["told"] else ""),
                 row=row,
                 runs=own,
-                shown=name in chosen,
+                shown=name in coloured,
             )
             for row, name, label, own in zip(league, names, labels(league), runs, strict=True)
             if row["method"] != UNTRAINED

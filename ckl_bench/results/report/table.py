@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from ckl_bench.results.leagues import UNTRAINED, labels, unsaid
+from ckl_bench.results.differences import UNTRAINED
+from ckl_bench.results.leagues import labels, unsaid
 from ckl_bench.results.rows import Row, in_months
 from ckl_bench.results.terminal import (
     BETTER,
@@ -78,9 +79,13 @@ def table(league: League, number: int) -> str:
 
 
 def _costs(made: Sequence[Row]) -> list[Column]:
-    """What a row cost, how far the model moved, and its interval; columns that no row can fill are left out."""
+    """What a row cost, how far the model moved, its interval, and the same facts asked otherwise.
+
+    Columns that no row can fill are left out.
+    """
     columns: list[Column] = [
         ("gain\n95 %", lambda row: f"{row['gain_low']:+.2f} to {row['gain_high']:+.2f}"),
+        ("asked\notherwise", _otherwise),
         ("KL\ndocuments", lambda row: maybe(row, "kl_documents")),
         ("KL\nrehearsal", lambda row: maybe(row, "kl_rehearsal")),
         ("reproduced", reproduced),
@@ -96,6 +101,10 @@ def _costs(made: Sequence[Row]) -> list[Column]:
             ("with a\nshare of φ", lambda row: f"{row.get('seconds_amortised', row['seconds']):,}"),
         ]
     return [(name, cell) for name, cell in columns if any(cell(row) != "-" for row in made)]
+
+
+def _otherwise(row: Row) -> str:
+    return "-" if row.get("sets") else maybe(row, "otherwise_acc")  # else the set has a column of its own already
 
 
 def _note(league: League) -> str:
