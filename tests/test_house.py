@@ -18,7 +18,7 @@ ROOT = PACKAGE.parent
 HEAVY = {
     *("torch", "transformers", "datasets", "pandas", "scipy"),
     *("matplotlib", "peft", "duckdb", "pyarrow", "safetensors"),
-    *("ray", "submitit"),
+    *("ray", "submitit", "vllm", "accelerate"),
 }
 UNIX = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog"}
 # What `--help`, `methods`, `models`, `benchmarks` and `leaderboard` are made of.
@@ -94,26 +94,42 @@ def test_a_heavy_import_at_the_top_would_be_found() -> None:
     assert "ckl_bench.storage.locks" in by  # through other rooms
 
 
+def loaded_by(words: str, folder: Path, code: int = 0) -> set[str]:
+    """The packages that a command has loaded when it ends, with this exit code."""
+    told = (
+        "import atexit, sys\nfrom ckl_bench.cli.app import main\n"
+        "atexit.register(lambda: print('loaded', *sorted({name.split('.')[0] for name in sys.modules})))\n"
+        "main(sys.argv[1:])"
+    )
+    done = subprocess.run([sys.executable, "-c", told, *words.split()], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    first, *names = done.stdout.splitlines()[-1].split()
+    assert first == "loaded"
+    return set(names)
+
+
 @pytest.mark.parametrize(
     ("words", "loaded"),
     [
         *((words, set()) for words in ("--help", "methods", "models", "benchmarks")),
-        ("leaderboard", {"pandas", "scipy"}),
+        ("leaderboard --output .", {"pandas", "scipy"}),
     ],
 )
 def test_a_command_that_only_looks_loads_nothing_heavy(words: str, loaded: set[str], tmp_path: Path) -> None:
     (tmp_path / "records").mkdir()
     shutil.copy(ROOT / "tests" / "data" / "tiny-record.json", tmp_path / "records")
-    more = ["--output", str(tmp_path)] if words == "leaderboard" else []
-    code = (
-        "import atexit, sys\nfrom ckl_bench.cli.app import main\n"
-        "atexit.register(lambda: print('loaded', *sorted({name.split('.')[0] for name in sys.modules})))\n"
-        "main(sys.argv[1:])"
-    )
-    done = subprocess.run([sys.executable, "-c", code, words, *more], capture_output=True, text=True, check=True)
-    last = done.stdout.splitlines()[-1].split()
-    assert last[0] == "loaded"
-    assert HEAVY - {"pyarrow"} & set(last) == loaded  # pyarrow comes with pandas
+    assert (HEAVY - {"pyarrow"}) & loaded_by(words, tmp_path) == loaded  # pyarrow comes with pandas
+
+
+def test_a_sweep_for_a_cluster_that_is_not_there_ends_before_anything_heavy(tmp_path: Path) -> None:
+    assert HEAVY & loaded_by("sweep --method lora --model tiny --address 127.0.0.1:1", tmp_path, code=2) == set()
+
+
+@pytest.mark.slow
+def test_a_run_loads_no_cluster_and_no_other_engine(tmp_path: Path) -> None:
+    found = loaded_by("run --method finetune --model tiny --limit 2 --epochs 1", tmp_path)
+    assert "torch" in found
+    assert {"ray", "submitit", "vllm", "lm_eval"} & found == set()
 
 
 def test_no_module_is_kept_from_being_imported_where_there_is_no_unix() -> None:

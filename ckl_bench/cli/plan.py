@@ -106,11 +106,11 @@ def plan(
             say(text)
 
 
-def bytes_of(text: str) -> int:
+def bytes_of(text: str, option: str = "--memory") -> int:
     """`24GB`, `24 GiB`, `500M` -> bytes; UserError for what is no size."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
     if not found or (found[3] and not found[2]) or not 0 < float(found[1]) < 1e15:
-        raise UserError(f"--memory {printable(text)}: expected a size such as 24GB or 24GiB")
+        raise UserError(f"{option} {printable(text)}: expected a size such as 24GB or 24GiB")
     power = 1024 ** "_kmgt".index(found[2]) if found[3] else _UNITS[found[2]]
     return int(float(found[1]) * power)
 

@@ -31,6 +31,7 @@ from ckl_bench.cli.where import (
     AddressOption,
     CpusOption,
     ExecutorOption,
+    GpuMemoryOption,
     GpusOption,
     JobsOption,
     MemoryOption,
@@ -119,10 +120,11 @@ def sweep(
     allow_pickle: PickleOption = False,
     config: ConfigOption = None,
     preset: PresetOption = None,
-    executor: ExecutorOption = "local",
+    executor: ExecutorOption = None,
     jobs: JobsOption = None,
     cpus: CpusOption = None,
     gpus: GpusOption = None,
+    gpu_memory: GpuMemoryOption = None,
     memory: MemoryOption = None,
     address: AddressOption = None,
     slurm: SlurmOption = None,
@@ -134,16 +136,6 @@ def sweep(
     ] = False,
 ) -> _Wanted:
     """Run every choice of the options' values, side by side; given again, it goes on."""
-    from ckl_bench.progress import line
-
-    with line(LOADING):
-        from ckl_bench.learning.keep import require_epoch
-        from ckl_bench.learning.retain import wanted
-        from ckl_bench.learning.trackers import tracker
-        from ckl_bench.running.grid import grid, setting_choices
-        from ckl_bench.stacks.stack import make_stack
-        from ckl_bench.storage.writing import require_writable
-
     at_least_one(max_tokens=max_tokens, limit=limit, micro_batch=micro_batch, retain_limit=retain_limit)
     for name, counts in (("epochs", epochs), ("batch_size", batch_size)):
         for count in counts or []:
@@ -154,13 +146,25 @@ def sweep(
             raise UserError(f"--lr {rate}: expected a number that is not negative, such as 5e-4")
     if not 0 <= retries < 1000:
         raise UserError(f"--retries {retries}: expected a whole number from 0 to 999")
+    place = place_of(executor, jobs, cpus, gpus, gpu_memory, memory, address, slurm)
+    if not dry_run and not (output / "records").is_dir():  # else all may be done, and then no cluster is asked
+        place.require_answer()
+    from ckl_bench.progress import line
+
+    with line(LOADING):
+        from ckl_bench.learning.keep import require_epoch
+        from ckl_bench.learning.retain import wanted
+        from ckl_bench.learning.trackers import tracker
+        from ckl_bench.running.grid import grid, setting_choices
+        from ckl_bench.stacks.stack import make_stack
+        from ckl_bench.storage.writing import require_writable
+
     require_epoch(keep, save_model)
     require_writable(output)
     if save_model is not None:
         require_writable(save_model)
     for name in log_to or []:
         tracker(name, output)
-    place = place_of(executor, jobs, cpus, gpus, memory, address, slurm)
     where, kind = device_there(device, dtype, place)
     values: dict[str, Sequence[Any]] = {
         "benchmark": benchmark or ["lama-ckl-mini"],

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 HERE = "Where"  # the panel of help
 
 ExecutorOption = Annotated[
-    str, typer.Option(help="local (processes on this machine), ray or slurm.", rich_help_panel=HERE)
+    str | None,
+    typer.Option(
+        help="local (processes on this machine), ray or slurm.",
+        show_default="local; with --address ray",
+        rich_help_panel=HERE,
+    ),
 ]
 JobsOption = Annotated[
     int | None,
@@ -32,7 +37,15 @@ GpusOption = Annotated[
     float | None,
     typer.Option(
         help="GPUs a run with ray or slurm; with ray also a part of one.",
-        show_default="one, with --device cuda",
+        show_default="with --device cuda one; with ray what plan says, an eighth at least",
+        rich_help_panel=HERE,
+    ),
+]
+GpuMemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What a GPU has, as 24GB, by which ray gives parts of one.",
+        show_default="as the one here; without one a run gets a whole GPU",
         rich_help_panel=HERE,
     ),
 ]
@@ -45,7 +58,7 @@ MemoryOption = Annotated[
 AddressOption = Annotated[
     str | None,
     typer.Option(
-        help="A Ray cluster: auto, HOST:PORT or ray://HOST:PORT.",
+        help="A Ray cluster: auto, HOST:PORT or ray://HOST:PORT; means --executor ray.",
         show_default="RAY_ADDRESS, or this machine",
         rich_help_panel=HERE,
     ),
@@ -61,10 +74,11 @@ SlurmOption = Annotated[
 
 
 def place_of(
-    executor: str,
+    executor: str | None,
     jobs: int | None,
     cpus: int | None,
     gpus: float | None,
+    gpu_memory: str | None,
     memory: str | None,
     address: str | None,
     slurm: Sequence[str] | None,
@@ -74,10 +88,11 @@ def place_of(
     from ckl_bench.running.place import Place
 
     return Place(
-        executor=executor,
+        executor=executor or ("local" if address is None else "ray"),
         jobs=jobs,
         cpus=cpus,
         gpus=gpus,
+        gpu_memory=None if gpu_memory is None else bytes_of(gpu_memory, "--gpu-memory"),
         memory=None if memory is None else bytes_of(memory),
         address=address,
         slurm=None if slurm is None else dict(map(_key_and_value, slurm)),

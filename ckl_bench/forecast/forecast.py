@@ -14,7 +14,7 @@ from ckl_bench.forecast.operations import operations_of, seconds_of
 from ckl_bench.forecast.shape import Shape, shape_of
 from ckl_bench.forecast.tokens import BYTES_A_TOKEN, Tokens, count_tokens, lengths
 from ckl_bench.learning.run import target_of
-from ckl_bench.learning.sizes import CPU_TOKENS, GPU_SHARE, GPU_TOKEN
+from ckl_bench.learning.sizes import CPU_TOKENS, GPU_SHARE, GPU_TOKEN, MOST_SCORED, SCORED
 from ckl_bench.method import Extent, Method, Needs, hooks_of
 from ckl_bench.models.sketch import Sketch, sketch_model
 from ckl_bench.spec import Dtype
@@ -122,6 +122,7 @@ def forecast(request: ForecastRequest) -> Forecast:
         eager=request.attention == "eager",
         trains=stack.trains,
         stages=len(documents),
+        scored=_scored(shape, request, max(prompts, default=0)),
     )
     memory = memory_of(shape, needs, setting)
     in_epoch = round(sum(documents) * needs.documents)
@@ -191,9 +192,18 @@ def _at_once(shape: Shape, request: ForecastRequest, longest: int, batch_size: i
         return min(request.micro_batch * longest, whole)
     if not request.on_gpu:
         return max(longest, min(CPU_TOKENS, whole))
+    return max(longest, min(_that_fit(shape, request, shape.layers), whole))
+
+
+def _scored(shape: Shape, request: ForecastRequest, prompts: int) -> int:
+    """Tokens of prompts that go through the model at once, as `learning.sizes` has it, at most all of a stage."""
+    return max(SCORED, min(_that_fit(shape, request, 1), MOST_SCORED, prompts)) if request.on_gpu else SCORED
+
+
+def _that_fit(shape: Shape, request: ForecastRequest, layers: int) -> int:
+    """Tokens of which so many layers' tensors fill the GPU's memory as far as it is to be filled."""
     room = request.memory - shape.base_bytes
-    fit = int(room * GPU_SHARE / max(1, shape.layers * shape.width * GPU_TOKEN))
-    return max(longest, min(fit, whole))
+    return int(room * GPU_SHARE / max(1, layers * shape.width * GPU_TOKEN))
 
 
 def _preparing(

@@ -29,6 +29,7 @@ class Setting:
     eager: bool  # attention that keeps its scores
     trains: bool
     stages: int
+    scored: int = SCORED  # tokens of prompts that go through the model at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +66,11 @@ def memory_of(shape: Shape, needs: Needs, setting: Setting) -> Memory:
     Weights stand in the run's dtype (quantised ones as they are packed), what trains in float32 with its gradient and
     AdamW's two moments. Phases: *loading* (weights, and as much again of the file that they are read from); *learning*
     (all of the above, activations of one part of a batch, a chunk of the logits, 2^24 numbers, and its gradient; where
-    the head trains, two more gradients of it); *scoring* (1,024 tokens of prompts, two chunks of logits); *divergence*
-    (a layer's tensors of 512 tokens, four quarters of a chunk of logits, and a second base model where the weights
-    train, while its file is read); *checkpoint* (trained weights and moments three times over: copied, as bytes, and
-    as one file). On a CPU the libraries count too; a GPU's own context (about half a gigabyte) does not.
+    the head trains, two more gradients of it); *scoring* (1,024 tokens of prompts, on a GPU as many as fit, two chunks
+    of logits); *divergence* (a layer's tensors of 512 tokens, four quarters of a chunk of logits, and a second base
+    model where the weights train, while its file is read); *checkpoint* (trained weights and moments three times over:
+    copied, as bytes, and as one file). On a CPU the libraries count too; a GPU's own context (about half a gigabyte)
+    does not.
     """
     size = BYTES[setting.dtype]
     of_base = 4 * shape.base if shape.base_trains else shape.base_bytes
@@ -89,7 +91,7 @@ def memory_of(shape: Shape, needs: Needs, setting: Setting) -> Memory:
     parts["activations"] = activations(shape, needs, setting, setting.at_once) if setting.trains else 0
     parts["loss: a chunk of logits"] = (4 * rows + 4 * shape.width * setting.at_once + of_head) * setting.trains
     one_layer = 4 * (3 * shape.width + shape.kept / shape.layers) if shape.layers else 0.0  # bytes a token
-    scored, looked_at = int(SCORED * one_layer), max(DIVERGENCE_TOKENS, setting.longest)
+    scored, looked_at = int(setting.scored * one_layer), max(DIVERGENCE_TOKENS, setting.longest)
     logits = 4 * min(CHUNK // 4, looked_at * shape.vocabulary)
     compared = int(looked_at * one_layer) + DIVERGENCE_TABLES * logits
     copy = shape.base * size if setting.trains and not shape.shared else 0
@@ -99,7 +101,7 @@ def memory_of(shape: Shape, needs: Needs, setting: Setting) -> Memory:
     libraries = parts["libraries"]
     phases = {
         "loading": libraries + of_base + read,
-        "scoring": held + scored + 2 * 4 * min(CHUNK, SCORED * shape.vocabulary),
+        "scoring": held + scored + 2 * 4 * min(CHUNK, setting.scored * shape.vocabulary),
         "divergence": held + copy + max(compared, read if copy else 0),
     }
     if setting.trains:

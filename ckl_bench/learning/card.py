@@ -10,11 +10,27 @@ from ckl_bench.records import EpochScores, Record, StageScores
 from ckl_bench.storage.json import json_text
 from ckl_bench.storage.weights import ADAPTER, TRAINED
 
+_ASKED = """prompt = tokenizer("The capital of France is", return_tensors="pt")
+print(tokenizer.decode(model.generate(**prompt, max_new_tokens=8, do_sample=False)[0]))"""
+# What a method builds need not generate: all that is known of it is that it gives logits.
+_BY_ITS_METHOD = """import torch
 
-def model_card(record: Record, folder: Path, epoch: int) -> str:
+from ckl_bench.learning.subject import Loading, find_subject
+
+kept = find_subject("this folder", None, Loading())
+model, tokenizer = kept.load(), kept.base.tokenizer
+ids = tokenizer("The capital of France is", return_tensors="pt")["input_ids"]
+with torch.no_grad():
+    for _ in range(8):
+        ids = torch.cat([ids, model(input_ids=ids).logits[:, -1:].argmax(-1)], 1)
+print(tokenizer.decode(ids[0]))"""
+
+
+def model_card(record: Record, folder: Path, epoch: int, held: str = "") -> str:
     """README.md of a kept model, in Markdown: what it is, how it was made, what it scored, how to load it.
 
-    It is the model of that epoch, which of several stages can only be the last one.
+    It is the model of that epoch, which of several stages can only be the last one; `held` is what its method holds the
+    base model's weights in, where that is not what they were.
     """
     spec, last = record.spec, record.stages[-1].epochs[-1].epoch
     if epoch == last:
@@ -46,7 +62,7 @@ Before is the stage's epoch 0, after is {after}.
 
 ## How to load it
 
-{_loading(folder, spec.model, spec.model_revision)}
+{_loading(folder, spec.model, spec.model_revision, held)}
 
 ## Settings
 
@@ -88,35 +104,29 @@ def _base(name: str, revision: str) -> str:
     return f"base = AutoModelForCausalLM.from_pretrained({place})"
 
 
-def _loading(folder: Path, base: str, revision: str) -> str:
-    if (folder / ADAPTER).is_file():
-        text = f"""A PEFT adapter over {base}:
-
-```python
-from peft import PeftModel
+def _loading(folder: Path, base: str, revision: str, held: str) -> str:
+    """What the folder holds, and a whole program that loads it and asks it something."""
+    adapter = (folder / ADAPTER).is_file()
+    if adapter and not held:
+        what = f"A PEFT adapter over {base}"
+        lines = f"""from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 {_base(base, revision)}
 model, tokenizer = PeftModel.from_pretrained(base, "this folder"), AutoTokenizer.from_pretrained("this folder")
-prompt = tokenizer("The capital of France is", return_tensors="pt")
-print(tokenizer.decode(model.generate(**prompt, max_new_tokens=8, do_sample=False)[0]))
-```"""
-    elif (folder / TRAINED).is_file():
-        text = f"""Its trained parameters are in `{TRAINED}`, by the names that they have in the model that the method
-builds over {base}:
-
-```python
-from pathlib import Path
-
-from ckl_bench.learning.keep import load_model
-
-model = load_model(Path("this folder"), stack, base)  # make_stack(...) with the settings below, find_model(...)
-```"""
+{_ASKED}"""
+    elif adapter or (folder / TRAINED).is_file():
+        what = (
+            f"A PEFT adapter over {base}, which the run held in {held}, as these lines do (other tools load it over "
+            "the model as it is, where it answers a little otherwise)"
+            if adapter
+            else f"Its trained parameters are in `{TRAINED}`, by the names that they have in the model that the method "
+            f"builds over {base}; where that is a method of your own, `Loading(methods_dir=...)` says where it lies"
+        )
+        lines = _BY_ITS_METHOD
     else:
-        text = """A whole transformers model:
+        what = "A whole transformers model"
+        lines = f"""from transformers import AutoModelForCausalLM, AutoTokenizer
 
-```python
-from transformers import AutoModelForCausalLM
-
-model = AutoModelForCausalLM.from_pretrained("this folder")
-```"""
-    return text
+model, tokenizer = (kind.from_pretrained("this folder") for kind in (AutoModelForCausalLM, AutoTokenizer))
+{_ASKED}"""
+    return f"{what}:\n\n```python\n{lines}\n```"

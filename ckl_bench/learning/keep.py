@@ -76,11 +76,12 @@ def save_model(
         with tempfile.TemporaryDirectory(dir=folder, prefix=f".{record.run_id}-") as made:
             new = Path(made) / "model"
             new.mkdir()
-            stack.owner("build").save(model, new)
+            builder = stack.owner("build")
+            builder.save(model, new)
             _as_found(base).save_pretrained(str(new))
             if (new / ADAPTER).is_file():
                 _name_base(new / ADAPTER, base.name)
-            write_text(new / "README.md", model_card(record, new, of))
+            write_text(new / "README.md", model_card(record, new, of, builder.holds))
             own = sorted(file.relative_to(new).as_posix() for file in new.rglob("*") if file.is_file())
             about = {"run_id": record.run_id, "epoch": of, "spec": record.spec.model_dump(), "files": [*own, KEPT]}
             write_json(new / KEPT, about)

@@ -17,6 +17,7 @@ from ckl_bench.learning.train import MicroBatch
 
 CPU_TOKENS = 384  # enough for the products of matrices to run at full speed; what is more costs memory alone
 SCORED = 1024  # tokens of a batch of prompts, unless it is a GPU that scores them
+MOST_SCORED = 1 << 16  # of those on a GPU
 # Bytes that a layer keeps for its gradient, a token and unit of width: 34 numbers (Korthikanti et al. 2022, table 2).
 GPU_TOKEN = 34 * 4
 GPU_SHARE = 2 / 3  # of the memory beside the weights
@@ -104,7 +105,7 @@ def score_tokens(model: nn.Module, device: str, tokens: int | None) -> int:
     width = _layers_and_width(model)[1] if device.startswith("cuda") else 0
     if not width:
         return SCORED
-    return max(SCORED, min(1 << 16, int(_room(model, device) / (width * GPU_TOKEN))))
+    return max(SCORED, min(MOST_SCORED, int(_room(model, device) / (width * GPU_TOKEN))))
 
 
 def _layers_and_width(model: nn.Module) -> tuple[int, int]:

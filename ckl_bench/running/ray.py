@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 import signal
-import socket
 import tempfile
 import threading
 import warnings
@@ -18,8 +17,9 @@ from typing import Any
 
 from ckl_bench.errors import UserError, first_line
 from ckl_bench.progress import line, log
+from ckl_bench.running.address import require_answer, unreached
 from ckl_bench.running.heard import Heard
-from ckl_bench.running.needs import memory_of
+from ckl_bench.running.needs import gpus_of, memory_of
 from ckl_bench.running.process import cores, threads
 from ckl_bench.running.remote import Remote
 from ckl_bench.running.task import TASK, Task
@@ -28,7 +28,6 @@ from ckl_bench.storage.stops import STOPS, put_back
 STARTS = 3  # of a cluster of this machine: Ray gives each 15 seconds, which are short on a busy one (ray#65983)
 AHEAD = 16  # runs at most that wait in Ray's own queue
 TRIES = 5  # to begin a run that has not begun where Ray wanted it to
-ANSWER = 10.0  # seconds in which a cluster has to let itself be reached
 SHORT = 40  # characters of a folder at most below which Ray can make its sockets
 
 
@@ -45,7 +44,7 @@ class Ray:
     """A run is an actor, which has `cpus`, `gpus` and memory to itself; Ray finds a machine that has them to spare.
 
     By default it gets a whole machine's cores, shared out among the `jobs` or among the machine's GPUs; of memory what
-    `plan` says.
+    `plan` says, and as much of a GPU, of which each is taken to have `card` bytes.
     """
 
     def __init__(
@@ -56,8 +55,9 @@ class Ray:
         address: str | None = None,
         jobs: int | None = None,
         cpus: int | None = None,
-        gpus: float = 0.0,
+        gpus: float | None = None,
         memory: int | None = None,
+        card: int | None = None,
     ) -> None:
         """Reach the cluster, or start one; UserError where that fails, or this machine has not what runs need."""
         self._folder, self._jobs, self._runs, self._stopping = folder, jobs, dict[str, _Run](), False
@@ -66,12 +66,13 @@ class Ray:
         with line("starting Ray" if address == "local" else f"reaching Ray at {address}"):
             self._ray = self._reached(address)
             machines = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-            share = _share(machines, jobs, gpus)
+            parts = {task.run_id: gpus_of(task, card) if gpus is None else gpus for task in tasks}
+            share = _share(machines, jobs, min(parts.values()))
             self._threads = threads(cpus, share)
             self._wants = {
                 task.run_id: {
                     "num_cpus": float(cpus or share),
-                    "num_gpus": gpus,
+                    "num_gpus": parts[task.run_id],
                     "memory": float(memory or memory_of(task) or 0),
                 }
                 for task in tasks
@@ -84,7 +85,7 @@ class Ray:
 
     def _reached(self, address: str) -> Any:
         """Ray, connected and silent: nothing is sent to its makers, and what it writes is gone with it."""
-        _require_answer(address)
+        require_answer(address)
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or it would give its users a tip
         os.environ |= {"RAY_DEDUP_LOGS": "1", "RAY_DEDUP_LOGS_SKIP_REGEX": ".*"}  # or tell of lost nodes on stdout
@@ -111,7 +112,7 @@ class Ray:
                 self._leave(ray)
                 if address == "local":
                     raise UserError(f"Ray does not start: {first_line(error)}") from error
-                raise _unreached(address, error) from error
+                raise unreached(address, error) from error
         return ray
 
     def _require_room(self, tasks: Sequence[Task], machines: Sequence[Mapping[str, float]], only: bool) -> None:
@@ -227,26 +228,6 @@ class Ray:
                 ray.shutdown()
         if self._own is not None:
             shutil.rmtree(self._own, ignore_errors=True)
-
-
-def _require_answer(address: str) -> None:
-    """UserError where nobody answers at HOST:PORT: Ray itself would go on asking for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if address in ("local", "auto") or not colon:
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise _unreached(address, error) from error
-
-
-def _unreached(address: str, error: Exception) -> UserError:
-    # Ray's client names no reason where it is turned away, and unlike Ray itself looks for no token unasked.
-    asked = "; set RAY_AUTH_MODE=token where the cluster asks for one" if isinstance(error, ConnectionError) else ""
-    return UserError(
-        f"--address {address}: {first_line(error)}{asked if 'timeout' in str(error) else ''}; give auto, HOST:PORT or "
-        "ray://HOST:PORT of a cluster that runs, or none for this machine alone"
-    )
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from ckl_bench.records import StageScores, read_record
 from ckl_bench.scoring.sets import score_sets
 from ckl_bench.stacks.stack import make_stack
 from ckl_bench.storage.checkpoint import Keeper
+from ckl_bench_methods.qlora import load_nf4
 from conftest import Command
 
 
@@ -44,7 +45,7 @@ def same_as(model: torch.nn.Module, small: Path, stage: StageScores, epoch: int)
 
 
 @pytest.mark.parametrize(
-    "method", ["lora", "finetune", "kadapter", "lora+wiseft", "finetune+wiseft", "oracle+kadapter"]
+    "method", ["lora", "qlora", "finetune", "kadapter", "lora+wiseft", "finetune+wiseft", "oracle+kadapter"]
 )
 def test_a_kept_model_scores_as_the_last_epoch(method: str, command: Command, small: Path, tmp_path: Path) -> None:
     result = saved_run(command, small, "--method", method, "--lr", "1e-2")
@@ -70,16 +71,46 @@ def test_other_tools_load_what_is_kept(command: Command, small: Path, tmp_path: 
     assert find_model(str(whole)).tokenizer_hash == find_model("tiny").tokenizer_hash
 
 
-def test_the_card_says_what_the_record_says(
-    command: Command, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_other_tools_load_an_adapter_that_was_learned_over_four_bits(command: Command, small: Path) -> None:
+    from peft import PeftModel
+
+    assert saved_run(command, small, "--method", "qlora", "--lr", "1e-2").code == 0
+    folder = only_folder()
+    held: Any = PeftModel.from_pretrained(load_nf4(find_model("tiny").load), str(folder))
+    same_as_last_epoch(held, small, folder)
+    whole: Any = PeftModel.from_pretrained(find_model("tiny").load(), str(folder))
+    ids = torch.arange(3, 40)[None]
+    with torch.no_grad():
+        apart, learned = whole(input_ids=ids).logits, held(input_ids=ids).logits
+        merged = whole.merge_and_unload()(input_ids=ids).logits
+    torch.testing.assert_close(merged, apart, atol=1e-4, rtol=1e-4)
+    assert torch.nn.functional.cosine_similarity(merged, learned, dim=-1).min() > 0.9  # but for what four bits lose
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "finetune", "kadapter"])
+def test_the_card_is_a_whole_program(
+    method: str, command: Command, small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert saved_run(command, small, "--method", method, "--lr", "1e-2").code == 0
+    folder = only_folder()
+    (lines,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.S)
+    capsys.readouterr()
+    exec(lines.replace('"this folder"', repr(str(folder))), {})
+    said = capsys.readouterr().out
+    tokenizer = find_model("tiny").tokenizer
+    ids = tokenizer("The capital of France is", return_tensors="pt")["input_ids"]
+    model: Any = load_model(folder, make_stack(method), find_model("tiny"))
+    with torch.no_grad():
+        for _ in range(8):
+            ids = torch.cat([ids, model(input_ids=ids).logits[:, -1:].argmax(-1)], 1)
+    assert said.strip() == tokenizer.decode(ids[0]).strip()
+
+
+def test_the_card_says_what_the_record_says(command: Command, small: Path, tmp_path: Path) -> None:
     assert saved_run(command, small, "--method", "lora", "--seed", "3", "--set", "lora.r=2").code == 0
     folder = only_folder()
     record = read_record(Path(f"runs/records/{folder.name}.json"))
     card = (folder / "README.md").read_text()
-    (lines,) = re.findall(r"```python\n(.*?)```", card, re.S)
-    exec(lines.replace('"this folder"', repr(str(folder))), {})  # what it says of loading is a whole program
-    assert "The capital of France is" in capsys.readouterr().out
     last = record.stages[0].epochs[-1].sets["to_learn"]
     for said in (record.run_id, "lora(r=2)", record.spec.benchmark_hash, record.spec.model_revision, '"r": 2'):
         assert said in card

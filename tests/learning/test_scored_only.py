@@ -41,7 +41,7 @@ def same_scores(now: Record, then: Record) -> None:
             assert scores.probe_nll == pytest.approx(last[name].probe_nll, abs=1e-5)
 
 
-@pytest.mark.parametrize("method", ["lora", "finetune", "kadapter", "lora+wiseft"])
+@pytest.mark.parametrize("method", ["lora", "qlora", "finetune", "kadapter", "lora+wiseft"])
 def test_a_kept_run_scores_as_its_last_epoch(method: str, command: Command, small: Path) -> None:
     folder, run = kept(command, small, method)
     now = scored(command, small, "--model", folder)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from ckl_bench.learning.run import RunRequest
 from ckl_bench.running import place
 from ckl_bench.running.grid import planned
 from ckl_bench.running.heard import Heard
-from ckl_bench.running.needs import memory_of
+from ckl_bench.running.needs import CONTEXT, gpus_of, memory_of
 from ckl_bench.running.place import Place
 from conftest import Command
 
@@ -28,9 +30,11 @@ def free_port() -> int:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("--address auto", "--address is for --executor ray; leave it out, or give that"),
+        ("--executor local --address auto", "--address is for --executor ray; leave it out, or give that"),
         ("--gpus 0.5", "--gpus is for --executor ray or slurm;"),
         ("--executor slurm --address auto", "--address is for --executor ray;"),
+        ("--executor slurm --gpu-memory 24GB", "--gpu-memory is for --executor ray;"),
+        ("--executor ray --gpu-memory much", "--gpu-memory much: expected a size such as 24GB"),
         ("--executor ray --slurm partition=gpu", "--slurm is for --executor slurm;"),
         ("--executor ray --gpus 1.5", "--gpus 1.5: expected a whole number, or a part of one GPU"),
         ("--executor slurm --gpus 0.5", "--gpus 0.5: Slurm gives whole GPUs"),
@@ -49,7 +53,7 @@ def test_what_an_executor_does_not_take_is_one_line(given: str, said: str, comma
     ("given", "said"),
     [
         (
-            "--executor ray --address 127.0.0.1:{port}",
+            "--address 127.0.0.1:{port}",  # which means --executor ray
             "--address 127.0.0.1:{port}: [Errno 111] Connection refused; give",
         ),
         ("--executor slurm", "there is no srun here; type this where Slurm's commands are"),
@@ -111,3 +115,19 @@ def test_memory_is_what_plan_says_and_half_as_much(command: Command, small: Path
     words = ("--method", "lora", "--model", "tiny", "--benchmark", small, "--set", "lora.r=2", "--json")
     found = json.loads(command("plan", *words, "--device", "cpu").out)
     assert memory_of(task) == int(1.5 * found["memory"]["peak"])
+
+
+def test_the_part_of_a_gpu_is_the_smallest_that_holds_what_plan_says_and_half_as_much(
+    command: Command, small: Path, tmp_path: Path
+) -> None:
+    request = RunRequest(method="lora", model="tiny", benchmark=str(small), device="cuda", dtype="bfloat16")
+    (task,) = planned([request], tmp_path)
+    words = ("--method", "lora", "--model", "tiny", "--benchmark", small, "--json", "--device", "cuda")
+    found = json.loads(command("plan", *words, "--memory", "24GB").out)
+    need = int(1.5 * found["memory"]["peak"]) + CONTEXT
+    for part, next_part in ((0.125, 0.25), (0.25, 0.5), (0.5, 1.0)):
+        assert gpus_of(task, math.ceil(need / part)) == part
+        assert gpus_of(task, int(need / part) - 8) == next_part
+    assert gpus_of(task, 10**8) == 1.0  # it may not fit at all, which it says itself
+    assert gpus_of(task, None) == 1.0
+    assert gpus_of(replace(task, request=replace(request, device="cpu")), 24 * 10**9) == 0.0
