@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -49,9 +50,15 @@ class Assembly:
         self.texts = {text.id: text.text for rows in read.stages.values() for text in rows}
 
     def stage(self, name: str, kept: Sequence[Probe]) -> Stage:
-        """Documents in passages, each with the facts that are asked and stand in it; the probe sets."""
+        """Documents in passages, each with the facts that are asked and stand in it; the probe sets.
+
+        Raises UserError for a document that has the name of another one's passage.
+        """
         texts = self.read.stages[name]
         documents = [part for text in texts for part in self._cut(text)]
+        twice = next((i for i, count in Counter(d.id for d in documents).items() if count > 1), None)
+        if twice is not None:
+            raise UserError(f"document '{twice}' is called as a passage of '{twice.rpartition('#')[0]}' is; rename it")
         own = [q for text in texts for q in self.by_document.get(text.id, ())]
         own += self.by_document.get(None, []) if len(self.read.stages) == 1 else []
         place = {id(q): number for number, q in enumerate(self.read.questions)}

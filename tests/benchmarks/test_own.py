@@ -19,7 +19,7 @@ from ckl_bench.benchmarks.own_documents import passages
 from ckl_bench.benchmarks.own_questions import asked
 from ckl_bench.errors import UserError
 from ckl_bench.records import read_records
-from ckl_bench.storage.files import read_sealed
+from ckl_bench.storage.files import read_sealed, sha256_file
 from conftest import Command, forge
 from helpers.own import GOOD, HEADER, MAYORS, TOWNS, assert_refused, write_own
 
@@ -412,6 +412,7 @@ def _drop(name: str) -> Callable[[dict[str, Any]], object]:
         (lambda m: m.update(pretest_models=3), "'pretest_models': input should be a valid list"),
         (lambda m: m["files"].pop("rehearsal.jsonl"), "is incomplete"),
         (lambda m: m.update(files={"../x": "0"}), "names a file outside the benchmark"),
+        (lambda m: m.update(files={"x\0": "0"}), "is incomplete"),
     ],
 )
 def test_a_directory_that_breaks_the_format_ends_in_one_line(
@@ -422,6 +423,21 @@ def test_a_directory_that_breaks_the_format_ends_in_one_line(
     done = command("run", "--method", "lora", "--benchmark", "mine", "--model", "tiny")
     assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
     assert says in done.err
+
+
+@pytest.mark.parametrize("table", ["probes-to_learn", "documents"])
+def test_an_id_that_stands_twice_is_refused_before_anything_is_learned(
+    table: str, command: Command, tmp_path: Path
+) -> None:
+    built(write_own(tmp_path), tmp_path / "mine")
+    name = f"stages/01-documents/{table}.jsonl"
+    path = tmp_path / "mine" / name
+    path.write_text(path.read_text().splitlines()[0] + "\n" + path.read_text())
+    forge(tmp_path / "mine" / "manifest.json", lambda m: m["files"].update({name: sha256_file(path)}))
+    done = command("run", "--method", "lora", "--benchmark", "mine", "--model", "tiny")
+    assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
+    assert f"{table}.jsonl: the id " in done.err
+    assert "stands in it twice; give every row its own, and build the benchmark again" in done.err
 
 
 def test_a_run_says_which_train_attention_it_took(command: Command, small: Path, phi: Path) -> None:
