@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ckl_bench.errors import UserError as UserError
     from ckl_bench.events import EpochDone as EpochDone
     from ckl_bench.events import Watcher as Watcher
+    from ckl_bench.learning.tasks import Retain as Retain
     from ckl_bench.method import Method as Method
     from ckl_bench.records import Record as Record
     from ckl_bench.results.frames import leaderboard as leaderboard
@@ -41,6 +42,7 @@ _WHERE = {
     "Method": "method",
     "Record": "records",
     "Place": "api",
+    "Retain": "learning.tasks",
     "Watcher": "events",
     "EpochDone": "events",
     "UserError": "errors",

@@ -15,9 +15,9 @@ from ckl_bench.events import EpochDone, RunDone, Watcher
 from ckl_bench.learning.environment import pick_device, pick_dtype
 from ckl_bench.learning.keep import require_epoch, require_keepable, require_trained, save_model
 from ckl_bench.learning.planned import Plan
-from ckl_bench.learning.retain import Retain
 from ckl_bench.learning.run import RunRequest, execute, plan_run
 from ckl_bench.learning.score import ScoreRequest, plan_score, score_model
+from ckl_bench.learning.tasks import Retain as Retain
 from ckl_bench.records import Record, read_record
 from ckl_bench.results.output import run_once, score_once
 from ckl_bench.running.grid import grid, planned
@@ -220,6 +220,7 @@ def sweep(
     keep: str = "last",
     place: Place | None = None,
     retries: int = 0,
+    retain: Retain | None = None,
 ) -> list[Record]:
     """Run every choice of the values given, each run in a process of its own, as `ckl-bench sweep` does; their records.
 
@@ -251,6 +252,7 @@ def sweep(
         limit=limit,
         device=found,
         dtype=pick_dtype(dtype, found),
+        retain=retain,
     )
     to = Path(output)
     tasks = planned(requests, to, None if save_to is None else Path(save_to), keep_epoch=keep)

@@ -47,6 +47,10 @@ def test_a_run_that_is_there_already_has_a_record_and_no_model(small: Path, tmp_
         _ = again.model
     table = leaderboard(tmp_path)
     assert list(table["run_ids"]) == [first.record.run_id]
+    other = first.record.spec.model_copy(update={"seed": 1})
+    both = [first.record, first.record.model_copy(update={"spec": other, "run_id": other.run_id})]
+    assert list(leaderboard(both)["seeds"]) == [2]
+    assert sorted(leaderboard(both, each_run=True)["seed"]) == [0, 1]
     assert leaderboard([first.record]).equals(table)
     rows = load_records(tmp_path)
     sets = first.record.stages[0].epochs[-1].sets
@@ -82,7 +86,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
     [
         ("import ckl_bench; ckl_bench.__version__", False),
         ("import ckl_bench; dir(ckl_bench)", False),
-        ("from ckl_bench import Method, Watcher, UserError", False),
+        ("from ckl_bench import Method, Retain, Watcher, UserError", False),
         ("from ckl_bench import run", True),
     ],
 )

@@ -22,8 +22,8 @@ _FILE = "rows.arrow"
 class ArrowRows(Sequence[T]):
     """The rows of `path`, a verified file; their Arrow table is made in the folder `place` once and found there again.
 
-    `row` is their kind, a dataclass, `features` gives its columns. Reading raises UserError for a row of another kind,
-    and where `place` cannot be written.
+    `row` is their kind, a dataclass with an id, `features` gives its columns. Reading raises UserError for a row of
+    another kind, for an id that stands twice, and where `place` cannot be written.
     """
 
     def __init__(self, path: Path, place: Path, row: type[T], features: Callable[[type], Any]) -> None:
@@ -45,6 +45,22 @@ class ArrowRows(Sequence[T]):
         with open(folder / _FILE, "wb") as file, pa.ipc.new_stream(file, schema) as writer:
             while group := list(islice(rows, _GROUP)):
                 writer.write_batch(pa.RecordBatch.from_pylist(group, schema=schema))
+
+        self._each_once(folder / _FILE)
+
+    def _each_once(self, made: Path) -> None:
+        # Counted by Arrow: as objects of Python the ids of a long file would fill memory.
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        with pa.memory_map(str(made)) as file:
+            counts = pc.value_counts(pa.ipc.open_stream(file).read_all()["id"])
+        twice = counts.filter(pc.greater(counts.field("counts"), 1))
+        if len(twice):
+            raise UserError(
+                f"{self._path}: the id '{twice[0].as_py()['values'][:60]}' stands in it twice; give every row its own, "
+                "and build the benchmark again"
+            )
 
     def _checked(self) -> Iterator[dict[str, Any]]:
         # Not by Arrow's own reader of JSON: lines that a stranger made crash it.

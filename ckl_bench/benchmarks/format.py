@@ -29,6 +29,7 @@ from ckl_bench.storage.writing import new_folder, write_files, write_json
 
 T = TypeVar("T")
 SCHEMA = 1
+TABLE = 2  # of what is checked when a file's Arrow table is made: another one makes all of them again
 CARD, CROISSANT = "README.md", "croissant.json"
 
 
@@ -241,7 +242,7 @@ def find_benchmark(name: str) -> Path:
 def load_benchmark(name: str) -> Benchmark:
     """Read a benchmark by name or path and verify every file against the manifest.
 
-    Raises UserError where the directory is no benchmark, a hash is wrong, a probe set is empty.
+    Raises UserError where the directory is no benchmark, a hash is wrong, a probe set is empty or has an id twice.
     """
     folder = find_benchmark(name)
     if not (folder / "manifest.json").is_file():
@@ -265,7 +266,7 @@ def load_benchmark(name: str) -> Benchmark:
                 )
 
         def table(relative: str, row: type[T]) -> Sequence[T]:
-            place = cache_dir() / "arrow" / f"{sums[relative]}-{row.__name__}-{SCHEMA}"  # a changed file has another
+            place = cache_dir() / "arrow" / f"{sums[relative]}-{row.__name__}-{TABLE}"  # a changed file has another
             return ArrowRows(folder / relative, place, row, _features)
 
         stages = []
@@ -287,7 +288,7 @@ def load_benchmark(name: str) -> Benchmark:
             attention=table("attention/train.jsonl", AttentionDocument),
             rehearsal=table("rehearsal.jsonl", Document),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # the last for a file's name that can be none
         raise UserError(
             f"{folder}/manifest.json is incomplete ({type(error).__name__}: {error}); build it again"
         ) from error

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ckl_bench.benchmarks.format import load_benchmark
-from ckl_bench.benchmarks.own_documents import in_order, read_documents
+from ckl_bench.benchmarks.own_documents import read_documents, text_files
 from ckl_bench.benchmarks.own_questions import ATTENTION, KEPT, TO_LEARN, bare, read_questions
-from ckl_bench.benchmarks.own_stages import Own, not_there, slug, states
+from ckl_bench.benchmarks.own_stages import Own, in_order, not_there, slug, states, unstated
 from ckl_bench.errors import UserError
 from ckl_bench.progress import log
 
@@ -31,10 +32,15 @@ class OwnSources:
 def read_own(sources: OwnSources) -> Own:
     """Documents and questions, checked one by one and against each other; UserError for the first that is wrong."""
     notes: list[str] = []  # said once nothing is wrong: an error is one line
+    for option, path in (("questions", sources.questions), ("keep", sources.keep)):
+        if path == Path():
+            raise UserError(f"--{option}: names no file; give a .csv, .jsonl or .parquet file")
     texts = read_documents(sources.documents, column=sources.text_column, stages=sources.stages, note=notes.append)
     stages = in_order(texts)
     of = {text.id: text.stage for text in texts}
-    questions = read_questions(sources.questions, of, note=notes.append)
+    folder = Path(sources.documents)
+    unread = text_files(folder)[1] if folder.is_dir() else 0
+    questions = read_questions(sources.questions, of, note=notes.append, unread=unread)
     keep = read_questions(sources.keep, {}, default=KEPT, note=notes.append) if sources.keep else []
     wrong = next((q for q in keep if q.set != KEPT), None)
     if wrong is not None:
@@ -89,6 +95,17 @@ def read_own(sources: OwnSources) -> Own:
     pairs = load_benchmark(sources.pairs) if sources.pairs else None
     if pairs is not None and not pairs.attention:
         raise UserError(f"--pairs {sources.pairs}: that benchmark has no solved pairs; give one with an attention set")
-    for note in notes:
+    learnable = {text.id: text.text for rows in stages.values() for text in rows}
+    for note in [*notes, *_noted(unstated(questions, learnable), list(stages))]:
         log(note)
     return Own(stages=stages, marked=phi, questions=questions, keep=keep, pairs=pairs)
+
+
+def _noted(absent: Sequence[str], stages: Sequence[str]) -> Iterator[str]:
+    """What shows in the whole alone: answers that their documents do not have, and the order of the stages."""
+    if len(absent) == 1:
+        yield f"note: the answer of {absent[0]} is nowhere in its document word for word"
+    elif absent:
+        yield f"note: {len(absent)} answers are nowhere in their documents word for word, the first that of {absent[0]}"
+    if len(stages) > 1:
+        yield f"note: stages, in this order: {', '.join(stages)}"

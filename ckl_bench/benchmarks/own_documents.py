@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
-from ckl_bench.benchmarks.own_tables import Note, blank, decoded, encoding, known_columns, read_table
+from ckl_bench.benchmarks.own_tables import (
+    Note,
+    blank,
+    decoded,
+    encoding,
+    heading,
+    known_columns,
+    one_form,
+    read_table,
+    whole,
+)
 from ckl_bench.errors import UserError, first_line, utf8
 from ckl_bench.progress import log
 
 TEXT_FILES = (".txt", ".md")
 LARGEST_TEXT = 64 << 20  # bytes of one text file
 ONE_STAGE = "documents"  # the stage's name where there is but one
+# The block of `key: value` at the start of a Markdown file, which is about the text and no part of it.
+_FRONT = re.compile(r"---[ \t]*\r?\n[\w-]+[ \t]*:(?:[^\n]*\n)+?(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])[\"'”’)\]]*\s+|(?<=[。！？])")
-# 03/2024, March 2024, Q1/24, Monday: words and numbers that stand in no order of time.
-_MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
-_UNORDERED = re.compile(
-    rf"\d{{1,2}}([./-])\d{{1,2}}\1\d{{2,4}}|\d{{1,2}}[./-]\d{{4}}|(\d+(st|nd|rd|th)?\W+)?{_MONTH}([^\w]+\d+)*"
-    r"|(mon|tues|wednes|thurs|fri|satur|sun)day|(q|h|w|kw|cw|week|quarter|half)\W?\d{1,2}\W+\d\d",
-    re.IGNORECASE,
-)
-_YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +49,21 @@ def read_documents(source: str, *, column: str, stages: str | None, note: Note =
     stage (of a folder's files: `folder`, where a file lies). Raises UserError that says where and what to do.
     """
     path = Path(source)
+    if not source.strip():
+        raise UserError(f"--documents '{source}': names nothing; give a folder, a table or an id")
     if path.is_dir():
         found = list(_folder(path, stages, note))
     elif path.exists() or path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", *TEXT_FILES):
         if path.suffix.lower() in TEXT_FILES:
-            raise UserError(f"--documents {source}: one text file; give the folder in which it lies")
+            raise UserError(
+                f"--documents {source}: one text file; give the folder in which it lies"
+                if path.exists()
+                else f"--documents {source}: does not exist; give a folder of .txt or .md files, or a table"
+            )
         rows = ((f"{path}:{number}", number, row) for number, row in read_table(path, ["id", column], note))
-        found = list(_table(rows, column, stages, note))
+        found = list(_table(rows, lambda where: heading(path, where), column, stages, note))
     else:
-        found = list(_table(_hub(source), column, stages, note))
+        found = list(_table(_hub(source), lambda where: source, column, stages, note))
     if not found:
         raise UserError(f"--documents {source}: no document in it; expected at least one text to learn")
     seen: dict[str, str] = {}
@@ -118,6 +127,7 @@ def _folder(folder: Path, stages: str | None, note: Note) -> Iterator[Text]:
         raise UserError(f"--documents {folder}: no .txt or .md file in it ({others} others); convert them to text")
     if others:
         note(f"note: {others} files of {folder} are not .txt or .md, and are not read")
+    fronts = 0
     for path in texts:
         try:
             with open(path, "rb") as stream:
@@ -128,15 +138,27 @@ def _folder(folder: Path, stages: str | None, note: Note) -> Iterator[Text]:
             raise UserError(f"{path} is larger than {LARGEST_TEXT >> 20} MiB; split it into several files")
         encoding(path, content)
         text = decoded(content.removeprefix(b"\xef\xbb\xbf"), str(path))
-        stage = path.parent.relative_to(folder).as_posix() if stages else ONE_STAGE
+        front = _FRONT.match(text) if path.suffix.lower() == ".md" else None
+        if front is not None:
+            text, fronts = text[front.end() :], fronts + 1
+        stage = one_form(path.parent.relative_to(folder).as_posix()) if stages else ONE_STAGE
         if stage == ".":
             raise UserError(f"{path}: lies in no folder of its own, so it has no stage; move it into one")
-        yield Text(id=path.stem, text=_filled(text, str(path)), stage=stage, where=str(path))
+        if not one_form(path.stem):
+            raise UserError(f"{path}: its name is blank, and would be the document's id; rename it")
+        yield Text(id=one_form(path.stem), text=_filled(text, str(path)), stage=stage, where=str(path))
+    if fronts:
+        note(f"note: {fronts} .md files of {folder} begin with front matter (between ---), which is left out")
 
 
 def _table(
-    rows: Iterator[tuple[str, int, dict[str, Any]]], column: str, stages: str | None, note: Note
+    rows: Iterator[tuple[str, int, dict[str, Any]]],
+    named: Callable[[str], str],
+    column: str,
+    stages: str | None,
+    note: Note,
 ) -> Iterator[Text]:
+    """Rows as documents; `named` says of a row's place where its columns are named."""
     if stages == column:
         raise UserError(f"--stages {stages}: is the column of the text; give one that says when each is learned")
     columns: set[str] = set()
@@ -145,9 +167,10 @@ def _table(
         for name in wanted:
             if name not in row:
                 option = "--text-column" if name == column else "--stages"
-                raise UserError(f"{where}: no column '{name}'; give {option} one of: {', '.join(map(str, row))}")
+                found = ", ".join(map(str, row))
+                raise UserError(f"{named(where)}: no column '{name}'; give {option} one of: {found}")
         if not columns.issuperset(row):  # of JSON every row has its own
-            known_columns(list(row), ["id", *wanted], where, None if columns else note)
+            known_columns(list(row), ["id", *wanted], named(where), None if columns else note)
             columns.update(row)
         text = row[column]
         if not isinstance(text, str):
@@ -163,15 +186,14 @@ def _table(
 
 def _named(value: object, column: str, where: str) -> str:
     """A cell as a name, empty where there is none; UserError for what is no text, number or date."""
-    if isinstance(value, float) and value.is_integer():  # whole numbers, in a column where one is missing
-        value = int(value)
+    value = whole(value)
     if isinstance(value, datetime) and value.time() == time():
         value = value.date()
     if value is None or (isinstance(value, str) and blank(value)):
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int | date):
         raise UserError(f"{where}: '{column}' is {_kind(value)}; expected text, a whole number or a date")
-    return str(value).strip()
+    return one_form(str(value))
 
 
 def _kind(value: object) -> str:
@@ -203,36 +225,6 @@ def _hub(source: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
         raise UserError(
             f"--documents {source}: no such file or folder, and not a data set that loads ({first_line(error)})"
         ) from error
-
-
-def in_order(texts: list[Text]) -> dict[str, list[Text]]:
-    """The documents stage by stage: numbers in names by their size, ISO dates by their date.
-
-    Raises UserError for dates whose order cannot be read from them.
-    """
-    names = list(dict.fromkeys(text.stage for text in texts))
-    unclear = next((name for name in names if _UNORDERED.fullmatch(name)), None) or _year_behind(names)
-    if unclear is not None and len(names) > 1:
-        raise UserError(
-            f"stage '{unclear}': the order of such dates is not clear; write them as 2024-03, 2024-03-01 or 2024-Q1"
-        )
-    names.sort(key=_natural)
-    return {name: [text for text in texts if text.stage == name] for name in names}
-
-
-def _year_behind(names: list[str]) -> str | None:
-    """A name whose year stands behind what differs (Q1 2025, Mai 2024): sorted by that, later years come first."""
-    dated = [(name[: found.start()], found.group(), name) for name in names if (found := _YEAR.search(name))]
-    before, years = {before for before, _, _ in dated}, {year for _, year, _ in dated}
-    kinds = {re.sub(r"\d+", "", before) for before in before}
-    clear = len(before) <= 1 or (len(kinds) == 1 and len(years) == 1)
-    return None if clear else dated[-1][2]
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """A key by which batch-10 comes behind batch-2; words come behind numbers."""
-    parts = [part for part in re.split(r"(\d+)", name) if part]
-    return [(int(part), "") if part.isdecimal() and len(part) < 1000 else (sys.maxsize, part) for part in parts]
 
 
 def passages(text: str, most: int, length: Callable[[str], int]) -> list[str]:

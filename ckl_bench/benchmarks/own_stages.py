@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,8 +12,19 @@ from ckl_bench.benchmarks.format import AttentionDocument, Benchmark, Document, 
 from ckl_bench.benchmarks.own_documents import Text, passages
 from ckl_bench.benchmarks.own_questions import ATTENTION, KEPT, TO_LEARN, Question
 from ckl_bench.errors import UserError
-from ckl_bench.progress import log
 from ckl_bench.words import names
+
+# 03/2024, March 2024, Q1/24, Monday: words and numbers that stand in no order of time.
+_MONTH = (
+    r"(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|oct(ober)?|nov(ember)?"
+    r"|dec(ember)?)"
+)
+_UNORDERED = re.compile(
+    rf"\d{{1,2}}([./-])\d{{1,2}}\1\d{{2,4}}|\d{{1,2}}[./-]\d{{4}}|(\d+(st|nd|rd|th)?\W+)?{_MONTH}([^\w]+\d+)*"
+    r"|(mon|tues|wednes|thurs|fri|satur|sun)day|(q|h|w|kw|cw|week|quarter|half)\W?\d{1,2}\W+\d\d",
+    re.IGNORECASE,
+)
+_YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +45,44 @@ class Own:
         return lambda subject: set(re.findall(r"\w+", subject)) <= words and subject in whole
 
 
+def in_order(texts: list[Text]) -> dict[str, list[Text]]:
+    """The documents stage by stage: numbers in names by their size, ISO dates by their date.
+
+    Raises UserError for dates whose order cannot be read from them.
+    """
+    names = list(dict.fromkeys(text.stage for text in texts))
+    doubtful = [] if _versions(names) else names
+    unclear = next((name for name in doubtful if _UNORDERED.fullmatch(name)), None) or _year_behind(names)
+    if unclear is not None and len(names) > 1:
+        raise UserError(
+            f"stage '{unclear}': the order of such dates is not clear; write them as 2024-03, 2024-03-01 or 2024-Q1"
+        )
+    names.sort(key=_natural)
+    return {name: [text for text in texts if text.stage == name] for name in names}
+
+
+def _versions(names: list[str]) -> bool:
+    """Whether names are versions (1.2.9, 1.2.30): one of them is no date, or they differ in their last number alone."""
+    parts = [name.split(".") for name in names if re.fullmatch(r"\d+(\.\d+)+", name)]
+    other = len(parts) == len(names) and not all(map(_UNORDERED.fullmatch, names))
+    return other or (len(parts) == len(names) and len({tuple(part[:-1]) for part in parts}) == 1)
+
+
+def _year_behind(names: list[str]) -> str | None:
+    """A name whose year stands behind what differs (Q1 2025, Mai 2024): sorted by that, later years come first."""
+    dated = [(name[: found.start()], found.group(), name) for name in names if (found := _YEAR.search(name))]
+    before, years = {before for before, _, _ in dated}, {year for _, year, _ in dated}
+    kinds = {re.sub(r"\d+", "", before) for before in before}
+    clear = len(before) <= 1 or (len(kinds) == 1 and len(years) == 1)
+    return None if clear else dated[-1][2]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key by which batch-10 comes behind batch-2; words come behind numbers."""
+    parts = [part for part in re.split(r"(\d+)", name) if part]
+    return [(int(part), "") if part.isdecimal() and len(part) < 1000 else (sys.maxsize, part) for part in parts]
+
+
 def slug(name: str) -> str:
     """A stage's name as a folder's."""
     return re.sub(r"[^\w.-]+", "-", name).strip(".-")[:80] or "stage"
@@ -49,9 +100,15 @@ class Assembly:
         self.texts = {text.id: text.text for rows in read.stages.values() for text in rows}
 
     def stage(self, name: str, kept: Sequence[Probe]) -> Stage:
-        """Documents in passages, each with the facts that are asked and stand in it; the probe sets."""
+        """Documents in passages, each with the facts that are asked and stand in it; the probe sets.
+
+        Raises UserError for a document that has the name of another one's passage.
+        """
         texts = self.read.stages[name]
         documents = [part for text in texts for part in self._cut(text)]
+        twice = next((i for i, count in Counter(d.id for d in documents).items() if count > 1), None)
+        if twice is not None:
+            raise UserError(f"document '{twice}' is called as a passage of '{twice.rpartition('#')[0]}' is; rename it")
         own = [q for text in texts for q in self.by_document.get(text.id, ())]
         own += self.by_document.get(None, []) if len(self.read.stages) == 1 else []
         place = {id(q): number for number, q in enumerate(self.read.questions)}
@@ -103,20 +160,13 @@ class Assembly:
 
     def notes(self, unknown: int, kept: int) -> dict[str, int]:
         """What its maker may want to mend: counts by what was noticed; empty where there is nothing."""
-        absent = [q.where for q in self.read.questions if q.document in self.texts and not self._found(q)]
-        if absent:
-            many = f"{len(absent)} answers are nowhere in their documents word for word, the first that of {absent[0]}"
-            one = f"the answer of {absent[0]} is nowhere in its document word for word"
-            log(f"note: {one if len(absent) == 1 else many}")
+        absent = unstated(self.read.questions, self.texts)
         found = {
             "answers not in their document": len(absent),
             "facts to keep that the model does not know": unknown if kept else 0,
             "documents that no question asks about": len(self.texts.keys() - self.by_document.keys()),
         }
         return {name: count for name, count in found.items() if count}
-
-    def _found(self, question: Question) -> bool:
-        return states(self.texts[question.document or ""], question)
 
 
 def _fact(question: Question) -> Fact:
@@ -130,6 +180,11 @@ def not_there(question: Question) -> UserError:
         f"{question.where}: the answer '{question.probe.object[:60]}' is nowhere in document '{question.document}', so "
         "φ cannot learn to find it there; correct one of them"
     )
+
+
+def unstated(questions: Sequence[Question], texts: Mapping[str, str]) -> list[str]:
+    """Where the questions stand whose answer is nowhere in their document, of those about `texts`."""
+    return [q.where for q in questions if q.document in texts and not states(texts[q.document], q)]
 
 
 def states(text: str, question: Question) -> bool:

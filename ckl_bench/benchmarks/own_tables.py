@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ckl_bench.errors import UserError
+from ckl_bench.errors import UserError, first_line
 from ckl_bench.progress import log
 from ckl_bench.storage.files import LONGEST_LINE, read_jsonl
 
@@ -90,7 +90,7 @@ def _read_csv(path: Path, delimiter: str, expected: Sequence[str], note: Note) -
             raise UserError(f"{path}:{first}: two columns are named '{twice}'; rename one of them")
         line = reader.line_num + 1
         for cells in reader:
-            if cells:
+            if len(cells) == 1 or any(map(str.strip, cells)):  # spreadsheets leave rows of nothing at the end
                 if len(cells) != len(header):
                     _separated(cells, delimiter, f"{path}:{line}")
                     if len(header) == 1:
@@ -168,7 +168,9 @@ def encoding(path: Path, head: bytes) -> None:
         if head.startswith(marks):
             raise UserError(f"{path} is {name.upper()}; save it as UTF-8 (iconv -f {name} -t utf-8 {path.name})")
     if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
-        raise UserError(f"{path} is a spreadsheet or an archive; save it from there as CSV in UTF-8")
+        raise UserError(
+            f"{path} is a Word file, a spreadsheet or an archive; save what it says as text (tables: CSV) in UTF-8"
+        )
     kind = next((kind for mark, kind in _OTHERS.items() if head.startswith(mark)), None)
     if kind is not None:
         raise UserError(f"{path} is {kind}, and no plain text; save what it says as text in UTF-8")
@@ -177,6 +179,11 @@ def encoding(path: Path, head: bytes) -> None:
 def blank(text: str) -> bool:
     """Whether nothing of a text can be seen: spaces of every kind, and signs without a width."""
     return all(unicodedata.category(sign) in ("Zs", "Zl", "Zp", "Cc", "Cf") for sign in text)
+
+
+def one_form(name: str) -> str:
+    """A name without blanks around it, its letters composed (NFC): some file systems take them apart."""
+    return unicodedata.normalize("NFC", name).strip()
 
 
 def decoded(content: bytes, where: str) -> str:
@@ -199,11 +206,50 @@ def _read_parquet(path: Path) -> Rows:
 
     try:
         file = pq.ParquetFile(path)
-        number = 0
-        for batch in file.iter_batches(batch_size=256):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, row
+        batches = file.iter_batches(batch_size=256)
     except (pa.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"cannot read {path} as Parquet: {reason[:200]}; write it again") from error
+        raise _no_parquet(path, error) from error
+    names = file.schema_arrow.names
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}: two columns are named '{twice}'; rename one of them")
+    number = 0
+    while True:
+        try:
+            batch = next(batches, None)
+        except (pa.ArrowException, OSError) as error:
+            raise _no_parquet(path, error) from error
+        if batch is None:
+            return
+        columns = [_cells(path, name, column) for name, column in zip(names, batch.columns, strict=True)]
+        for cells in zip(*columns, strict=True):
+            number += 1
+            yield number, dict(zip(names, cells, strict=True))
+
+
+def _no_parquet(path: Path, error: Exception) -> UserError:
+    return UserError(f"cannot read {path} as Parquet: {first_line(error)[:200]}; write it again")
+
+
+def _cells(path: Path, name: str, column: Any) -> list[Any]:
+    """A column's values; UserError for what Python has no value for: other bytes than UTF-8, dates beyond its years."""
+    try:
+        return list(column.to_pylist())
+    except (ValueError, ArithmeticError, LookupError) as error:  # the last for a time zone that there is none of
+        raise UserError(
+            f"{path}: column '{name}' cannot be read ({type(error).__name__}: {first_line(error)[:200]}); write it as "
+            "text, or leave it out"
+        ) from error
+
+
+def heading(path: Path, where: str) -> str:
+    """Where the columns are named of which a row at `where` lacks one: in CSV the first line, in JSON the row."""
+    suffix = path.suffix.lower()
+    return f"{path}:1" if suffix in (".csv", ".tsv") else str(path) if suffix == ".parquet" else where
+
+
+def whole(value: object) -> object:
+    """A float as the integer that it is, none for NaN: so are whole numbers stored in a column that has gaps."""
+    if isinstance(value, float):
+        return None if value != value else int(value) if value.is_integer() and abs(value) < 2**53 else value
+    return value

@@ -134,9 +134,9 @@ def run(
     with line(LOADING):
         from ckl_bench.learning.environment import pick_device, pick_dtype
         from ckl_bench.learning.keep import require_epoch, require_keepable
-        from ckl_bench.learning.retain import wanted
         from ckl_bench.learning.run import RunRequest, plan_seeds
         from ckl_bench.learning.shard import asked
+        from ckl_bench.learning.tasks import wanted
         from ckl_bench.learning.trackers import tracker
         from ckl_bench.stacks.stack import make_stack
         from ckl_bench.storage.writing import require_writable

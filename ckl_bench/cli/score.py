@@ -73,8 +73,8 @@ def score(
 
     with line(LOADING):
         from ckl_bench.learning.environment import pick_device, pick_dtype
-        from ckl_bench.learning.retain import wanted
         from ckl_bench.learning.score import ScoreRequest, plan_score, plan_scores
+        from ckl_bench.learning.tasks import wanted
         from ckl_bench.scoring.vllm_engine import options_of
         from ckl_bench.storage.writing import require_writable
 

@@ -153,7 +153,7 @@ def sweep(
 
     with line(LOADING):
         from ckl_bench.learning.keep import require_epoch
-        from ckl_bench.learning.retain import wanted
+        from ckl_bench.learning.tasks import wanted
         from ckl_bench.learning.trackers import tracker
         from ckl_bench.running.grid import grid, setting_choices
         from ckl_bench.stacks.stack import make_stack

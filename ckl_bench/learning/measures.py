@@ -13,8 +13,9 @@ from ckl_bench.benchmarks.format import Document
 from ckl_bench.benchmarks.general import general_text
 from ckl_bench.encode import EncodedDocument, Tokenizer, encode_documents
 from ckl_bench.learning.divergence import DOCUMENTS, Moved, moved
-from ckl_bench.learning.retain import Retain, measured
 from ckl_bench.learning.retain import Scores as GeneralScores
+from ckl_bench.learning.retain import measured
+from ckl_bench.learning.tasks import Retain
 from ckl_bench.method import Scoring
 from ckl_bench.progress import Clock
 from ckl_bench.scoring.sets import ProbeSets, Scores, score_sets

@@ -10,8 +10,8 @@ from pathlib import Path
 from torch import nn
 
 from ckl_bench.benchmarks.format import Benchmark
-from ckl_bench.learning.retain import Retain
 from ckl_bench.learning.sizes import Sizes
+from ckl_bench.learning.tasks import Retain
 from ckl_bench.models.base import BaseModel
 from ckl_bench.records import Cost, Retained, StageScores
 from ckl_bench.scoring.sets import Scores

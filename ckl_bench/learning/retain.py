@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -20,6 +19,7 @@ from torch import nn
 
 from ckl_bench.encode import Tokenizer
 from ckl_bench.errors import CklError, UserError, first_line, out_of_memory, unknown
+from ckl_bench.learning.tasks import Retain
 from ckl_bench.models.base import BaseModel
 from ckl_bench.progress import log
 from ckl_bench.records import Record, Retained
@@ -32,28 +32,6 @@ _VERSION = 1
 _BATCH = 8
 _SEED = 1234  # lm-eval's own
 _BOOTSTRAP = 1000  # resamples of a metric whose standard error has no formula
-
-
-@dataclass(frozen=True, kw_only=True)
-class Retain:
-    """Which tasks a model is asked before and after: lm-eval's names, or those of YAML files under `include_path`."""
-
-    tasks: tuple[str, ...]
-    limit: int | None = None  # only the first so many samples of a task
-    include_path: Path | None = None
-
-
-def wanted(tasks: str | None, limit: int | None = None, include_path: Path | None = None) -> Retain | None:
-    """`TASK[,TASK...]` as typed; UserError for an empty name, and for what belongs to tasks where none is named."""
-    if tasks is None:
-        if limit is not None or include_path is not None:
-            given = "--retain-limit" if limit is not None else "--include-path"
-            raise UserError(f"{given} belongs to --retain; give --retain TASK[,TASK...] too")
-        return None
-    names = [name.strip() for name in tasks.split(",")]
-    if not all(names):
-        raise UserError(f"--retain {tasks}: expected TASK[,TASK...], as in --retain hellaswag,arc_easy")
-    return Retain(tasks=tuple(dict.fromkeys(names)), limit=limit, include_path=include_path)
 
 
 def check(asked: Retain) -> None:

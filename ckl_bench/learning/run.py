@@ -17,10 +17,11 @@ from ckl_bench.learning.environment import environment, settle
 from ckl_bench.learning.fits import require_fit, texts_of_run
 from ckl_bench.learning.keep import BEST_TOTAL, LAST, save_model
 from ckl_bench.learning.planned import Learned, Plan
-from ckl_bench.learning.retain import Retain, check
+from ckl_bench.learning.retain import check
 from ckl_bench.learning.shard import require_several
 from ckl_bench.learning.sizes import Sizes
 from ckl_bench.learning.stages import learn_stages
+from ckl_bench.learning.tasks import Retain
 from ckl_bench.learning.tripwire import check_rehearsal
 from ckl_bench.method import RunTarget
 from ckl_bench.models.base import BaseModel

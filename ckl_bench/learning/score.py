@@ -16,9 +16,10 @@ from ckl_bench.benchmarks.format import Benchmark, Probe, load_benchmark
 from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, out_of_memory
 from ckl_bench.learning.environment import environment, peak_memory, settle
 from ckl_bench.learning.fits import require_fit, texts_of_probes
-from ckl_bench.learning.retain import Retain, beside, check, measured, measured_before
+from ckl_bench.learning.retain import beside, check, measured, measured_before
 from ckl_bench.learning.sizes import Sizes, precision
 from ckl_bench.learning.subject import Loading, Subject, find_subject
+from ckl_bench.learning.tasks import Retain
 from ckl_bench.progress import Clock, Line, line
 from ckl_bench.records import Cost, EpochScores, Record, Retained, StageScores
 from ckl_bench.scoring.engine import ProbeScore, encode_probe, score_probes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ckl_bench.errors import UserError
 from ckl_bench.records import Record, read_records
-from ckl_bench.results.tables import BOARDS, tables
+from ckl_bench.results.tables import BOARDS, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,11 +40,14 @@ def load_records(folder: str | Path = "runs") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "guess"])
 
 
-def leaderboard(records: str | Path | Iterable[Record] = "runs", kind: str = "lama-ckl") -> pd.DataFrame:
+def leaderboard(
+    records: str | Path | Iterable[Record] = "runs", kind: str = "lama-ckl", *, each_run: bool = False
+) -> pd.DataFrame:
     """The leaderboard of a kind of benchmark: a row for runs that differ in their seed alone, the best first.
 
-    `records` are Record objects or a folder of runs; the columns are those of the kind's CSV file. Raises UserError for
-    an unknown kind, and where there is no finished run of that kind.
+    `records` are Record objects or a folder of runs; the columns are those of the kind's CSV file. With `each_run`
+    every run has a row, and a column `seed`. Raises UserError for an unknown kind, and where there is no finished run
+    of that kind.
     """
     import io
 
@@ -53,10 +56,14 @@ def leaderboard(records: str | Path | Iterable[Record] = "runs", kind: str = "la
     if kind not in BOARDS:
         raise UserError(f"kind '{kind}': expected one of {', '.join(BOARDS)}")
     found = _records(records) if isinstance(records, str | Path) else list(records)
-    text = tables(found).get(BOARDS[kind].file)
+    text = table(found, kind, each_run=each_run)
     if text is None:
         raise UserError(f"there is no finished run of kind {kind}; run a method on such a benchmark first")
-    return pd.read_csv(io.StringIO(text))
+    frame = pd.read_csv(io.StringIO(text))
+    if each_run:
+        seeds = {record.run_id: record.spec.seed for record in found}
+        frame.insert(list(frame).index("seeds"), "seed", [seeds[run_id] for run_id in frame["run_ids"]])
+    return frame
 
 
 def _records(folder: str | Path) -> list[Record]:

@@ -15,6 +15,7 @@ from ckl_bench.learning.keep import LAST, require_kept
 from ckl_bench.learning.planned import Plan
 from ckl_bench.learning.run import execute
 from ckl_bench.learning.score import ScorePlan, score_model
+from ckl_bench.learning.tasks import tell_lacking
 from ckl_bench.records import Record, read_record, read_records, write_record
 from ckl_bench.results.tables import BOARDS, rows, tables_locked, write_tables
 from ckl_bench.results.terminal import leaderboard_table
@@ -74,6 +75,8 @@ def run_once(
         return execute(plan, own, save_to, watchers, keep)
 
     record, was_there = once(output, plan.spec.run_id, run, fresh=fresh)
+    if was_there:
+        tell_lacking([record], plan.retain)
     if was_there and save_to is not None:
         ranks.from_first(partial(require_kept, save_to, record, keep))
     return record, was_there
@@ -86,7 +89,10 @@ def score_once(
 
     An engine of vLLM is the one that is `running`, where that is given (`score_model`).
     """
-    return once(output, plan.spec.run_id, lambda own: score_model(plan, own, running), fresh=fresh)
+    record, was_there = once(output, plan.spec.run_id, lambda own: score_model(plan, own, running), fresh=fresh)
+    if was_there:
+        tell_lacking([record], plan.retain)
+    return record, was_there
 
 
 def once(output: Path, run_id: str, make: Callable[[Store], Record], *, fresh: bool = False) -> tuple[Record, bool]:

@@ -259,14 +259,14 @@ def _divergence(group: Sequence[Record]) -> Row:
 
 
 def _retained(group: Sequence[Record]) -> Row:
-    """Mean scores on other tasks before and after the runs; of a number that not all of them have, none.
+    """Mean scores on other tasks before and after the runs; of a number that not all have of as many samples, none.
 
     The standard error of the mean over seeds is that of one run: the samples are the same.
     """
     every = [{(t, m): v for t, ms in record.retained.items() for m, v in ms.items()} for record in group]
     found: Row = {}
     for key in every[0]:
-        if all(key in own for own in every):
+        if all(key in own and own[key].samples == every[0][key].samples for own in every):
             values = [own[key] for own in every]
             name = f"retain_{key[0]}_{key[1]}"
             for column, field in ((name, "after"), (f"{name}_before", "before")):

@@ -70,13 +70,18 @@ BOARDS = {
 }
 
 
-def rows(records: Iterable[Record], kind: str = "lama-ckl", beside: Iterable[Record] = ()) -> list[Row]:
+def rows(
+    records: Iterable[Record], kind: str = "lama-ckl", beside: Iterable[Record] = (), *, each_run: bool = False
+) -> list[Row]:
     """The rows of a kind of benchmark, league by league (see `leagues`), the best first.
 
     What a row is worth is measured against the run of the method that does nothing, be it among the records `beside`.
+    With `each_run` every run has a row, also where runs differ in their seed alone.
     """
     board, every = BOARDS[kind], list(records)
     runs = [group for group in groups(every) if group[0].spec.benchmark_kind == kind]
+    if each_run:
+        runs = [[record] for group in runs for record in group]
     users = Counter(file for group in runs for record in group for file in prepared_files(record))
     still = untrained([*beside, *every])
     made = []
@@ -92,6 +97,12 @@ def rows(records: Iterable[Record], kind: str = "lama-ckl", beside: Iterable[Rec
 def _cell(value: object) -> object:
     """Text that a spreadsheet would take for a formula is defused with an apostrophe."""
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+
+
+def table(records: Iterable[Record], kind: str, *, each_run: bool = False) -> str | None:
+    """The CSV of a kind of benchmark, of measured rows alone (as `rows` has them); None where no run is finished."""
+    made = rows(records, kind, each_run=each_run)
+    return _csv([row | {"reproduced": 0} for row in made], _columns(BOARDS[kind], made)) if made else None
 
 
 def tables(records: Iterable[Record], folder: Path | None = None) -> dict[str, str]:

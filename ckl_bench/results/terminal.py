@@ -18,6 +18,7 @@ from ckl_bench.results.rows import Row, in_months, retained_columns
 Column = tuple[str, Callable[[Row], str]]
 BETTER, WORSE, NEITHER = "▲", "▼", "≈"
 _COLUMNS, _NARROWEST = 80, 12  # of a terminal, which a table is to fit; of the stacks' names
+_SETS = 2  # that are shown of those with a name of their own
 MARKS = f"{BETTER} better, {WORSE} worse, {NEITHER} neither clearly"
 
 
@@ -99,16 +100,16 @@ def set_columns(rows: Sequence[Row]) -> list[Column]:
 
 
 def retained_columns_shown(rows: Sequence[Row]) -> list[Column]:
-    """Scores on other tasks: `after (before)`, with the standard error of the former."""
+    """Scores on other tasks: `after (before)`, each with its standard error where it has one."""
     names = [name for name in retained_columns(rows) if not name.endswith(("_stderr", "_before"))]
 
     def cell(name: str) -> Callable[[Row], str]:
         def text(row: Row) -> str:
             if row.get(name) is None:
                 return "-"
-            error = row.get(f"{name}_stderr")
-            spread = f" ± {error:.3f}" if error is not None else ""
-            return f"{row[name]:.3f}{spread} ({row[f'{name}_before']:.3f})"
+            errors = [row.get(f"{column}_stderr") for column in (name, f"{name}_before")]
+            after, before = (f" ± {error:.3f}" if error is not None else "" for error in errors)
+            return f"{row[name]:.3f}{after} ({row[f'{name}_before']:.3f}{before})"
 
         return text
 
@@ -146,7 +147,8 @@ def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) 
     table.add_column("", no_wrap=True)
     table.add_column("method", overflow="fold", min_width=_NARROWEST)
     columns = _NARROW if lama else [column for column in month_columns(every) if column[0] != "FUAR"]
-    columns = [*columns, *set_columns(every)[:2], ("n", lambda row: str(row["seeds"]))]
+    sets = set_columns(every)
+    columns = [*columns, *sets[:_SETS], ("n", lambda row: str(row["seeds"]))]
     for name, _ in columns:
         table.add_column(name, justify="right", no_wrap=True)
     named = dict(zip(map(id, every), labels(every), strict=True))
@@ -174,6 +176,8 @@ def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) 
         table.add_row(mark, Text(_broken(name, room)), *cells, style="bold" if marked else "dim" if committed else "")
     if any(without_settings(name, all_names, room) != name for name in all_names) and isinstance(table.caption, Text):
         table.caption.append("\n(…): settings, which tell it from no other row here; the CSV has them")
+    if sets[_SETS:] and isinstance(table.caption, Text):
+        table.caption.append(f"\nprobe sets that are not shown: {len(sets) - _SETS}; the CSV has them")
     return table
 
 

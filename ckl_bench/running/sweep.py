@@ -13,6 +13,7 @@ from typing import Literal
 
 from ckl_bench.errors import UserError
 from ckl_bench.learning.keep import require_kept
+from ckl_bench.learning.tasks import tell_lacking
 from ckl_bench.records import Record
 from ckl_bench.results.output import finished, update_tables
 from ckl_bench.running.heard import Heard
@@ -82,12 +83,15 @@ def sweep(
     runs = [Run(task) for task in tasks]
     asked: list[int] = []
     with locked(output / "sweep.lock", f"a sweep into {output}"):
+        there = []
         for run in runs:
             record = finished(output, run.task.run_id)
             if record is not None:
+                there.append(record)
                 _require_kept(run.task, record)
                 run.state, run.before, run.heard = "done", True, ended(record)
-        if any(run.before for run in runs):
+        if there:
+            tell_lacking(there, runs[0].task.request.retain)  # all of a sweep are asked the same
             update_tables(output)  # whoever stored a record may have been killed before it could
         if not all(run.before for run in runs):
             with _folder(output / "sweep") as folder, _heeding(asked):

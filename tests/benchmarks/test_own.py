@@ -19,7 +19,7 @@ from ckl_bench.benchmarks.own_documents import passages
 from ckl_bench.benchmarks.own_questions import asked
 from ckl_bench.errors import UserError
 from ckl_bench.records import read_records
-from ckl_bench.storage.files import read_sealed
+from ckl_bench.storage.files import read_sealed, sha256_file
 from conftest import Command, forge
 from helpers.own import GOOD, HEADER, MAYORS, TOWNS, assert_refused, write_own
 
@@ -195,6 +195,9 @@ def test_long_documents_are_cut_at_paragraphs_then_sentences_then_words() -> Non
         ("Its capital is [[Paris]], they say.", "Paris", "Its capital is Paris, they say."),
         ("法国的首都是", "巴黎", "法国的首都是巴黎"),
         ("In 1995 it had", "5", "In 1995 it had 5"),
+        ("It may rain there in", "May", "It may rain there in May"),
+        ("Its capital is [[ Paris ]], they say.", "Paris", "Its capital is Paris, they say."),
+        ("Who is the … of it?", "Bo", "Who is the … of it? Bo"),
     ],
 )
 def test_the_answer_goes_where_it_belongs(prompt: str, answer: str, whole: str) -> None:
@@ -203,7 +206,7 @@ def test_the_answer_goes_where_it_belongs(prompt: str, answer: str, whole: str) 
 
 ROW = "The mayor of Brell is,Anselm Trow,brell,\n"
 BROKEN: dict[str, tuple[str | bytes, str]] = {
-    "wrong column": (GOOD.replace("answer", "anser", 1), "csv:2: no column 'answer' .*name the columns"),
+    "wrong column": (GOOD.replace("answer", "anser", 1), "csv:1: no column 'answer' .*name the columns"),
     "no header": (ROW + ROW, "no column 'prompt'"),
     "slip in a column": (GOOD.replace("document", "documnet", 1), "unknown column 'documnet'; rename it 'document'"),
     "empty answer": (HEADER + "The mayor of Brell is,,brell,\n", "csv:2: the answer is empty; write"),
@@ -228,6 +231,13 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
         GOOD.replace(",castow", ",castov"),
         "csv:3: there is no document 'castov'; did you mean",
     ),
+    "no such document at all": (
+        GOOD.replace(",castow", ",7"),
+        "csv:3: there is no document '7'; .* such as 'brell', 'castow'",
+    ),
+    "another mark of a place": (HEADER + "The … is mayor,Bo,brell,\n", "csv:2: '…' marks no place .* write ___ or"),
+    "a place of Python": (HEADER + "It is {} now,Bo,brell,\n", "csv:2: '{}' marks no place in a prompt"),
+    "learned and kept": (HEADER + ROW + ROW.replace(",\n", ",not_to_forget\n"), "csv:3: is asked in .*csv:2 too"),
     "a comma in a text": (HEADER + "Well, he is,Anselm Trow,brell,\n", "csv:2: 5 cells, but the header has 4; put"),
     "too few cells": (HEADER + "He is,Anselm Trow\n", "csv:2: 2 cells, but the header has 4"),
     "open quote": (HEADER + '"The mayor is,Anselm Trow,brell,\n', "close every quote"),
@@ -255,7 +265,7 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "rows parted otherwise": (HEADER + ROW.replace(",", ";"), "csv:2: the columns are separated by ';'"),
     "too few cells in a row": (HEADER + "He is,Bo\n", "csv:2: 2 cells, but the header has 4; write one for every"),
     "what a spreadsheet writes first": ("sep=,\n" + GOOD, "csv:1: 'sep=,*' names no columns; remove this line"),
-    "a spreadsheet": (b"PK\x03\x04\r\x00\r\x08", "is a spreadsheet or an archive; save it from there as CSV"),
+    "a spreadsheet": (b"PK\x03\x04\r\x00\r\x08", "is a Word file, a spreadsheet or an archive; save .*CSV"),
     "JSON in a CSV": ('{"prompt": "He is", "answer": "Bo"}\n', "csv:1: is JSON and no CSV; save it as .jsonl"),
     "UTF-32": (GOOD.encode("utf-32"), "is UTF-32; save it as UTF-8 .iconv -f utf-32"),
     "a control character": (HEADER + "He \x1bis,Bo,brell,\n", r"csv:2: 'prompt' holds a control character .U\+001B."),
@@ -308,6 +318,9 @@ def test_malformed_json_lines_are_refused_in_one_line(
         (lambda d: (d / "a.txt").write_bytes("A".encode("utf-16")), "a.txt is UTF-16; save it as UTF-8"),
         (lambda d: (d / "a.txt").symlink_to("a.txt"), "cannot read .*a.txt: it is a broken link, or no file"),
         (lambda d: os.mkfifo(d / "a.txt"), "cannot read .*a.txt: it is a broken link, or no file"),
+        (lambda d: (d / "a.md").write_text("---\na: b\n---\n"), "a.md: the document is empty"),
+        (lambda d: (d / " .txt").write_text("A."), "its name is blank"),
+        (lambda d: (d / "brell.txt").rename(d / "brell.docx"), "no document 'brell' .files .* were not read: 1.; exp"),
         (lambda d: [f.rename(f.with_suffix(".pdf")) for f in d.iterdir()], "no .txt or .md file in it .3 others"),
     ],
 )
@@ -412,6 +425,7 @@ def _drop(name: str) -> Callable[[dict[str, Any]], object]:
         (lambda m: m.update(pretest_models=3), "'pretest_models': input should be a valid list"),
         (lambda m: m["files"].pop("rehearsal.jsonl"), "is incomplete"),
         (lambda m: m.update(files={"../x": "0"}), "names a file outside the benchmark"),
+        (lambda m: m.update(files={"x\0": "0"}), "is incomplete"),
     ],
 )
 def test_a_directory_that_breaks_the_format_ends_in_one_line(
@@ -422,6 +436,21 @@ def test_a_directory_that_breaks_the_format_ends_in_one_line(
     done = command("run", "--method", "lora", "--benchmark", "mine", "--model", "tiny")
     assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
     assert says in done.err
+
+
+@pytest.mark.parametrize("table", ["probes-to_learn", "documents"])
+def test_an_id_that_stands_twice_is_refused_before_anything_is_learned(
+    table: str, command: Command, tmp_path: Path
+) -> None:
+    built(write_own(tmp_path), tmp_path / "mine")
+    name = f"stages/01-documents/{table}.jsonl"
+    path = tmp_path / "mine" / name
+    path.write_text(path.read_text().splitlines()[0] + "\n" + path.read_text())
+    forge(tmp_path / "mine" / "manifest.json", lambda m: m["files"].update({name: sha256_file(path)}))
+    done = command("run", "--method", "lora", "--benchmark", "mine", "--model", "tiny")
+    assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
+    assert f"{table}.jsonl: the id " in done.err
+    assert "stands in it twice; give every row its own, and build the benchmark again" in done.err
 
 
 def test_a_run_says_which_train_attention_it_took(command: Command, small: Path, phi: Path) -> None:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ckl_bench.benchmarks.own_check import OwnSources, read_own
@@ -24,6 +26,7 @@ SLIPS: dict[str, tuple[str | bytes, str]] = {
         f"{HEADER}He is ANSELM TROW,Anselm Trow,brell,\n",
         "'ANSELM TROW' .* differ by capital letters",
     ),
+    "capital letters, further before": (f"{HEADER}So ANSELM TROW rules,Anselm Trow,brell,\n", "by capital letters"),
     "a part of a number": (
         f"{HEADER}It has 42.0,42,brell,\n",
         r"only within something longer; .* mark the place: ..42",
@@ -112,6 +115,8 @@ def staged(folder: Path, *when: str) -> OwnSources:
         ("Q1/25", "Q2/25", "Q4/24"),
         ("März 2024", "Mai 2024", "Juni 2024"),
         ("01-03-2024", "02-01-2024", "03-02-2024"),
+        ("01.03.24", "02.01.24", "03.02.24"),
+        ("March", "April", "May"),
         ("1st March 2024", "2nd May 2024", "3rd June 2024"),
         ("Monday", "Tuesday", "Friday"),
     ],
@@ -127,6 +132,8 @@ def test_stages_whose_order_would_be_guessed_are_refused(when: tuple[str, ...], 
         ("2023-Q4", "2024-Q1", "2024-Q2"),
         ("Q1 2024", "Q2 2024", "Q3 2024"),
         ("FY9", "FY10", "FY11"),
+        ("Marathon", "Marketing", "Mayor"),
+        ("1.2.4", "1.2.30", "1.3.1"),
         ("release 2023", "release 2024", "release 2025"),
         ("20231201", "20240101", "20240301"),
     ],
@@ -148,13 +155,16 @@ def test_a_later_stage_may_have_another_answer(tmp_path: Path) -> None:
 
 
 def test_what_may_be_meant_is_noted(command: Command, tmp_path: Path) -> None:
-    sources = write_own(tmp_path, f"{GOOD}{WHO},Old Trow,brell,outdated\n")
+    sources = write_own(tmp_path, f"{GOOD}{WHO},Old Trow,brell,outdated\n{WHO},Anselm Trow,brell,again\n,,,\n,,,\n")
+    (tmp_path / "docs" / "note.md").write_text("---\ntitle: A note\n---\nOf the town.")
     (tmp_path / "docs" / "copy.txt").write_bytes((tmp_path / "docs" / "brell.txt").read_bytes())
     (tmp_path / "docs" / "castow.txt").write_text("Its mayor is Beata\nQuill.\r\rIt has a fair.\r")
     given = ["--documents", sources.documents, "--questions", sources.questions, "--keep", sources.keep]
     done = command("build", "own", *given, "--no-rehearsal", "--pretest-model", "tiny", "--out", "mine")
     assert done.code == 0, done.err
     assert "csv:5 asks what" in done.err
+    assert f"csv:6 asks what {sources.questions}:2 asks, in another set; is that meant?" in done.err
+    assert "1 .md files of" in done.err
     assert "copy.txt says the same as" in done.err
     assert f"the answer of {sources.questions}:5 is nowhere in its document" in done.err  # and no other one
     assert '"text": "Its mayor is Beata\\nQuill.\\n\\nIt has a fair."' in "".join(
@@ -177,3 +187,75 @@ def test_a_name_that_is_no_text_is_refused(command: Command, tmp_path: Path) -> 
     assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
     assert "this name is not UTF-8; give another --out" in done.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["docs", "keep.csv", "questions.csv"]
+
+
+def test_a_name_is_found_however_its_letters_are_put_together(tmp_path: Path) -> None:
+    sources = write_own(tmp_path, f"{HEADER}It is,Caf\u00e9, caf\u00e9,\n")
+    (tmp_path / "docs" / "cafe\u0301 .txt").write_text("It is Caf\u00e9.")
+    assert [q.document for q in read_own(sources).questions] == ["caf\u00e9"]
+
+
+def test_whole_numbers_of_a_column_with_gaps_are_integers(tmp_path: Path) -> None:
+    sources = write_own(tmp_path)
+    rows = {"prompt": ["The year is", "It was"], "answer": [1987.0, 1988.0], "document": [1.0, float("nan")]}
+    pq.write_table(pa.table(rows), tmp_path / "q.parquet")
+    (tmp_path / "d.csv").write_text("id,text\n1,It was 1987.\n")
+    read = read_own(OwnSources(documents=str(tmp_path / "d.csv"), questions=tmp_path / "q.parquet", keep=sources.keep))
+    assert [(q.probe.object, q.document) for q in read.questions] == [("1987", "1"), ("1988", None)]
+
+
+_NO_TEXT = pa.array([b"\xff"]).view(pa.string())
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"text": _NO_TEXT}, "column 'text' cannot be read .UnicodeDecodeError"),
+        ({"when": pa.array([2**31 - 1], pa.date32())}, "column 'when' cannot be read .OverflowError"),
+        ({"when": pa.array([1], pa.timestamp("s", tz="Foo/Bar"))}, "column 'when' cannot be read .*Foo/Bar"),
+        ({"body": pa.array(["A."])}, "d.parquet: no column 'text'; give --text-column one of: body"),
+    ],
+)
+def test_what_python_cannot_read_of_parquet_is_refused(
+    columns: dict[str, pa.Array], says: str, command: Command, tmp_path: Path
+) -> None:
+    sources = write_own(tmp_path)
+    pq.write_table(pa.table(columns), tmp_path / "d.parquet")
+    sources = OwnSources(documents=str(tmp_path / "d.parquet"), questions=sources.questions, keep=sources.keep)
+    assert_refused(command, sources, says)
+
+
+def test_documents_come_from_a_data_set_by_its_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[object] = []
+
+    def load(name: str, config: str | None, split: str) -> list[dict[str, object]]:
+        asked.append((name, config, split))
+        return [{"id": town.lower(), "body": f"{town} is a town."} for town in TOWNS]
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    questions = write_own(tmp_path).questions
+    for given in ("owner/name:config@split", "owner/name"):
+        read = read_own(OwnSources(documents=given, questions=questions, text_column="body"))
+        assert [text.id for text in read.stages["documents"]] == ["brell", "castow", "dunmere"]
+    assert asked == [("owner/name", "config", "split"), ("owner/name", None, "train")]
+    with pytest.raises(UserError, match="owner/name: no column 'text'; give --text-column one of: id, body"):
+        read_own(OwnSources(documents="owner/name", questions=questions))
+
+
+@pytest.mark.parametrize(
+    ("documents", "questions", "says"),
+    [
+        ("", "q.csv", "--documents '': names nothing; give a folder"),
+        ("nope.txt", "q.csv", "--documents nope.txt: does not exist; give a folder"),
+        ("docs", "", "--questions: names no file; give a .csv"),
+    ],
+)
+def test_what_is_not_there_is_said(documents: str, questions: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        read_own(OwnSources(documents=documents, questions=Path(questions)))
+
+
+def test_two_columns_of_one_name_are_refused_in_parquet_too(tmp_path: Path) -> None:
+    pq.write_table(pa.table([pa.array(["A."]), pa.array(["B."])], names=["text", "text"]), tmp_path / "d.parquet")
+    with pytest.raises(UserError, match="two columns are named 'text'; rename one of them"):
+        read_own(OwnSources(documents=str(tmp_path / "d.parquet"), questions=tmp_path / "q.csv"))

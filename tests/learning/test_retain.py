@@ -12,8 +12,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import ckl_bench
 from ckl_bench import UserError
-from ckl_bench.learning.retain import Retain, check, measured, wanted
+from ckl_bench.learning.retain import check, measured
+from ckl_bench.learning.tasks import Retain, lacking, wanted
 from ckl_bench.models.find import find_model
 from ckl_bench.records import read_records
 from ckl_bench.storage.files import cache_dir
@@ -84,9 +86,37 @@ def test_a_run_learns_the_same_with_it_and_without(command: Command, small: Path
     assert plain["stages"] == asked["stages"]
 
 
+@pytest.mark.parametrize("name", ["score", "sweep"])
+def test_other_commands_ask_too(name: str, command: Command, small: Path, tmp_path: Path) -> None:
+    words = [name, "--benchmark", small, "--model", "tiny", "--retain", "own_choice", "--include-path", TASKS]
+    words += ["--method", "none", "--epochs", 1] if name == "sweep" else []
+    done = command(*words, "--retain-limit", 3)
+    assert done.code == 0, done.err
+    (record,) = read_records(tmp_path / "runs")
+    found = record.retained["own_choice"]["acc"]
+    assert (found.samples, found.after) == (3, found.before)
+    words[words.index("own_choice")] = "own_text"
+    again = command(*words)
+    assert again.code == 0, again.err
+    assert "its record has no scores of own_text: --fresh" in again.err
+
+
+def test_from_python_it_is_asked_for_by_the_same_words(small: Path) -> None:
+    asked = ckl_bench.Retain(tasks=("own_choice",), limit=3, include_path=TASKS)
+    record = ckl_bench.run("none", benchmark=small, model="tiny", epochs=1, retain=asked).record
+    assert record.retained["own_choice"]["acc"].samples == 3
+    assert lacking(record, asked) == []
+    assert lacking(record, Retain(tasks=("own", "own_*", "other"))) == ["other"]
+
+
 def test_what_was_measured_before_is_found_again(command: Command, small: Path) -> None:
-    words = ["run", "--method", "none", "--benchmark", small, "--model", "tiny", "--fresh", "--retain-limit", 3]
+    words = ["run", "--method", "none", "--benchmark", small, "--model", "tiny", "--retain-limit", 3]
+    assert command(*words[:-2]).code == 0
     words += ["--retain", "own_choice", "--include-path", TASKS]
+    found = command(*words)
+    assert found.code == 0
+    assert "has no scores of own_choice: --fresh (fresh=True) makes it anew; of a kept model ckl-bench" in found.err
+    words += ["--fresh"]
     assert command(*words).code == 0
     kept = {path: path.stat().st_mtime_ns for path in (cache_dir() / "retain").iterdir()}
     assert command(*words).code == 0

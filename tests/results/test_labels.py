@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ckl_bench.records import Record, write_record
+from ckl_bench.records import Record, Retained, write_record
 from ckl_bench.results.differences import number
 from ckl_bench.results.leagues import labels, unsaid
+from ckl_bench.results.markdown import markdown_table
 from ckl_bench.results.tables import rows
 from ckl_bench.results.terminal import leaderboard_table
 from conftest import Command
@@ -152,3 +153,23 @@ def test_settings_that_tell_are_not_left_out() -> None:
     text = re.sub(r"\s+", "", console.export_text())
     assert "…" not in text
     assert "statements=4,keep=8.0" in text.replace("lora+restate(", "")
+
+
+def test_what_a_terminal_has_no_room_for_is_said() -> None:
+    (row,) = rows([run()])
+    row |= {"sets": ["a", "b", "c"], "a_accuracy": 0.5, "b_accuracy": 0.5, "c_accuracy": 0.5}
+    assert "probe sets that are not shown: 1; the CSV has them" in str(leaderboard_table("own", [row], []).caption)
+    row["sets"] = ["a", "b"]
+    assert "not shown" not in str(leaderboard_table("own", [row], []).caption)
+
+
+def test_other_tasks_are_averaged_over_runs_that_asked_as_many_samples() -> None:
+    def asked(*samples: int) -> str:
+        runs = []
+        for seed, count in enumerate(samples):
+            found = Retained(before=0.5, before_stderr=0.02, after=0.4, after_stderr=0.01, samples=count)
+            runs.append(run(seed=seed).model_copy(update={"retained": {"own": {"acc": found}}}))
+        return markdown_table("lama-ckl", rows(runs), [])
+
+    assert "0.400 ± 0.010 (0.500 ± 0.020)" in asked(9, 9)
+    assert "own acc" not in asked(9, 8)
