@@ -184,7 +184,7 @@ def not_there(question: Question) -> UserError:
 
 def unstated(questions: Sequence[Question], texts: Mapping[str, str]) -> list[str]:
     """Where the questions stand whose answer is nowhere in their document, of those about `texts`."""
-    return [q.where for q in questions if q.document in texts and not states(texts[q.document], q)]
+    return [q.where for q in questions if q.document in texts and not states(texts[q.document or ""], q)]
 
 
 def states(text: str, question: Question) -> bool:

@@ -183,6 +183,13 @@ def test_long_documents_are_cut_at_paragraphs_then_sentences_then_words() -> Non
     assert "".join(passages("x" * 100, 30, len)) == "x" * 100
 
 
+def test_a_document_is_not_called_as_a_passage_of_another(tmp_path: Path) -> None:
+    sources = write_own(tmp_path)
+    (tmp_path / "docs" / "brell#2.txt").write_text("More.")
+    with pytest.raises(UserError, match="document 'brell#2' is called as a passage of 'brell' is; rename it"):
+        built(sources, tmp_path / "mine", passage_tokens=4)
+
+
 @pytest.mark.parametrize(
     ("prompt", "answer", "whole"),
     [
