@@ -1,4 +1,4 @@
-"""The README's first table, as `ckl-bench run --method taalm` prints it, and that of `docs/results.md`, from the records.
+"""The first table of the README, as `ckl-bench run --method taalm` prints it, and that of `docs/results.md`.
 
 `python -m helpers.readme` writes both anew. What the second one says of a stack beside its numbers stays as it is.
 """
@@ -20,7 +20,17 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 RESULTS = README.parent / "docs" / "results.md"
 BEGIN, END = "<!-- table: {} -->\n\n", "\n<!-- end of table -->"
 FIRST, OF_RECORDS = "ckl-bench run --method taalm", "lama-ckl-mini"
-TAKEN = ("method", "n", "gain", "Top Acc", "NF Acc", "Total Knowledge", "exact learned", "exact kept", "asked otherwise")
+TAKEN = (
+    "method",
+    "n",
+    "gain",
+    "Top Acc",
+    "NF Acc",
+    "Total Knowledge",
+    "exact learned",
+    "exact kept",
+    "asked otherwise",
+)
 OURS = ("published, Llama2-7B", "in a sentence")
 
 
