@@ -200,6 +200,13 @@ def test_published_rows_are_the_papers(reference: Path) -> None:
                 assert row[f"{month}_changed_nll"] == line["changed_nll"]
 
 
+def test_markdown_marks_the_row_that_learns_nothing() -> None:
+    still = record([[0.0, 0.0]] * 4, [[1.0, 1.0]] * 4, method="none")
+    text = tables([record(LEARNED, KEPT), still])["lama-ckl.md"]
+    assert [line.split(" | ")[1] for line in text.splitlines() if "| = " in line] == ["= *none*"]
+    assert "= learns nothing" in text
+
+
 def test_markdown_means_nothing_but_text() -> None:
     text = tables([record(LEARNED, KEPT, method="a|b<script>")])["lama-ckl.md"]
     assert "a\\|b&lt;script>" in text
