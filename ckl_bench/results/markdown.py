@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ckl_bench.results.differences import UNTRAINED
 from ckl_bench.results.leagues import labels, leagues, titles, unsaid
 from ckl_bench.results.rows import Row, in_months
 from ckl_bench.results.terminal import (
@@ -22,7 +23,7 @@ from ckl_bench.results.terminal import (
 _NOTE = (
     "Made by `ckl-bench leaderboard` from `records/`; ± is the deviation over n seeds. **gain**: what a row is worth "
     f"beside the model that learns nothing, with its 95 % interval over probes ({MARKS}); a stack that is not clearly "
-    "better is in italics. * was told the answers and is not ranked."
+    "better is in italics. = learns nothing. * was told the answers and is not ranked."
 )
 
 _SCORED = "† scored only, by `ckl-bench score`: what such a model has read is not known, and it is not ranked."
@@ -83,7 +84,8 @@ def _emphasised(row: Row, name: str, measured: bool) -> str:
     if not measured:
         return name
     shown = name + ("\\*" if row["told"] else "") + ("†" if row.get("scored_only") else "")
-    return shown if verdict(row) == BETTER else f"*{shown}*"
+    mark = "= " if row["method"] == UNTRAINED else ""
+    return shown if verdict(row) == BETTER else f"{mark}*{shown}*"
 
 
 def _safe(text: str) -> str:

@@ -63,7 +63,7 @@ def results(have: str) -> str:
     said = {row[0]: row[-len(OURS) :] for row in map(cells, have.splitlines()[2:])}
     lines = [[*TAKEN, *OURS], ["---", *["--:"] * (len(TAKEN) - 1), *["---"] * len(OURS)]]
     for row in leading():
-        name = row["method"].replace("\\", "").strip("*").partition("@")[0]
+        name = row["method"].partition("@")[0].strip("*\\= ")
         lines.append([f"`{name}`", *(row[column] for column in TAKEN[1:]), *said.get(f"`{name}`", ["", ""])])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

@@ -17,6 +17,7 @@ import pytest
 
 from ckl_bench.learning.environment import environment
 from ckl_bench.records import read_record, read_records
+from ckl_bench.scoring.sets import score_sets
 from ckl_bench.storage.locks import locked
 from conftest import RAISING, Command
 
@@ -78,6 +79,23 @@ def test_the_same_spec_gives_the_same_numbers_and_is_not_run_twice(
     other = json.loads(run(command, small, "--method", "lora", "--json", "--seed", "1").out)
     assert other["stages"] != one["stages"]
     assert other["run_id"] != one["run_id"]
+
+
+@pytest.mark.parametrize(("method", "times"), [("none", 1), ("lora", 3)])
+def test_what_learns_nothing_is_scored_once(
+    method: str, times: int, command: Command, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def counted(*given: Any, **more: Any) -> Any:
+        calls.append(1)
+        return score_sets(*given, **more)
+
+    monkeypatch.setattr("ckl_bench.learning.measures.score_sets", counted)
+    epochs = json.loads(run(command, small, "--method", method, "--json").out)["stages"][0]["epochs"]
+    assert len(calls) == times
+    assert len(epochs) == 3
+    assert (epochs[1]["sets"] == epochs[2]["sets"] == epochs[0]["sets"]) == (method == "none")
 
 
 def test_a_learning_rate_of_zero_teaches_nothing(command: Command, small: Path) -> None:

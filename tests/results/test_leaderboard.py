@@ -13,10 +13,12 @@ import pytest
 from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.errors import UserError
 from ckl_bench.records import Record, read_records, write_record
+from ckl_bench.results.differences import UNTRAINED
+from ckl_bench.results.leagues import leagues
 from ckl_bench.results.metrics import lama_ckl
 from ckl_bench.results.published import published_rows
 from ckl_bench.results.rows import LAMA_CKL_COLUMNS
-from ckl_bench.results.tables import first_difference, tables, write_tables
+from ckl_bench.results.tables import first_difference, rows, tables, write_tables
 from ckl_bench.storage.files import leaderboards_dir
 from conftest import Command, forge
 from helpers.runs import KEPT, LEARNED, record
@@ -123,6 +125,15 @@ def test_the_committed_tables_are_what_the_committed_records_give() -> None:
     assert not any("+changes" in r.environment.commit for r in records)
 
 
+@pytest.mark.parametrize("kind", ["lama-ckl", "temporalwiki"])
+def test_every_committed_league_has_a_row_of_the_model_that_learns_nothing(kind: str) -> None:
+    made = leagues(rows(read_committed(), kind))
+    assert len(made) >= 2
+    for members in made:
+        (still,) = (row for row in members if row["method"] == UNTRAINED)
+        assert (still["gain"], still["kl_documents"]) == (0, 0)
+
+
 def test_on_the_committed_records_taalm_knows_more_and_forgets_less_than_lora_on_every_seed() -> None:
     mini = load_benchmark("lama-ckl-mini")
     by_method: dict[str, dict[int, Any]] = {}
@@ -187,6 +198,13 @@ def test_published_rows_are_the_papers(reference: Path) -> None:
                 month, row = months[line["period"]], by_method[line["method"]]
                 assert row[f"{month}_unchanged_nll"] == line["unchanged_nll"]
                 assert row[f"{month}_changed_nll"] == line["changed_nll"]
+
+
+def test_markdown_marks_the_row_that_learns_nothing() -> None:
+    still = record([[0.0, 0.0]] * 4, [[1.0, 1.0]] * 4, method="none")
+    text = tables([record(LEARNED, KEPT), still])["lama-ckl.md"]
+    assert [line.split(" | ")[1] for line in text.splitlines() if "| = " in line] == ["= *none*"]
+    assert "= learns nothing" in text
 
 
 def test_markdown_means_nothing_but_text() -> None:
