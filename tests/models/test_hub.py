@@ -63,6 +63,13 @@ def test_a_model_is_read_at_the_commit_that_its_record_names(
     tmp_path: Path,
 ) -> None:
     first = server.serve("me/base", model_files)
+    planned = command("plan", "--method", "lora", "--model", "me/base", "--benchmark", small, "--device", "cpu")
+    assert planned.code == 0, planned.err
+    fetched = {
+        line.split("/")[-1].split("?")[0] for line in server.asked if line.startswith("GET") and "/resolve/" in line
+    }
+    assert fetched == {"config.json"}  # no weights, and no tokenizer
+    assert not any("tokenizer" in line or ".safetensors" in line for line in server.asked)
     here = scored(command, "--model", "tiny", "--benchmark", small)
     then = scored(command, "--model", "me/base", "--benchmark", small)
     assert (then.spec.model, then.spec.model_revision) == ("me/base", f"hub:{first}")

@@ -11,6 +11,7 @@ import torch
 
 from ckl_bench.models.find import find_model
 from ckl_bench.models.tiny import tiny_tokenizer
+from ckl_bench.records import read_records
 from conftest import Command, write_lama
 from harness.fuzz_sources import make_gguf
 from helpers.architectures import make
@@ -130,3 +131,7 @@ def test_a_gguf_file_is_a_model(small: Path, command: Command, tmp_path: Path) -
     result = run(command, tmp_path / "model.gguf", small)
     assert result.code == 0, result.err
     assert find_model(str(tmp_path / "model.gguf")).revision.startswith("gguf:")
+    scored = command("score", "--model", tmp_path / "model.gguf", "--benchmark", small, "--json")
+    (before,) = (each.stages[0].epochs[0] for each in read_records(Path("runs")) if not each.spec.scored_only)
+    found = json.loads(scored.out)["stages"][0]["epochs"][0]["sets"]["to_learn"]["probe_nll"]
+    assert found == pytest.approx(before.sets["to_learn"].probe_nll, abs=1e-5)

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from conftest import Command
-from helpers.sweeps import SLOW, Sweep, assert_same_records
+from helpers.sweeps import SLOW, Sweep, assert_same_records, assert_went_on
 
 # Several minutes of starting engines; a machine that is busy is no cluster.
 LONG = pytest.mark.skipif("CKL_BENCH_CLUSTERS" not in os.environ, reason="minutes long: make clusters")
@@ -80,7 +80,7 @@ def words_of_eight(folder: Path, small: Path) -> list[object]:
     (folder / "methods" / "slow.py").write_text(SLOW)
     methods = ("--method", "slow+lora", "--method", "slow+finetune")
     seeds = [word for seed in range(4) for word in ("--seed", seed)]
-    return [*methods, *seeds, *TRY, "--benchmark", small, "--set", "slow.pause=0.25", "--epochs", 2]
+    return [*methods, *seeds, *TRY, "--benchmark", small, "--set", "slow.pause=0.5", "--epochs", 2]
 
 
 def beside_notes(said: str) -> list[str]:
@@ -99,7 +99,8 @@ def test_eight_runs_on_a_cluster_that_loses_a_node_are_stopped_and_go_on(
     states, lost, asked = dict[str, list[str]](), "", False
     for line in sweep.lines():
         states.setdefault(line["run"], []).append(line["state"])
-        if line["state"] == "running" and not lost and line["run"] in nodes.runs(1):
+        midway = line["state"] == "running" and line["epoch"] == 1
+        if midway and not lost and line["run"] in nodes.runs(1):
             lost = line["run"]
             nodes.kill(1)
         if line["state"] == "running" and lost and not asked and sum(s[-1] == "done" for s in states.values()) >= 3:
@@ -117,6 +118,7 @@ def test_eight_runs_on_a_cluster_that_loses_a_node_are_stopped_and_go_on(
     assert (code, beside_notes(said)) == (0, []), said
     before = {line["run"] for line in lines if line.get("finished_before")}
     assert before == {run for run, seen in states.items() if seen[-1] == "done"}
+    assert_went_on(tmp_path, lost, states)
     ends = [line["run"] for line in lines if line["state"] == "done" and line["run"] not in before]
     assert sorted(ends) == sorted(states.keys() - before)
     for method in range(2):  # `run` takes one

@@ -14,7 +14,8 @@ from ckl_bench.learning.run import RunRequest
 from ckl_bench.running.grid import grid, planned, setting_choices
 from ckl_bench.running.work import words
 from conftest import Command
-from helpers.sweeps import SLOW, Sweep, assert_same_records
+from helpers.sweeps import SLOW, Sweep, assert_same_records, assert_went_on
+from helpers.terminal import frames, on_terminal
 
 
 def test_settings_are_a_grid_of_those_methods_that_have_the_part() -> None:
@@ -102,19 +103,25 @@ def test_three_runs_of_which_one_is_killed(command: Command, small: Path, tmp_pa
     run = ("--method", "slow+finetune", "--model", "tiny", "--benchmark", small, "--limit", 5, "--epochs", 2)
     common, seeds = (*run, "--set", "slow.pause=0.2"), ("--seed", 0, "--seed", 1, "--seed", 2)
     sweep = Sweep(*seeds, "--jobs", 2, *common, cwd=tmp_path)
-    killed, states, most = "", dict[str, list[str]](), 0
+    killed, states, most, left = "", dict[str, list[str]](), 0, list[float]()
     for line in sweep.lines():
         states.setdefault(line["run"], []).append(line["state"])
         most = max(most, sum(seen[-1] == "running" for seen in states.values()))
+        if line["state"] == "running" and "scores" in line and "seconds_left" in line:
+            assert line["scores"].keys() == {"to_learn", "not_to_forget"}
+            left.append(line["seconds_left"])
         if not killed and line["state"] == "running" and line["epoch"] == 1:
             killed = line["run"]
             sweep.children()[killed].send_signal(signal.SIGKILL)
     code, said = sweep.end()
     assert code == 0, said
     assert most == 2
+    assert left
+    assert all(seconds >= 0 for seconds in left)
     assert {run: seen[-1] for run, seen in states.items()} == dict.fromkeys(states, "done")
     assert {run: seen.count("done") for run, seen in states.items()} == dict.fromkeys(states, 1)
     assert states[killed].count("waiting") == 2  # at the start, and when it was lost
+    assert_went_on(tmp_path, killed, states)
     assert not list(tmp_path.glob("runs/checkpoints"))
     alone = command("run", *seeds, *common, "--output", "single")
     assert alone.code == 0, alone.err
@@ -122,6 +129,22 @@ def test_three_runs_of_which_one_is_killed(command: Command, small: Path, tmp_pa
     again = command("sweep", "--seed", 0, "--seed", 1, *common)
     assert again.code == 0
     assert again.out.strip().endswith("2 of 2 runs are done; records: runs/records")
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_one_table(small: Path, tmp_path: Path) -> None:
+    words = ("--method", "none", "--method", "lora", "--model", "tiny", "--limit", 2, "--epochs", 1)
+    code, out, got = on_terminal("sweep", *words, "--benchmark", small, cwd=tmp_path)
+    assert code == 0, got
+    seen = [text.split() for text in frames(got)]
+    assert ["run", "state", "epoch", "scores", "left"] in seen
+    assert ["none", "seed=0", "waiting"] in seen
+    assert any(row[:3] == ["lora", "seed=0", "running"] for row in seen)
+    last = seen[-4:]  # header, two runs, count: what stays
+    for row, method in zip(last[1:3], ("none", "lora"), strict=True):
+        assert row[:5] == [method, "seed=0", "done", "1/1", "learn"]
+    assert last[3] == ["2", "of", "2", "done"]
+    assert "2 of 2 runs are done" in out
 
 
 @pytest.mark.slow

@@ -53,6 +53,7 @@ def test_the_same_scores(command: Command, small: Path, engines: Engines) -> Non
     (given,) = engines.arguments
     assert given["max_num_seqs"] == 4
     assert not given["enable_chunked_prefill"]
+    assert given["enable_prefix_caching"]
     assert engines.ended == 1
     other = command(*arguments, "--backend", "vllm", "--vllm", "quantization=fp8")
     assert _record(json.loads(other.out)).run_id not in (theirs.run_id, ours.run_id)
