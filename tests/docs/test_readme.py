@@ -69,7 +69,9 @@ def test_the_results_are_those_of_the_records_and_each_is_put_into_words() -> No
 def test_the_months_are_those_of_the_records() -> None:
     rows = committed("temporalwiki", "temporalwiki-mini")
     shown = dict(rows_of(RESULTS, "| method | gain |"))
-    (head,) = (cells_of(line) for line in RESULTS.read_text(encoding="utf-8").splitlines() if "| method | gain |" in line)
+    (head,) = (
+        cells_of(line) for line in RESULTS.read_text(encoding="utf-8").splitlines() if "| method | gain |" in line
+    )
     assert set(shown) == set(rows)
     for name, (gain, *cells) in shown.items():
         row = rows[name]
