@@ -33,9 +33,7 @@ class Place:
     executor: str = "local"
     jobs: int | None = None  # runs at once; None: one a GPU, or one; on a cluster as many as there is room for
     cpus: int | None = None  # cores a run; None: all of a machine, shared out among `jobs`; one in a job of Slurm
-    gpus: float | None = (
-        None  # GPUs a run on a cluster, also a part of one with Ray; None: what `plan` says, at most one
-    )
+    gpus: float | None = None  # GPUs a run on a cluster, with Ray also a part of one; None: what `plan` says
     gpu_memory: int | None = None  # bytes of a GPU, by which that part is found; None: those of the one that is here
     memory: int | None = None  # bytes of main memory a run on a cluster; None: what `plan` says
     address: str | None = None  # of a Ray cluster; None: this machine
