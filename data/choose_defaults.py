@@ -1,6 +1,6 @@
 """Choose epochs and learning rates of lama-ckl-mini on facts that none of its probes asks for.
 
-python data/choose_defaults.py [--hours 1.0] [--builder lora]
+python data/choose_defaults.py [--hours 1.0] [--builder lora] [--weights taalm] [--vary rate|batch]
 
 48 facts of the attention set of which the model knows nothing are learned, of relations that change where there are
 enough; the facts that it knows and that no probe asks for (those that may be rehearsed) are to be kept. Every stack
@@ -23,6 +23,7 @@ import argparse
 import json
 import random
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from ckl_bench.storage.writing import write_text
 LOG = Path(__file__).with_name("defaults.jsonl")
 WORK = Path("runs/defaults")
 MODEL, LEARNED, EPOCHS, BATCH, SEED = "smollm2-135m", 48, 16, 8, 0
+BATCHES = (4, 8, 16)  # each at the rate that is best at BATCH
 RATES = {  # by what builds the learner; the middle one is what the benchmark's first records were made with
     "lora": (2e-4, 5e-4, 1e-3),
     "kadapter": (2e-4, 5e-4, 1e-3),
@@ -86,12 +88,17 @@ def check_apart(ours: Benchmark, embedded: Benchmark) -> None:
     assert not known[0] & known[1], known[0] & known[1]
 
 
-def run(benchmark: Path, builder: str, rate: float, weights: str) -> dict[str, Any]:
+def run(benchmark: Path, stack: str, rate: float, batch: int) -> dict[str, Any]:
     """One run, as a line of the log: what was learned and kept after every epoch, and how many facts as a whole."""
-    settings = ["taalm.attention=lama-ckl-mini"] if weights == "taalm" else []
-    method = "+".join(filter(None, (weights, builder)))
+    settings = ["taalm.attention=lama-ckl-mini"] if "taalm" in stack else []
     request = RunRequest(
-        method=method, benchmark=str(benchmark), model=MODEL, seed=SEED, learning_rate=rate, settings=settings
+        method=stack,
+        benchmark=str(benchmark),
+        model=MODEL,
+        seed=SEED,
+        learning_rate=rate,
+        batch_size=batch,
+        settings=settings,
     )
     record, _ = run_once(WORK, plan_run(request))
     assert record.status == "done", record.error
@@ -104,8 +111,9 @@ def run(benchmark: Path, builder: str, rate: float, weights: str) -> dict[str, A
     }
     best = lama_ckl(record)
     return {
-        "stack": method,
+        "stack": stack,
         "rate": rate,
+        "batch": batch,
         "best_total": round(best.best_total, 4),
         "best_epoch": best.best_total_epoch,
         **curve,
@@ -120,31 +128,43 @@ def logged() -> list[dict[str, Any]]:
     return [row for _, row in read_jsonl(LOG)] if LOG.exists() else []
 
 
+def points(builders: Sequence[str], weights: Sequence[str], vary: str) -> Iterator[tuple[str, float, int]]:
+    """Stack, rate and batch of every run that is asked for and has no line yet."""
+    for number in range(len(BATCHES if vary == "batch" else RATES[builders[0]])):
+        for weight in weights:
+            for builder in builders:
+                stack = "+".join(filter(None, (weight, builder)))
+                if vary == "rate":
+                    rate, batch = RATES[builder][number], BATCH
+                elif of_stack := [row for row in logged() if (row["stack"], row["batch"]) == (stack, BATCH)]:
+                    rate, batch = max(of_stack, key=lambda row: row["best_total"])["rate"], BATCHES[number]
+                else:
+                    continue  # no rate of it has been tried
+                if not any((row["stack"], row["rate"], row["batch"]) == (stack, rate, batch) for row in logged()):
+                    yield stack, rate, batch
+
+
 def main() -> None:
     """Run what has no line yet, until the time is over, and say what is best so far."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=float("inf"), help="Begin no run after so many hours.")
     parser.add_argument("--builder", choices=RATES, action="append", help="Only stacks on this builder.")
+    parser.add_argument("--weights", choices=WEIGHTS, action="append", help="Only stacks that weigh tokens so.")
+    parser.add_argument("--vary", choices=("rate", "batch"), default="rate", help="Rates at one batch, or batches.")
     arguments = parser.parse_args()
     end = time.monotonic() + 3600 * arguments.hours
     benchmark = held_out()
-    for weights in WEIGHTS:
-        for number in range(3):
-            for builder in arguments.builder or RATES:
-                rates = RATES[builder]
-                stack = "+".join(filter(None, (weights, builder)))
-                if any((row["stack"], row["rate"]) == (stack, rates[number]) for row in logged()):
-                    continue
-                if time.monotonic() > end:
-                    break
-                line = run(benchmark, builder, rates[number], weights)
-                with turn(LOG):
-                    write_text(LOG, jsonl([*logged(), line]))
-                print({k: v for k, v in line.items() if not isinstance(v, list)}, flush=True)
+    for point in points(arguments.builder or list(RATES), arguments.weights or WEIGHTS, arguments.vary):
+        if time.monotonic() > end:
+            break
+        line = run(benchmark, *point)
+        with turn(LOG):
+            write_text(LOG, jsonl([*logged(), line]))
+        print({k: v for k, v in line.items() if not isinstance(v, list)}, flush=True)
     lines = logged()
     for stack in dict.fromkeys(row["stack"] for row in lines):
         best = max((row for row in lines if row["stack"] == stack), key=lambda row: row["best_total"])
-        print(json.dumps({k: best[k] for k in ("stack", "rate", "best_epoch", "best_total")}))
+        print(json.dumps({k: best[k] for k in ("stack", "rate", "batch", "best_epoch", "best_total")}))
 
 
 if __name__ == "__main__":
