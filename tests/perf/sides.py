@@ -60,6 +60,8 @@ RATIOS = tuple(
             ("φ, eight documents, documents/s, create_graph", "meta-ours8", "meta-graph", "rate", 1 / 0.6),
             ("φ, one document, memory above weights, create_graph", "meta-ours1", "meta-graph", "above", 0.45),
             ("φ, eight documents, memory above weights, create_graph", "meta-ours8", "meta-graph", "above", 0.45),
+            ("φ, one document, memory above, --checkpoint-activations", "meta-again1", "meta-graph", "above", 0.2),
+            ("φ, eight documents, memory above, --checkpoint-activations", "meta-again8", "meta-graph", "above", 0.2),
         ],
     )
 )

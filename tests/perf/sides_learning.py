@@ -83,18 +83,21 @@ def meta(kind: str, side: str) -> tuple[float, Callable[[], object], float]:
     from ckl_bench.models.find import find_model
     from ckl_bench.models.trunk import share_trunk
     from ckl_bench_methods.taalm.attention import Shape, TrainAttention
+    from ckl_bench_methods.taalm.learners import compute_again
     from ckl_bench_methods.taalm.meta_gradient import Adam
     from ckl_bench_methods.taalm.meta_train import Example, MetaTraining, make_learners, meta_step
     from ckl_bench_methods.taalm.texts import Task
     from ckl_bench_methods.taalm.tried import side_by_side, supported_form
 
-    base, count = find_model("smollm2-135m"), 8 if side == "ours8" else 1
+    base, count, again = find_model("smollm2-135m"), 8 if side.endswith("8") else 1, side.startswith("again")
     # Fused attention has no double backward, so the other side needs the eager kind.
     options = {"attn_implementation": "eager"} if side == "graph" else {}
-    learners = make_learners(base.load(**options), r=16, alpha=16.0, seed=0)
+    learners = make_learners(base.load(**options), r=16, alpha=16.0, seed=0, keeps=not again)
     trunk = share_trunk(learners.model)
     assert trunk is not None
     phi = TrainAttention(trunk, Shape(), seed=0)
+    for model in (learners.model, phi.trunk) if again else ():  # as with --checkpoint-activations
+        compute_again(model, base.name)
     draw = torch.Generator().manual_seed(0)
     made = []
     for i in range(count):
