@@ -75,6 +75,7 @@ class Needs:
     memory: Mapping[str, int] = field(default_factory=dict)  # bytes held through a stage, by what they are
     passes: float = 0.0  # forward passes of the base model over every document, once a stage
     documents: float = 1.0  # that are read in training for each of the stage's
+    beside: float = 0.0  # tokens that a penalty reads for each of a document's, kept for the gradient beside it
     whole_logits: int = 0  # copies of one document's full logits that stand in memory at once
     trunk_once: bool = False  # the base model reads every document once a stage, without gradients
     training: Training | None = None

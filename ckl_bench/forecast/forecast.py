@@ -178,6 +178,7 @@ def _needs(stack: Stack, extent: Extent) -> tuple[Needs, list[str]]:
             memory=memory,
             passes=total.passes + own.passes,
             documents=total.documents * own.documents,
+            beside=total.beside + own.beside,
             whole_logits=max(total.whole_logits, own.whole_logits),
             trunk_once=total.trunk_once or own.trunk_once,
             training=own.training or total.training,

@@ -48,6 +48,8 @@ class Memory:
 def activations(shape: Shape, needs: Needs, setting: Setting, tokens: int) -> int:
     """Bytes kept for the gradient of so many tokens, and what the widest layer makes beside it on the way back.
 
+    What a penalty reads for each of them (`Needs.beside`) is kept until both go back together.
+
     Numbers a token come from `shape.kept`, at the width of the run's dtype; with checkpoints a layer keeps its input
     (`width` numbers) and one layer is kept whole. Eager attention keeps its scores twice over. On a CPU the heap needs
     1.75 times as much for them.
@@ -57,7 +59,8 @@ def activations(shape: Shape, needs: Needs, setting: Setting, tokens: int) -> in
     scores = 2.0 * shape.heads * setting.longest * layers if setting.eager else 0.0
     one = (inside + scores) / layers
     kept = shape.width * layers + one if setting.checkpoints and inside else inside + scores
-    return int(tokens * (kept + one + shape.kept_beside) * size * (1.0 if setting.on_gpu else HEAP))
+    heap = 1.0 if setting.on_gpu else HEAP
+    return int(tokens * (1 + needs.beside) * (kept + one + shape.kept_beside) * size * heap)
 
 
 def memory_of(shape: Shape, needs: Needs, setting: Setting) -> Memory:

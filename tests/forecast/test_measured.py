@@ -14,6 +14,8 @@ from ckl_bench.models.find import find_model
 from conftest import Command
 from helpers.terminal import MAIN
 
+ROOT = Path(__file__).parents[2]
+
 # One is wide and short, one narrow with a large vocabulary.
 SHAPES: dict[str, dict[str, Any]] = {
     "wide": {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 3, "num_attention_heads": 6},
@@ -46,3 +48,14 @@ def test_the_peak_is_within_30_percent(
     measured = json.loads(done.stdout)["cost"]["peak_memory_bytes"]
     planned = json.loads(command("plan", *words, "--device", "cpu").out)
     assert planned["memory"]["peak"] == pytest.approx(measured, rel=0.3)
+
+
+@pytest.mark.parametrize("stack", ["lora+restate", "lora-null+restate"])
+def test_the_peak_of_what_reads_more_than_documents_is_within_30_percent_of_the_records(
+    stack: str, command: Command
+) -> None:
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "leaderboards/records").glob("*.json")]
+    measured = [found["cost"]["peak_memory_bytes"] for found in records if found["spec"]["method"] == stack]
+    planned = json.loads(command("plan", "--method", stack, "--device", "cpu", "--json").out)
+    assert len(measured) > 1
+    assert measured == pytest.approx([planned["memory"]["peak"]] * len(measured), rel=0.3)
