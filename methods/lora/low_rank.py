@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from torch import nn
@@ -19,21 +19,57 @@ def linear_targets(model: Any) -> list[str]:
     """Names of the linear layers that take adapters: the language model's, without the head.
 
     A vision or audio tower sees nothing of a text. peft refuses `out_proj` of Mamba's layers, whose fused kernels read
-    its weight past the adapter.
+    its weight past the adapter, and takes some names for those of experts (`_taken_for_experts`).
     """
     from transformers.pytorch_utils import Conv1D
 
     within = _language_model(model)
     head = model.get_output_embeddings()
     mamba = getattr(model.config, "model_type", "") in {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
-    return [
+    found = [
         name
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear | Conv1D)
         and module is not head
         and name.startswith(within)
-        and not (mamba and name.rsplit(".", 1)[-1] == "out_proj")
+        and not (mamba and _leaf(name) == "out_proj")
+        and not _computes_more(module)
     ]
+    taken = _taken_for_experts(model, {_leaf(name) for name in found})
+    return [name for name in found if _leaf(name) not in taken]
+
+
+def _leaf(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
+
+
+def _computes_more(module: nn.Module) -> bool:
+    """Whether a model's own class of linear layer gives something else than a product, as routers of experts do."""
+    own = type(module).__module__.startswith(("transformers.models.", "transformers_modules."))
+    return own and isinstance(module, nn.Linear) and type(module).forward is not nn.Linear.forward
+
+
+def _taken_for_experts(model: Any, leaves: Collection[str]) -> set[str]:
+    """Those names of layers that peft takes for experts' of a model of this kind, from before these were kept together.
+
+    It drops such a layer, wherever it stands, and adapts the experts at several times the rank in its place: without a
+    word, and again whenever the adapter is loaded. Shared experts and dense layers have these names too.
+    """
+    try:
+        from peft import LoraConfig
+        from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+    except ImportError:  # an older peft leaves names as they are
+        return set()
+    taken = set()
+    for leaf in leaves:
+        asked = LoraConfig(target_modules=[leaf])
+        try:
+            convert_peft_config_for_transformers(asked, model, None)
+        except ValueError:  # one of several that were kept together
+            taken.add(leaf)
+        if leaf not in (asked.target_modules or ()):
+            taken.add(leaf)
+    return taken
 
 
 def _fused(model: Any) -> Iterator[str]:

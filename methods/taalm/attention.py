@@ -53,7 +53,7 @@ class TrainAttention(nn.Module):
             torch.manual_seed(seed)
             model: Any = inject_adapter_in_model(config, base)
             # The trunk alone: the vocabulary head is never needed.
-            self.trunk: nn.Module = getattr(model, model.base_model_prefix)
+            self.trunk: nn.Module = _below_the_head(model)
             hidden = model.config.get_text_config().hidden_size
             self.head = nn.Linear(hidden, 1)
             nn.init.normal_(self.head.weight, std=0.02)
@@ -77,6 +77,17 @@ class TrainAttention(nn.Module):
         if self.shape.scale == "max":
             weights = weights / weights.amax(1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
         return weights  # type: ignore[no-any-return]
+
+
+def _below_the_head(model: Any) -> nn.Module:
+    from transformers import PreTrainedModel
+
+    named: nn.Module | None = getattr(model, model.base_model_prefix, None)
+    if named is not None:
+        return named
+    # Llama 4's text model has the prefix of what it is a part of elsewhere.
+    inner: nn.Module = next(child for child in model.children() if isinstance(child, PreTrainedModel))
+    return inner
 
 
 def load_attention(path: Path, base: nn.Module) -> TrainAttention:

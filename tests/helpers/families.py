@@ -78,6 +78,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "zamba2": {"num_hidden_layers": 4, "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"], "mamba_d_state": 8,
                "mamba_headdim": 8, "n_mamba_heads": 8, "use_mem_rope": False, "attention_hidden_size": 64,
                "attention_head_dim": 16, "adapter_rank": 4, "hybrid_layer_ids": [1, 3], "num_mem_blocks": 1},
+    "deepseek_v3": {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
+                    "v_head_dim": 8, "n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2,
+                    "n_group": 1, "topk_group": 1, "moe_intermediate_size": 32, "first_k_dense_replace": 1,
+                    "num_key_value_heads": 4},
+    "gpt_oss": _EXPERTS,
+    "llama4_text": _EXPERTS | {"intermediate_size_mlp": 64},
+    "qwen3_next": _EXPERTS | {"layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2,
+                              "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+                              "shared_expert_intermediate_size": 32},
     "gemma3": {"text_config": SHAPE | {"sliding_window": 16}, **_GEMMA},
 }  # fmt: skip
 

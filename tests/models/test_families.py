@@ -41,8 +41,17 @@ ALIKE = [  # which share what they begin with, and are scored in rows of branche
     )
 ]
 # Positions in the order of the row, states that pass from token to token, a window shorter than the prompts.
-NO_BRANCHES = {"bloom", "mpt", "mamba", "mamba2", "falcon_mamba", "rwkv", "jamba", "zamba2", "gemma3"}
-KINDS = ("mixtral", "qwen2_moe", "jamba", "gemma3", "rwkv", "mamba", "opt")  # one of each kind of difficulty
+NO_BRANCHES = {"bloom", "mpt", "mamba", "mamba2", "falcon_mamba", "rwkv", "jamba", "zamba2", "gemma3", "qwen3_next"}
+KINDS = (
+    "mixtral",
+    "deepseek_v3",
+    "llama4_text",
+    "jamba",
+    "gemma3",
+    "rwkv",
+    "mamba",
+    "opt",
+)  # one of each kind of difficulty
 
 
 def plainly(model: nn.Module, probes: list[Probe] = PROBES) -> list[float]:
@@ -119,6 +128,21 @@ def test_adapters_go_to_the_language_model_and_to_fused_experts() -> None:
     assert sum("experts" in name for name, p in model.named_parameters() if p.requires_grad) == 2 * 2 * 2
     assert not any(name.endswith("out_proj") for name in linear_targets(outline(small_config("mamba"), False)))
     assert not fused_experts(outline(small_config("mamba"), False))  # a convolution has three dimensions too
+
+
+@pytest.mark.parametrize("family", ["deepseek_v3", "qwen3_next", "llama4_text"])
+def test_adapters_of_experts_are_of_the_rank_that_was_asked_for(family: str) -> None:
+    model: Any = Lora(r=2).build(lambda: make_family(family))
+    adapted = {name: p for name, p in model.named_parameters() if "lora_A" in name}
+    of_experts = [p for name, p in adapted.items() if ".experts." in name]
+    assert of_experts
+    assert {len(p) for p in of_experts} == {2 * 4}  # of four experts
+    assert {len(p) for name, p in adapted.items() if ".experts." not in name} == {2}
+    asked = model.peft_config["default"]  # what is kept with it, and read when it is loaded
+    assert set(asked.target_parameters) == set(fused_experts(outline(small_config(family), False)))
+    assert not asked.rank_pattern
+    learners = make_learners(make_family(family), r=2, alpha=4.0, seed=0)
+    assert not any("experts" in name for name in learners.named(learners.start))
 
 
 def test_what_kadapter_cannot_stand_beside_is_one_line() -> None:
