@@ -10,7 +10,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 DEFAULTS = json.loads((ROOT / "data/benchmarks/lama-ckl-mini/manifest.json").read_text(encoding="utf-8"))["defaults"]
 LOG = [json.loads(line) for line in (ROOT / "data/defaults.jsonl").read_text(encoding="utf-8").splitlines()]
-AT_8 = [row for row in LOG if row["batch"] == 8]
+POINTS = {(row["stack"], row["rate"], row["batch"]): row for row in reversed(LOG)}  # a point's first line chose
+AT_8 = [row for row in LOG if row["batch"] == 8 and row in POINTS.values()]
 STACKS = {row["stack"]: [other for other in AT_8 if other["stack"] == row["stack"]] for row in AT_8}
 
 
@@ -19,7 +20,9 @@ def best(stack: str) -> dict[str, Any]:
 
 
 def test_every_line_says_of_itself_what_is_best() -> None:
-    assert len(LOG) == len({(row["stack"], row["rate"], row["batch"]) for row in LOG}) > 0
+    assert len(LOG) == len({row["run_id"] for row in LOG}) > 0
+    repeated = [row for row in LOG if row not in POINTS.values()]
+    assert [(row["stack"], row["rate"], row["batch"]) for row in repeated] == [("taalm+lora", 5e-4, 8)]
     for row in LOG:
         totals = [a + n for a, n in zip(row["to_learn accuracy"], row["not_to_forget accuracy"], strict=True)]
         assert abs(max(totals) - row["best_total"]) < 2e-4, row["run_id"]  # of numbers that were rounded before
@@ -57,10 +60,15 @@ def test_no_other_batch_gains_as_much_as_one_fact_kept_over_the_benchmark_s() ->
         **{stack: [4, 16] for stack in ("taalm+lora", "taalm+kadapter", "lora", "kadapter")},
         "taalm+finetune": [4],
     }
-    again = {"taalm+lora": 1.2405}  # at 8, run anew when the others were: one fact fewer to keep
     for stack, totals in tried.items():
-        for batch, total in totals.items():
-            assert total - again.get(stack, best(stack)["best_total"]) < 1 / 29, (stack, batch)
+        beside = [
+            row for row in LOG if row["stack"] == stack and row["batch"] == 8 and row["rate"] == best(stack)["rate"]
+        ]
+        for (
+            batch,
+            total,
+        ) in totals.items():  # the last line at 8 had as many facts to keep as these, where there are two
+            assert total - beside[-1]["best_total"] < 1 / 29, (stack, batch)
     assert DEFAULTS["batch_size"] == 8
 
 

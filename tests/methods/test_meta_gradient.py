@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from ckl_bench_methods.taalm.meta_gradient import (
 from ckl_bench_methods.taalm.meta_train import make_learners
 from ckl_bench_methods.taalm.texts import Task, documents, questions
 from ckl_bench_methods.taalm.tried import side_by_side, supported_form
+from conftest import Command
 from helpers import second_order
 from helpers.architectures import make
 from helpers.families import make_family
@@ -168,3 +170,13 @@ def test_plain_steps_are_torchs_adamw() -> None:
         torch.testing.assert_close(p, expected[name].detach(), rtol=1e-10, atol=1e-12)
     one = learn(learners, texts, [weights], steps=1, adam=Adam())
     assert all((one.numbers[0] != learners.start).view(-1, 1).tolist())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_training_in_bfloat16_says_how_far_off_its_gradient_was(dtype: str, command: Command, small: Path) -> None:
+    sets = [word for field in ("steps=1", "batch_size=1", "held_out=1", "limit=3") for word in ("--set", field)]
+    train = ("train-attention", "--benchmark", small, "--model", "tiny", "--out", "phi.safetensors", *sets)
+    result = command(*train, "--dtype", dtype)
+    assert result.code == 0, result.err
+    said = " ".join(result.err.split())
+    assert ("note: in bfloat16 the gradient of φ" in said) == (dtype == "bfloat16")

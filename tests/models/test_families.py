@@ -44,6 +44,7 @@ ALIKE = [  # which share what they begin with, and are scored in rows of branche
 NO_BRANCHES = {"bloom", "mpt", "mamba", "mamba2", "falcon_mamba", "rwkv", "jamba", "zamba2", "gemma3", "qwen3_next"}
 KINDS = (
     "mixtral",
+    "qwen2_moe",
     "deepseek_v3",
     "llama4_text",
     "jamba",
