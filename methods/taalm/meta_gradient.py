@@ -32,8 +32,9 @@ from .texts import Texts
 Form = Literal["forward", "central"]
 # Relative length of the central difference's step. In float32 it is long, since thirty layers' rounding stands against
 # it: on a 135M Llama 3e-2 errs by 1e-3, 1e-2 by 2e-3, 1e-3 by 3e-2, over NF4 alike. In bfloat16 no step is good: 1e-1
-# errs by 0.8 and more, 4e-1 by 0.6. In float64 short, but not so short that norms and rotary embeddings, which Llama
-# models compute in float32 whatever the weights' precision, drown it. `step_error.py` of tests/perf measures each.
+# errs by 0.8 and more, 4e-1 by 0.6, where forward mode errs by 0.4 to 0.7. In float64 short, but not so short that
+# norms and rotary embeddings, which Llama models compute in float32 whatever the weights' precision, drown it.
+# `step_error.py` of tests/perf measures each.
 STEP = {torch.float32: 2e-2, torch.float64: 1e-4, torch.bfloat16: 1e-1, torch.float16: 5e-2}
 PIECE = 1 << 16  # numbers that an elementwise rule takes at once, so that what it makes on the way stays small
 

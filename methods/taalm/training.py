@@ -91,7 +91,7 @@ def train_attention(
         if keeper is None:
             return
         if dtype == "bfloat16":
-            log("note: in bfloat16 the gradient of φ was measured 0.4 to 1.5 of its length off; --dtype float32 is not")
+            log("note: in bfloat16 the gradient of φ was measured half its length off; --dtype float32 is not")
         with keeper.listening(), line("meta-training φ") as shown:
             shown.status = f"loading {base.name}"
             with precision(device, dtype):

@@ -11,6 +11,7 @@ import torch
 import torch.autograd.forward_ad as dual
 from torch import Tensor, nn
 
+from ckl_bench.learning.sizes import precision
 from ckl_bench_methods.taalm.learners import Learners
 from ckl_bench_methods.taalm.meta_gradient import (
     Adam,
@@ -126,11 +127,18 @@ def test_a_model_whose_rows_notice_each_other_reads_one_document_at_a_time(monke
     assert side_by_side(learners, texts, CPU)
 
 
-def test_the_form_follows_what_the_kernels_support(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_form_follows_what_the_kernels_support(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     learners, ids, _, _ = setup("llama", torch.float32)
-    assert supported_form(learners, ids.tolist(), CPU) == "forward"
+
+    def form_of(learners: Learners) -> Form:
+        with precision("cpu", dtype):
+            form: Form = supported_form(learners, ids.tolist(), CPU)
+        return form
+
+    assert form_of(learners) == "forward"
     fused = make_learners(make("llama"), r=4, alpha=8.0, seed=0)  # whose attention is left when it has to be
-    assert supported_form(fused, ids.tolist(), CPU) == "forward"
+    assert form_of(fused) == "forward"
 
     class NoForwardMode(torch.autograd.Function):
         @staticmethod
@@ -141,14 +149,18 @@ def test_the_form_follows_what_the_kernels_support(monkeypatch: pytest.MonkeyPat
         def backward(ctx: object, g: Tensor) -> Tensor:
             return g
 
-    norm = [m for m in learners.model.modules() if "RMSNorm" in type(m).__name__][-1]
-    plain = norm.forward
+    norms = [m for m in learners.model.modules() if "RMSNorm" in type(m).__name__]
+    plain = norms[-1].forward
     with monkeypatch.context() as patched:
-        patched.setattr(norm, "forward", lambda x: NoForwardMode.apply(plain(x)))  # type: ignore[no-untyped-call]
-        assert supported_form(learners, ids.tolist(), CPU) == "central"
-    with monkeypatch.context() as patched:  # a tangent is dropped without a word
-        patched.setattr(norm, "forward", lambda x: dual.unpack_dual(plain(x)).primal)  # type: ignore[no-untyped-call]
-        assert supported_form(learners, ids.tolist(), CPU) == "central"
+        patched.setattr(norms[-1], "forward", lambda x: NoForwardMode.apply(plain(x)))  # type: ignore[no-untyped-call]
+        assert form_of(learners) == "central"
+    for norm in (norms[0], norms[2], norms[-1]):  # a tangent is dropped without a word, of one branch or of all
+        plain = norm.forward
+        with monkeypatch.context() as patched:
+            primal = lambda x, plain=plain: dual.unpack_dual(plain(x)).primal  # type: ignore[no-untyped-call]  # noqa: E731
+            patched.setattr(norm, "forward", primal)
+            expected = "forward" if norm is norms[0] else "central"  # before which no adapter has been
+            assert form_of(learners) == expected
 
 
 def test_scaling_the_weights_changes_nothing_so_the_gradient_is_orthogonal_to_them() -> None:

@@ -1,8 +1,9 @@
-"""How far the central difference of a meta-step is off, by the length of its step and the precision of the products.
+"""How far a meta-step's gradient is off, by the precision of its products and by what its derivative is made with.
 
 SmolLM2-135M and documents of tokens drawn from its vocabulary, each with a question drawn alike: the gradient that φ is
 trained by, beside the same of the same weights with the forward-mode derivative in float32. Prints each document's
-relative error at every step, beside which `STEP` in `meta_gradient.py` is to be held.
+relative error, and its cosine with the exact one, for the forward-mode derivative and for the central difference at
+every step, beside which `STEP` in `meta_gradient.py` is to be held.
 
     PYTHONPATH=tests python tests/perf/step_error.py [float32 bfloat16 float16 nf4]
 """
@@ -47,16 +48,18 @@ def main() -> None:
         exact = make_learners(load, r=16, alpha=16.0, seed=0)
         rough = Learners(exact.model, magnified=loss_scale(dtype))
         rough.start = exact.start
-        errors: dict[float, list[float]] = {step: [] for step in STEPS}
+        ways: list[tuple[Form, float | None]] = [("forward", None), *(("central", step) for step in STEPS)]
+        errors: dict[tuple[Form, float | None], list[str]] = {way: [] for way in ways}
         for row, w in zip(ids, weights, strict=True):
             task = Task(ids=torch.randint(10, 49000, (12,), generator=draw), objects=(10, 11))
             truth = _gradient(exact, row, w, task, "forward", None)
-            for step in STEPS:
+            for way in ways:
                 with precision("cpu", dtype) if dtype != "float32" else nullcontext():
-                    found = _gradient(rough, row, w, task, "central", step)
-                errors[step].append(float((found - truth).norm() / truth.norm()))
-        for step, each in errors.items():
-            print(f"{kind:9} {step:7.0e}  " + "  ".join(f"{error:.4f}" for error in each), flush=True)
+                    found = _gradient(rough, row, w, task, *way)
+                off, cosine = (found - truth).norm() / truth.norm(), torch.cosine_similarity(found, truth, dim=0)
+                errors[way].append(f"{off:.4f} ({cosine:+.3f})")
+        for (form, step), each in errors.items():
+            print(f"{kind:9} {form} {'' if step is None else f'{step:.0e}':6} " + "  ".join(each), flush=True)
 
 
 if __name__ == "__main__":
