@@ -66,14 +66,14 @@ def activations(shape: Shape, needs: Needs, setting: Setting, tokens: int) -> in
 def memory_of(shape: Shape, needs: Needs, setting: Setting) -> Memory:
     """What a run holds, and when.
 
-    Weights stand in the run's dtype (quantised ones as they are packed), what trains in float32 with its gradient and
-    AdamW's two moments. Phases: *loading* (weights, and as much again of the file that they are read from); *learning*
-    (all of the above, activations of one part of a batch, a chunk of the logits, 2^24 numbers, and its gradient; where
-    the head trains, two more gradients of it); *scoring* (1,024 tokens of prompts, on a GPU as many as fit, two chunks
-    of logits); *divergence* (a layer's tensors of 512 tokens, four quarters of a chunk of logits, and a second base
-    model where the weights train, while its file is read); *checkpoint* (trained weights and moments three times over:
-    copied, as bytes, and as one file). On a CPU the libraries count too; a GPU's own context (about half a gigabyte)
-    does not.
+    Weights stand in the run's dtype (quantised ones as they are packed; on a CPU the file's pages count beside them,
+    since the embedding stays in it), what trains in float32 with its gradient and AdamW's two moments. Phases:
+    *loading* (weights, and as much again of the file that they are read from); *learning* (all of the above,
+    activations of one part of a batch, a chunk of the logits, 2^24 numbers, and its gradient; where the head trains,
+    two more gradients of it); *scoring* (1,024 tokens of prompts, on a GPU as many as fit, two chunks of logits);
+    *divergence* (a layer's tensors of 512 tokens, four quarters of a chunk of logits, and a second base model where the
+    weights train, while its file is read); *checkpoint* (trained weights and moments three times over: copied, as
+    bytes, and as one file). On a CPU the libraries count too; a GPU's own context (about half a gigabyte) does not.
     """
     size = BYTES[setting.dtype]
     of_base = 4 * shape.base if shape.base_trains else shape.base_bytes
@@ -88,6 +88,8 @@ def memory_of(shape: Shape, needs: Needs, setting: Setting) -> Memory:
     }
     if start:
         parts["weights at the stage's start"] = start
+    if not setting.on_gpu and shape.file_bytes > of_base:  # quantised as they were read, but for the embedding
+        parts["weights' file, mapped"] = shape.file_bytes
     held = sum(parts.values())
     rows = min(CHUNK, setting.at_once * shape.vocabulary)
     of_head = 8 * shape.head if shape.base_trains else 0
@@ -100,7 +102,7 @@ def memory_of(shape: Shape, needs: Needs, setting: Setting) -> Memory:
     copy = shape.base * size if setting.trains and not shape.shared else 0
     parts["base model beside it"] = copy
     parts["divergence: logits of both models"] = DIVERGENCE_TABLES * logits
-    read = 0 if setting.on_gpu else size * shape.base  # the file's pages count until the weights are there
+    read = 0 if setting.on_gpu else shape.file_bytes  # the file's pages count until the weights are there
     libraries = parts["libraries"]
     phases = {
         "loading": libraries + of_base + read,

@@ -23,6 +23,7 @@ class Shape:
 
     base: int  # parameters of the base model
     base_bytes: int  # of its weights as they are held
+    file_bytes: int  # of the file that they are read from, in the run's dtype unless it is quantised itself
     added: int  # parameters that the method adds
     trained: int
     largest_trained: int  # in one tensor
@@ -90,6 +91,7 @@ def shape_of(stack: Stack, sketch: Sketch, dtype: str) -> Shape:
     return Shape(
         base=base,
         base_bytes=weights,
+        file_bytes=base * size if "quantization_config" in asked else weights,
         added=sum(p.numel() for p in named.values()),
         trained=sum(p.numel() for p in trained),
         largest_trained=max((p.numel() for p in trained), default=0),
