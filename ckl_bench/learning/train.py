@@ -18,7 +18,7 @@ from typing_extensions import TypeIs
 
 from ckl_bench import ranks, shares
 from ckl_bench.encode import Batch, EncodedDocument, collate
-from ckl_bench.errors import CklError
+from ckl_bench.errors import CklError, UserError
 from ckl_bench.method import OfStep, Penalty, Step, Weigh
 from ckl_bench.models.head import Hidden, forward, logits_of, nll_of, weighted_nll
 from ckl_bench.progress import Advance
@@ -271,6 +271,11 @@ def _learn_part(
         term = term + share * torch.stack([penalty(step) for penalty in penalties]).sum()
     if term.requires_grad:
         term.backward()  # type: ignore[no-untyped-call]
+    elif len(row):
+        raise UserError(
+            "no gradient reaches what trains: the model's layers pass none on where its embeddings are frozen; "
+            "--method finetune trains them too"
+        )
     return term.detach()
 
 

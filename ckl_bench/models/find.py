@@ -210,7 +210,8 @@ def _pretrained(
                 raise
             if at and interrupted(error):
                 raise _broken_off(name, error) from error
-            hint = "" if allow_pickle else "; pickled weights (.bin) are read only with --allow-pickle"
+            pickled = any(Path(where).glob("*.bin")) if Path(where).is_dir() else "safetensors" in str(error)
+            hint = "; pickled weights (.bin) are read only with --allow-pickle" if pickled and not allow_pickle else ""
             raise UserError(f"cannot load the weights of '{name}': {first_line(error)}{hint}") from error
 
     return BaseModel(

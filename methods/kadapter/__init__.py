@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import PositiveInt
 from torch import nn
 
-from ckl_bench.method import Extent, Method, Needs, StageContext
+from ckl_bench.method import Extent, Method, Needs, RunTarget, StageContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,13 @@ class KAdapter(Method):
     shrink: PositiveInt = 4  # an adapter is this many times narrower than the base model
     layers: PositiveInt = 2
     cache_mb: PositiveInt = 4096  # memory for hidden states; texts beyond it are computed again each time
+
+    def inputs(self, target: RunTarget) -> Mapping[str, Path]:
+        from .model import shape_of
+
+        if target.outline is not None:  # a model that adapters cannot stand beside is refused before it is loaded
+            shape_of(target.outline())
+        return {}
 
     def build(self, load: Callable[..., nn.Module]) -> nn.Module:
         from .model import AdaptedModel

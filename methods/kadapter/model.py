@@ -18,6 +18,7 @@ from ckl_bench.errors import UserError
 
 TOKENS = 1024  # of documents that are read together, with padding; a longer one is read alone
 Key = tuple[int, ...]  # the tokens of a text
+_REFUSED = "kadapter cannot stand beside a model of type '{kind}': {why}; use --method lora"
 
 
 class Adapter(nn.Module):
@@ -56,7 +57,7 @@ class AdaptedModel(nn.Module):
         super().__init__()
         self.base = base.requires_grad_(False).eval()
         like = next(base.parameters())
-        depth, hidden = _shape_of(base)
+        depth, hidden = shape_of(base)
         self.read = (1, (depth + 1) // 2)  # hidden_states[0] are the embeddings; the last is what the head reads
         width = max(8, hidden // shrink)
         self.adapters = nn.ModuleList(Adapter(hidden, width, layers) for _ in range(3)).to(like.device)
@@ -176,23 +177,26 @@ def _states(base: Any, ids: Tensor, mask: Tensor | None = None) -> tuple[Sequenc
 
 
 @torch.no_grad()
-def _shape_of(base: Any) -> tuple[int, int]:
+def shape_of(base: Any) -> tuple[int, int]:
     """(layers, width), found out from a text of two tokens. UserError for a model that adapters cannot stand beside."""
     kind = getattr(base.config, "model_type", type(base).__name__)
     head = getattr(base, "get_output_embeddings", lambda: None)()
     why = "it has no head of its own"
+    narrow = "its layers are not as wide as what its head reads"
     if head is not None:
         device = next(base.parameters()).device
-        if device.type == "meta":  # an outline, which `ckl-bench plan` counts: nothing can be computed with it
+        if device.type == "meta":  # an outline, known before anything is loaded: nothing can be computed with it
             text = base.config.get_text_config()
+            if head.weight.shape[-1] != text.hidden_size:
+                raise UserError(_REFUSED.format(kind=kind, why=narrow))
             return text.num_hidden_layers, text.hidden_size
         try:
             states, last = _states(base, torch.ones(1, 2, dtype=torch.long, device=device))
-        except (IndexError, TypeError, ValueError, AttributeError, RuntimeError):
+        except Exception:  # whatever a model's own code makes of it
             states, last = (), torch.empty(0)
         why = "its hidden states cannot be read"
         if states and all(state.shape == last.shape for state in states[1:]):
             return len(states) - 1, last.shape[-1]
         if states:
-            why = "its layers are not as wide as what its head reads"
-    raise UserError(f"kadapter cannot stand beside a model of type '{kind}': {why}; use --method lora")
+            why = narrow
+    raise UserError(_REFUSED.format(kind=kind, why=why))

@@ -24,6 +24,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ckl_bench.errors import UserError
 from ckl_bench.models.head import nll_and_slopes, nll_of
 
 from .learners import Kept, Learners
@@ -70,10 +71,15 @@ class Learning:
 def slope(
     learners: Learners, numbers: Tensor, texts: Texts, scales: Tensor, kept: Kept | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """NLL (N,) of the targets, the gradient (B, P) of Σ scales * NLL, and ∂nll_i/∂h_i (N, D); `scales` (N,)."""
+    """NLL (N,) of the targets, the gradient (B, P) of Σ scales * NLL, and ∂nll_i/∂h_i (N, D); `scales` (N,).
+
+    UserError for a model whose layers pass no gradient on to the adapters.
+    """
     parts = [part.detach().requires_grad_() for part in learners.views(numbers)]
     with learners.read(parts, texts.ids, kept) as hidden:
         states = hidden.states.flatten(0, 1)[texts.rows]
+        if not states.requires_grad:
+            raise UserError("no gradient reaches the learner's adapters: the model's layers pass none on")
         nll, slopes = nll_and_slopes(hidden, states.detach(), texts.targets)
         into = slopes * (scales[:, None] * learners.magnified).to(slopes.dtype)
         found = torch.autograd.grad(states, parts, into, materialize_grads=True)

@@ -26,7 +26,7 @@ def supported_form(learners: Learners, ids: Sequence[int], device: torch.device)
     expected = torch.stack([(slope(learners, numbers, texts, one)[1] * direction).sum() for one in each])
     try:
         found = directional_derivative(learners, numbers, texts, slopes, direction, "forward", kept=kept)
-    except (NotImplementedError, RuntimeError, TypeError):
+    except Exception:  # whatever a model's own code makes of a tangent
         return "central"
     near = 5e-2 if learners.dtype.itemsize < 4 else 1e-3
     return "forward" if (found - expected).norm() <= near * expected.norm() else "central"
@@ -45,7 +45,7 @@ def side_by_side(learners: Learners, ids: Sequence[Sequence[int]], device: torch
 
     try:
         together = states(three, numbers)
-    except (ValueError, RuntimeError):
+    except Exception:  # whatever a model's own code makes of several rows
         return False
     alone = [states([text], numbers[i : i + 1])[0] for i, text in enumerate(three)]
     near = 5e-2 if learners.dtype.itemsize < 4 else 1e-3

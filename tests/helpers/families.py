@@ -87,6 +87,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3_next": _EXPERTS | {"layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2,
                               "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
                               "shared_expert_intermediate_size": 32},
+    "lfm2": {"layer_types": ["conv", "full_attention"], "conv_L_cache": 3},
+    "falcon_h1": {"mamba_d_state": 8, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_ssm": 64},
+    "minimax": _EXPERTS | {"layer_types": ["linear_attention", "full_attention"], "block_size": 64},
+    "recurrent_gemma": {"lru_width": 32, "block_types": ["recurrent", "attention"], "attention_window_size": 512},
+    "xlm": {"emb_dim": 32, "n_layers": 2, "n_heads": 4, "causal": True, "n_langs": 1, "use_lang_emb": False},
+    "apertus": {},
+    "bitnet": {},
     "gemma3": {"text_config": SHAPE | {"sliding_window": 16}, **_GEMMA},
 }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from ckl_bench.benchmarks.format import Document
 from ckl_bench.encode import Batch, batches, collate, encode_documents
-from ckl_bench.errors import CklError
+from ckl_bench.errors import CklError, UserError
 from ckl_bench.learning.train import MicroBatch, split, takes_step, token_nll, train_epoch, weighted_loss
 from ckl_bench.method import Step
 from ckl_bench.models.tiny import tiny_tokenizer
@@ -94,6 +95,15 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step_too() -> None:
     with pytest.raises(CklError, match=r"gradient is not finite at step 1; documents of the batch: 0, 1, 2"):
         train_epoch(model, [collate(encoded(TEXTS))], optimizer, lambda batch, nll: torch.ones_like(nll), root)
     assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
+
+
+def test_a_model_through_which_no_gradient_comes_does_not_train_unsaid() -> None:
+    model: Any = make("llama")
+    optimizer = torch.optim.AdamW(model.model.parameters(), lr=1e-2)
+    model.lm_head.weight.requires_grad_(False)
+    model.model.norm.register_forward_hook(lambda _, __, states: states.detach())
+    with pytest.raises(UserError, match="no gradient reaches what trains"):
+        train_epoch(model, [collate(encoded(TEXTS))], optimizer, lambda batch, nll: torch.ones_like(nll))
 
 
 @pytest.mark.parametrize("at_once", [MicroBatch(documents=1), MicroBatch(documents=2), MicroBatch(tokens=40)])

@@ -41,7 +41,10 @@ ALIKE = [  # which share what they begin with, and are scored in rows of branche
     )
 ]
 # Positions in the order of the row, states that pass from token to token, a window shorter than the prompts.
-NO_BRANCHES = {"bloom", "mpt", "mamba", "mamba2", "falcon_mamba", "rwkv", "jamba", "zamba2", "gemma3", "qwen3_next"}
+NO_BRANCHES = {
+    *("bloom", "mpt", "mamba", "mamba2", "falcon_mamba", "rwkv", "jamba", "zamba2", "gemma3", "qwen3_next"),
+    *("lfm2", "falcon_h1", "minimax", "recurrent_gemma", "xlm"),
+}
 KINDS = (
     "mixtral",
     "qwen2_moe",

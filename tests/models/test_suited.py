@@ -104,6 +104,43 @@ def test_dropout_over_fused_experts_is_refused(command: Command, small: Path, tm
     assert "no dropout; give lora.dropout=0" in result.err
 
 
+@pytest.mark.usefixtures("no_weights")
+@pytest.mark.parametrize("family", ["opt", "electra", "rembert", "roformer"])
+def test_what_kadapter_cannot_stand_beside_is_refused(
+    family: str, command: Command, small: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    narrow = {"opt": {"word_embed_proj_dim": 16}, "rembert": {"output_embedding_size": 16}}
+    own = narrow.get(family, {"embedding_size": 16})
+    config = AutoConfig.for_model(family, **SMALL, intermediate_size=64, ffn_dim=64, is_decoder=True, **own)
+    folder = save(tmp_path / family, AutoModelForCausalLM.from_config(config))
+    result = command("run", "--method", "kadapter", "--model", folder, "--benchmark", small)
+    assert (result.code, result.err.count("error:")) == (2, 1)
+    assert f"kadapter cannot stand beside a model of type '{family}': its layers are not as wide" in result.err
+
+
+def test_a_model_that_says_something_else_each_time_is_refused() -> None:
+    model: Any = make("llama")
+    model.lm_head.register_forward_hook(lambda _, __, logits: logits + torch.randn_like(logits))
+    with pytest.raises(UserError, match="predicts something else of a text each time"):
+        require_causal("x", model)
+
+
+def test_pickles_are_spoken_of_only_where_there_are_some(command: Command, small: Path, tmp_path: Path) -> None:
+    folder = save(tmp_path / "broken", make("llama"))
+    weights = folder / "model.safetensors"
+    run = ("run", "--method", "none", "--model", folder, "--benchmark", small)
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-100])
+    result = command(*run)
+    assert (result.code, "cannot load the weights of" in result.err, "--allow-pickle" in result.err) == (2, True, False)
+    torch.save({}, folder / "pytorch_model.bin")
+    weights.unlink()
+    result = command(*run)
+    assert (result.code, "--allow-pickle" in result.err) == (2, True)
+
+
 def adapter(folder: Path, base: Path) -> Any:
     """An adapter alone in a folder, over the model in `base`, and the two together."""
     from peft import LoraConfig, get_peft_model
