@@ -7,7 +7,7 @@ import os
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 LONGEST = 480  # characters of an error; what it quotes from data may have any length
 
@@ -43,6 +43,15 @@ class InvalidRecord(UserError):
         more = f", and {len(reasons) - 1} more" if reasons[1:] else ""
         super().__init__(f"{path} is not a valid record ({reasons[0]}{more}); remove or restore it")
         self.reasons = [f"it is not a valid record ({reason})" for reason in reasons]
+
+
+def expected(error: Any) -> str:
+    """What pydantic's ValidationError says first, as a part of our sentence: `expected a valid integer`."""
+    message = str(error.errors()[0]["msg"])
+    if not message.startswith("Input should be "):
+        return message[:1].lower() + message[1:]
+    what = message.removeprefix("Input should be ").split(", unable to")[0]
+    return f"expected a number {what}" if what.startswith(("greater", "less")) else f"expected {what}"
 
 
 OUT_OF_MEMORY = (

@@ -40,6 +40,7 @@ from ckl_bench.cli.options import (
     valid_seeds,
 )
 from ckl_bench.errors import CklError, UserError
+from ckl_bench.stacks.settings import settings_over
 
 if TYPE_CHECKING:
     from ckl_bench.learning.planned import Plan
@@ -154,7 +155,7 @@ def run(
         tracker(name, output)  # whether it is there is known before anything is read
     if preset is not None:
         parts = make_stack(method, settings or [], methods_dir).hyperparameters
-        settings = [*preset_settings(preset, parts), *(settings or [])]  # of two values of a field the last counts
+        settings = settings_over(preset_settings(preset, parts), settings or [])
     request = RunRequest(
         method=method,
         benchmark=benchmark,

@@ -13,7 +13,7 @@ import typer
 
 from ckl_bench.cli.options import Once
 from ckl_bench.errors import CklError, UserError, first_line, unknown
-from ckl_bench.stacks.settings import split_setting
+from ckl_bench.stacks.settings import settings_over, split_setting
 
 Words = dict[str, list[str]]  # an option's name, such as batch-size -> its values as typed; a flag that is set: none
 
@@ -42,7 +42,7 @@ def read_options(file: Path, names: Collection[str], many: Collection[str] = ("s
     file gives. Raises UserError for a file that cannot be read and for what is no option or no value.
     """
     try:
-        found = tomllib.loads(file.read_text(encoding="utf-8"))
+        found = tomllib.loads(file.read_text(encoding="utf-8-sig"))  # Windows' editors begin with a mark
     except (OSError, ValueError) as error:  # a TOMLDecodeError and a UnicodeDecodeError are ValueErrors
         reason = error.strerror if isinstance(error, OSError) else first_line(error)
         raise UserError(f"--config {file}: {reason}; give a TOML file of options, such as epochs = 8") from error
@@ -158,8 +158,9 @@ def _words_under(typed: Mapping[str, Any], options: Words) -> list[str]:
     words = []
     for name, values in options.items():
         if name == "set":
-            keys = {split_setting(setting)[0] for setting in typed.get(name, ())}
-            words += [f"--set={setting}" for setting in values if split_setting(setting)[0] not in keys]
+            given = list(typed.get(name, ()))
+            under = settings_over(values, given)
+            words += [f"--set={setting}" for setting in under[: len(under) - len(given)]]
         elif name not in typed:
             words += [f"--{name}={value}" for value in values] if values else [f"--{name}"]
     return words

@@ -12,8 +12,10 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
+from pydantic import ValidationError
+
 from ckl_bench import ranks
-from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, broken, out_of_memory, printable
+from ckl_bench.errors import OUT_OF_MEMORY, CklError, UserError, broken, expected, out_of_memory, printable
 from ckl_bench.storage.stops import on_stops
 
 
@@ -52,6 +54,8 @@ def to_the_end(command: Callable[[], Any], typed: Sequence[str]) -> NoReturn:
         if isinstance(error, CklError):
             _fail(str(error), error.exit_code)
         message = getattr(error, "format_message", None)  # typer's own, of usage, whichever click it is built on
+        if isinstance(error.__cause__, ValidationError) and getattr(error, "param", None) is not None:
+            _fail(_wrong_value(error, error.__cause__), 2)
         if message is not None:
             _fail(message() or "see ckl-bench --help", 2)
         if isinstance(error, UnicodeEncodeError) and error.reason.startswith("surrogates"):  # of a path, typed or found
@@ -69,6 +73,11 @@ def to_the_end(command: Callable[[], Any], typed: Sequence[str]) -> NoReturn:
     if code == 130:  # typer has caught a Ctrl-C itself
         _interrupted(typed)
     _leave(code if isinstance(code, int) else 0)
+
+
+def _wrong_value(error: Any, why: ValidationError) -> str:
+    """What was given to an option that wants something else; typer leaves it out."""
+    return f"{error.param.opts[-1]} {why.errors()[0]['input']}: {expected(why)}"
 
 
 def _somewhere() -> None:

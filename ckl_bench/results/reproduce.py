@@ -16,6 +16,7 @@ from ckl_bench.records import Record, SetScores, read_record
 from ckl_bench.results.intervals import bootstrap_interval
 from ckl_bench.results.reproduced import Mark
 from ckl_bench.spec import Spec
+from ckl_bench.stacks.settings import settings_over
 from ckl_bench.storage.files import leaderboards_dir, sha256_file
 
 SURROUNDINGS = ("python", "packages", "platform", "device", "threads", "processes")
@@ -61,12 +62,11 @@ def request_of(spec: Spec, settings: Sequence[str] = ()) -> RunRequest:
             f"{spec.run_id} is of a model that was scored only: there is no run to repeat; ckl-bench score --fresh "
             "with the options of the record's command scores it again"
         )
-    given = {setting.split("=", 1)[0] for setting in settings}
     own = [
         f"{part}.{name}={value}"
         for part, fields in spec.hyperparameters.items()
         for name, value in fields.items()
-        if value is not None and f"{part}.{name}" not in given
+        if value is not None
     ]
     return RunRequest(
         method="+".join(spec.hyperparameters),
@@ -79,7 +79,7 @@ def request_of(spec: Spec, settings: Sequence[str] = ()) -> RunRequest:
         max_tokens=spec.max_tokens,
         limit=spec.limit,
         dtype=spec.dtype,
-        settings=[*own, *settings],
+        settings=settings_over(own, settings),
     )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_type_hints
 
 import pydantic
 
-from ckl_bench.errors import UserError, unknown
+from ckl_bench.errors import UserError, expected, unknown
+from ckl_bench.stacks.plugins import canonical
 
 
 def split_setting(setting: str) -> tuple[str, str]:
@@ -17,6 +18,27 @@ def split_setting(setting: str) -> tuple[str, str]:
     if not equals or not key.strip():
         raise UserError(f"--set {setting}: expected key=value, as in --set lora.r=64")
     return key.strip(), value.strip()
+
+
+def unique_settings(settings: Iterable[str]) -> dict[str, str]:
+    """Every `key=value` by its key; UserError for a key that stands there twice, of which one would be dropped."""
+    found: dict[str, str] = {}
+    for key, value in map(split_setting, settings):
+        if key in found:
+            raise UserError(f"--set {key} is given twice, {found[key]} and {value}; give it once")
+        found[key] = value
+    return found
+
+
+def settings_over(below: Iterable[str], typed: Sequence[str]) -> list[str]:
+    """Settings from a file, a preset or a record with those `typed`, which win."""
+    keys = {_key(setting) for setting in typed}
+    return [*(setting for setting in below if _key(setting) not in keys), *typed]
+
+
+def _key(setting: str) -> str:
+    part, dot, field = split_setting(setting)[0].rpartition(".")
+    return f"{canonical(part)}{dot}{field}"
 
 
 def typed_settings(cls: type, settings: Mapping[str, str], where: str = "") -> dict[str, Any]:
@@ -34,8 +56,5 @@ def typed_settings(cls: type, settings: Mapping[str, str], where: str = "") -> d
             value: object = None if text.lower() == "none" else text
             typed[key] = pydantic.TypeAdapter(hints[key]).validate_python(value)
         except pydantic.ValidationError as error:
-            kind = getattr(hints[key], "__name__", None) or str(hints[key])
-            raise UserError(
-                f"--set {where}{key}={text}: expected {kind} ({error.errors()[0]['msg'].lower()})"
-            ) from error
+            raise UserError(f"--set {where}{key}={text}: {expected(error)}") from error
     return typed

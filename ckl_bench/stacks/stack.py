@@ -116,6 +116,8 @@ def _parse(settings: Sequence[str], names: Iterable[str]) -> dict[str, dict[str,
             raise UserError(f"--set {setting}: expected method.field=value, as in --set lora.r=64")
         if name not in parsed:
             raise unknown("method in --set", name, parsed, "These are the parts of the stack.")
+        if field in parsed[name]:
+            raise UserError(f"--set {name}.{field} is given twice, {parsed[name][field]} and {value}; give it once")
         parsed[name][field] = value
     return parsed
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ckl_bench.method import Extent, Method, Needs, Penalty, RunTarget, StageContext, Step
 from ckl_bench.records import Preparation
-from ckl_bench.stacks.settings import split_setting, typed_settings
+from ckl_bench.stacks.settings import typed_settings, unique_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,4 +106,4 @@ class Restate(Method):
         """Train a writer; see `training.train_writer` for `context`, `training.Writing` for `settings`."""
         from .training import Writing, train_writer
 
-        train_writer(settings=Writing(**typed_settings(Writing, dict(map(split_setting, settings)))), **context)
+        train_writer(settings=Writing(**typed_settings(Writing, unique_settings(settings))), **context)

@@ -14,7 +14,7 @@ from ckl_bench.encode import Batch, Tokenizer
 from ckl_bench.learning.readings import Readings
 from ckl_bench.method import Extent, Method, Needs, RunTarget, StageContext, Weigh
 from ckl_bench.records import Preparation
-from ckl_bench.stacks.settings import split_setting, typed_settings
+from ckl_bench.stacks.settings import typed_settings, unique_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +81,4 @@ class Taalm(Method):
         from .meta_train import MetaTraining
         from .training import train_attention
 
-        train_attention(
-            settings=MetaTraining(**typed_settings(MetaTraining, dict(map(split_setting, settings)))), **context
-        )
+        train_attention(settings=MetaTraining(**typed_settings(MetaTraining, unique_settings(settings))), **context)

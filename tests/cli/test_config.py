@@ -61,6 +61,8 @@ def test_a_file_that_means_nothing_is_one_line(text: str, said: str, tmp_path: P
         read_options(tmp_path / "a.toml", NAMES)
     with pytest.raises(UserError, match="No such file"):
         read_options(tmp_path / "b.toml", NAMES)
+    (tmp_path / "marked.toml").write_bytes(b"\xef\xbb\xbfepochs = 3\r\n")  # as Windows' editors write it
+    assert read_options(tmp_path / "marked.toml", NAMES) == [{"epochs": ["3"]}]
     (tmp_path / "c.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match=r"c\.toml"):
         read_options(tmp_path / "c.toml", NAMES)

@@ -28,6 +28,15 @@ MORE = ("compare", "reproduce", "submit", "report", "show", "build", "build lama
         ("run --method a --epochs 1 --epochs 2 --epochs=2", "--epochs is given 3 times (1, 2, 2); give it once"),
         ("compare --benchmark x a b --benchmark y", "--benchmark is given twice (x, y); give it once"),
         ("train-attention --out a --seed 1 --seed 1", "--seed is given twice (1, 1); give it once"),
+        ("run --method lora --set lora.r=8 --set lora.r=9", "--set lora.r is given twice, 8 and 9; give it once"),
+        (
+            "run --method lora-null --set lora_null.r=8 --set lora-null.r=8",
+            "--set lora-null.r is given twice, 8 and 8; give it once",
+        ),
+        (
+            "train-attention --out a.safetensors --model tiny --set steps=1 --set steps=2",
+            "--set steps is given twice, 1 and 2; give it once",
+        ),
         ("show lora --output a --output b", "--output is given twice (a, b); give it once"),
         ("build lama-ckl --out a --out b --lama c", "--out is given twice (a, b); give it once"),
         (
@@ -38,6 +47,20 @@ MORE = ("compare", "reproduce", "submit", "report", "show", "build", "build lama
 )
 def test_an_option_of_one_value_is_refused_when_given_twice(words: str, said: str, command: Command) -> None:
     result = command(*words.split())
+    assert (result.code, result.out, result.err) == (2, "", f"error: {said}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--epochs eight", "--epochs eight: expected a valid integer"),
+        ("--lr 1e-3x", "--lr 1e-3x: expected a valid number"),
+        ("--set lora.r=x", "--set lora.r=x: expected a valid integer"),
+        ("--set lora.r=0", "--set lora.r=0: expected a number greater than 0"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_was_expected(words: str, said: str, command: Command) -> None:
+    result = command("run", "--method", "lora", *words.split())
     assert (result.code, result.out, result.err) == (2, "", f"error: {said}\n")
 
 
@@ -67,7 +90,7 @@ def test_no_commands_single_option_takes_the_last_of_two(command: Command) -> No
 
 
 def test_options_that_take_several_take_them(command: Command) -> None:
-    several = ["--seed", "1", "--seed", "1", "--set", "lora.r=2", "--set", "lora.r=4", "--json", "--json"]
+    several = ["--seed", "1", "--seed", "1", "--set", "lora.r=2", "--set", "lora.alpha=4", "--json", "--json"]
     result = command("run", "--method", "lora", *several, "--model", "nosuchmodel")
     assert result.code == 2
     assert result.err.startswith("error: unknown model 'nosuchmodel'")
