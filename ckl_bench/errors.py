@@ -71,8 +71,9 @@ def out_of_memory(error: BaseException) -> bool:
 
 def first_line(error: Exception) -> str:
     """What another library's error says first, short enough for one line."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    first = f"{lines[0]} {lines[1]}" if lines[0].endswith(":") and lines[1:] else lines[0]
+    return (f"{type(error).__name__} {first}" if isinstance(error, LookupError) else first)[:300]  # a bare key, say
 
 
 def printable(text: str) -> str:

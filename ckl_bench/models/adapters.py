@@ -30,8 +30,19 @@ def is_adapter(folder: Path) -> bool:
 
 
 def base_of(folder: Path) -> str:
-    """The name, folder or hub id (with its revision) of the model that an adapter stands on; UserError where it does
-    not say."""
+    """The name, folder or hub id (with its revision) of the model that an adapter stands on, which may be an adapter
+    again; UserError where it does not say, or where one stands on itself in the end."""
+    base = _base_of(folder)
+    seen, place = [folder.resolve()], Path(base)
+    while place.is_dir() and is_adapter(place):
+        if place.resolve() in seen:
+            raise UserError(f"{folder / CONFIG} names an adapter that stands on itself ({place}); name a whole model")
+        seen.append(place.resolve())
+        place = Path(_base_of(place))
+    return base
+
+
+def _base_of(folder: Path) -> str:
     about: Any = read_json(folder / CONFIG)
     base = about.get("base_model_name_or_path") if isinstance(about, dict) else None
     if not isinstance(base, str) or not base:
@@ -59,7 +70,14 @@ def merged(model: nn.Module, folder: Path) -> nn.Module:
 
     try:
         both: Any = PeftModel.from_pretrained(model, str(folder))
+        if not hasattr(both, "merge_and_unload"):
+            kind = both.peft_config["default"].peft_type.value
+            raise UserError(
+                f"the adapter in {folder} ({kind}) adds to prompts and has no weights to merge; give a LoRA"
+            )
         whole: nn.Module = both.merge_and_unload()
+    except UserError:
+        raise
     except Exception as error:  # what a stranger's files make the libraries raise
         if out_of_memory(error):
             raise

@@ -214,3 +214,40 @@ def test_a_split_that_was_certified_in_float32_says_so_over_nf4(command: Command
     }
     assert notes["lora"] == []
     assert "pre-tested on tiny in float32 and runs on it in NF4" in notes["qlora"][0]
+
+
+def test_an_adapter_that_stands_on_itself_is_refused(command: Command, small: Path, tmp_path: Path) -> None:
+    adapter(tmp_path / "one", tmp_path / "two")
+    adapter(tmp_path / "two", tmp_path / "one")
+    adapter(tmp_path / "self", tmp_path / "self")
+    for name in ("one", "two", "self"):
+        for words in (("run", "--method", "none"), ("plan", "--method", "lora"), ("score",)):
+            result = command(*words, "--model", tmp_path / name, "--benchmark", small)
+            assert (result.code, result.err.count("error:")) == (2, 1), result.err
+            assert "stands on itself" in result.err
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"r": 4}, "size mismatch for"),  # which stands in the second line of what is raised
+        ({"peft_type": "NEWKIND"}, "KeyError 'NEWKIND'"),
+    ],
+)
+def test_why_an_adapter_does_not_fit_is_said(changed: dict[str, Any], said: str, tmp_path: Path) -> None:
+    adapter(tmp_path / "adapter", save(tmp_path / "base", make("llama")))
+    file = tmp_path / "adapter" / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+    with pytest.raises(UserError, match=rf"cannot be merged into its base model: .*{said}"):
+        find_model(str(tmp_path / "adapter")).load()
+
+
+def test_an_adapter_of_prompts_is_refused(tmp_path: Path) -> None:
+    from peft import PromptTuningConfig, get_peft_model
+
+    base = save(tmp_path / "base", make("llama"))
+    prompts: Any = get_peft_model(make("llama"), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4))  # type: ignore[arg-type]
+    prompts.peft_config["default"].base_model_name_or_path = str(base)
+    prompts.save_pretrained(tmp_path / "prompts")
+    with pytest.raises(UserError, match=r"\(PROMPT_TUNING\) adds to prompts and has no weights to merge"):
+        find_model(str(tmp_path / "prompts")).load()
