@@ -21,6 +21,7 @@ from ckl_bench.method import StageContext
 from ckl_bench.models.find import find_model
 from ckl_bench.models.tiny import tiny_tokenizer
 from ckl_bench.models.trunk import share_trunk
+from ckl_bench.stacks.settings import settings_over
 from ckl_bench_methods.lora import Lora
 from ckl_bench_methods.taalm import Taalm, training
 from ckl_bench_methods.taalm.attention import FILES, Shape, TrainAttention, load_attention
@@ -34,7 +35,7 @@ QUICK = ("steps=4", "batch_size=2", "validate_every=2", "held_out=3", "inner_r=2
 
 
 def train(command: Command, benchmark: Path, out: Path, *more: str) -> Any:
-    settings = [x for setting in (*QUICK, *more) for x in ("--set", setting)]
+    settings = [x for setting in settings_over(QUICK, more) for x in ("--set", setting)]
     return command("train-attention", "--benchmark", benchmark, "--model", "tiny", "--out", out, *settings)
 
 
