@@ -14,8 +14,8 @@ import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # side by side, threads of one would wait for those of the other
     os.environ["OMP_NUM_THREADS"] = "1"
-# bitsandbytes hands functions to torch.compile as it is imported, which peft does: it takes a second and a half of every
-# process that a test starts, and nothing here is compiled.
+# bitsandbytes hands functions to torch.compile as it is imported, by peft: a second and a half of every process that a
+# test starts, and nothing here is compiled.
 os.environ["TORCHDYNAMO_DISABLE"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's client is imported; no test reaches a hub
 
