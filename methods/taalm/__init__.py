@@ -26,6 +26,7 @@ class Taalm(Method):
     model is frozen too, φ shares its memory.
     """
 
+    learning_rates: ClassVar[Mapping[str, float]] = {"lora-null": 1e-2}  # better than 4e-3 on validation
     attention: Path | None = None
 
     def inputs(self, target: RunTarget) -> Mapping[str, Path]:
