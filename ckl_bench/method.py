@@ -139,7 +139,8 @@ class Method:
 
     # The learning rate a method needs where --lr is not given; None takes the benchmark's default.
     learning_rate: ClassVar[float | None] = None
-    # The same of a method that does not build: its rate with another that does, by that one's name.
+    # The same of a method that does not build: its rate with another that does, by that one's name; the
+    # lowest of several counts.
     learning_rates: ClassVar[Mapping[str, float]] = MappingProxyType({})
     # False for what learns nothing: no parameter has to train, and the model is scored once.
     trains: ClassVar[bool] = True

@@ -81,11 +81,11 @@ class Stack:
 
     @property
     def learning_rate(self) -> float | None:
-        """The learning rate that a part asks for with the owner of `build`, else that one's own, if any does."""
+        """The learning rate that a part asks for with the owner of `build`, of several the lowest; else that one's own."""
         owner = self.owner("build")
         builder = next((name for name, method in self.parts.items() if method is owner), "")
         asked = (type(method).learning_rates.get(builder) for method in self.parts.values())
-        return next((rate for rate in asked if rate is not None), type(owner).learning_rate)
+        return min((rate for rate in asked if rate is not None), default=type(owner).learning_rate)
 
 
 _NEUTRAL = Method()

@@ -8,6 +8,7 @@ import pytest
 
 from ckl_bench.benchmarks.lama_ckl import build_from_lama
 from ckl_bench.learning.run import RunRequest, plan_run
+from ckl_bench.stacks.stack import make_stack
 from conftest import Command, knows_first_capitals
 
 RATES = {"lora": 2e-4, "oracle+lora": 5e-4, "rho1+lora": 6e-4, "mixreview+lora": 7e-4}
@@ -49,6 +50,12 @@ def test_a_method_that_does_not_build_asks_for_a_rate_with_one_that_does(writer:
     assert rate("restate") == 1e-3 != rate("lora")
     assert rate("restate+finetune") == rate("finetune")
     assert rate("restate+kadapter") == rate("kadapter")
+
+
+def test_of_several_rates_that_are_asked_for_the_lowest_counts() -> None:
+    assert make_stack("taalm+lora-null").learning_rate == 1e-2
+    assert make_stack("restate+lora-null").learning_rate == 4e-3
+    assert make_stack("taalm+restate+lora-null").learning_rate == 4e-3
 
 
 def test_a_rate_that_is_typed_counts(rated: Path) -> None:
