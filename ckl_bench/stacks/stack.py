@@ -81,7 +81,7 @@ class Stack:
 
     @property
     def learning_rate(self) -> float | None:
-        """The learning rate that a part asks for with the owner of `build`, of several the lowest; else that one's own."""
+        """The learning rate a part asks for with the owner of `build`, the lowest of several; else that one's own."""
         owner = self.owner("build")
         builder = next((name for name, method in self.parts.items() if method is owner), "")
         asked = (type(method).learning_rates.get(builder) for method in self.parts.values())
