@@ -272,10 +272,7 @@ def _learn_part(
     if term.requires_grad:
         term.backward()  # type: ignore[no-untyped-call]
     elif len(row):
-        raise UserError(
-            "no gradient reaches what trains: the model's layers pass none on where its embeddings are frozen; "
-            "--method finetune trains them too"
-        )
+        raise UserError("no gradient reaches what trains through this model's layers; --method finetune trains all")
     return term.detach()
 
 
