@@ -8,10 +8,12 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import os
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
@@ -48,9 +50,27 @@ def _from_folder(folder: Path) -> list[Origin]:
     ]
 
 
+def _installed() -> tuple[EntryPoint, ...]:
+    """The entry points of all distributions; read again where one has come or gone, which changes its folder's time."""
+    return _read_installed(tuple((place, _changed(place)) for place in sys.path))
+
+
+@lru_cache(maxsize=1)
+def _read_installed(places: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+    # Every distribution's file is opened: 10 to 30 ms, and a stack asks for each of its parts several times.
+    return tuple(entry_points(group=GROUP))
+
+
+def _changed(place: str) -> int:
+    try:
+        return os.stat(place or ".").st_mtime_ns
+    except OSError:
+        return -1
+
+
 def _from_entry_points() -> list[Origin]:
     found = []
-    for point in entry_points(group=GROUP):
+    for point in _installed():
         spec = _find_spec(point.module)
         if spec is not None and spec.origin:  # a half-removed distribution must not break every other method
             found.append(Origin(name=canonical(point.name), file=Path(spec.origin).resolve(), module=point.module))
@@ -115,7 +135,7 @@ def _sources(origin: Origin) -> Sources:
     package_of = _top_package(origin.module)
     if package_of is not None:
         return Sources(files=tuple(sorted(files_below(package_of))))
-    point = next(p for p in entry_points(group=GROUP) if p.module == origin.module)
+    point = next(p for p in _installed() if p.module == origin.module)
     shipped = {Path(str(f.locate())).resolve() for f in (point.dist.files or [] if point.dist else [])}
     # An installed module lies among everyone's; one that is worked on in place lies in a folder of its own.
     return with_siblings({file}, file.parent, shipped if file in shipped else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-FEW = 5  # general texts of 16, as with --limit 5: all are a third of what a run of the tiny model takes
+FEW = 2  # general texts of 16: all are a third of what a run of the tiny model takes
 
 
 def be_quick() -> None:
