@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
@@ -99,6 +100,7 @@ def _portable(word: str) -> str:
     return key + equals + Path(value).name if Path(value).is_absolute() else word
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)

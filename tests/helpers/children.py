@@ -73,17 +73,30 @@ def _main(arguments: list[str], folder: str, out: str, err: str, before: Callabl
     be_quick()
     if before:
         before()
-    main(arguments)
+    try:
+        main(arguments)
+    finally:  # what is left to be written was heard of by now; a server's child would flush, and fail, once more
+        with suppress(OSError):
+            sys.stdout.flush()
+        sys.stdout = None
 
 
-def start(arguments: Sequence[object], folder: Path, logs: Path, *, before: Callable[[], Any] | None = None) -> Child:
+def start(
+    arguments: Sequence[object],
+    folder: Path,
+    logs: Path,
+    *,
+    before: Callable[[], Any] | None = None,
+    out: Path | None = None,
+) -> Child:
     """Start `ckl-bench ARGUMENTS` in `folder`, its output in files under `logs` (which should lie outside of it).
 
-    `before` is a function, importable by name, that the child calls first.
+    `before` is a function, importable by name, that the child calls first; `out` takes the standard output instead.
     """
     _serve()
     logs.mkdir(parents=True, exist_ok=True)
-    out, err = (Path(tempfile.mkstemp(prefix=f"{name}-", dir=logs)[1]) for name in ("out", "err"))
+    made, err = (Path(tempfile.mkstemp(prefix=f"{name}-", dir=logs)[1]) for name in ("out", "err"))
+    out = out or made
     given = ([str(a) for a in arguments], str(folder), str(out), str(err), before)
     process = get_context("forkserver").Process(target=_main, args=given)
     process.start()

@@ -18,7 +18,7 @@ from ckl_bench.results import tables as leaderboard
 from ckl_bench.storage.writing import write_files
 from harness.commands import long_commands, table_commands
 from harness.faults import HARMLESS, Command, Fault, Injection, ending, inject, must
-from helpers.children import shim
+from helpers.children import shim, start
 
 needs_shim = pytest.mark.skipif(shim() is None, reason="calls are made to fail by a library that a C compiler makes")
 MOST = os.environ.get("CKL_BENCH_FAULTS", "4")  # faults a command: so many of them, evenly spread, or "all"
@@ -171,22 +171,26 @@ def test_only_what_is_named_may_fail_without_a_word() -> None:
 
 
 RUN = ("--method", "lora", "--model", "tiny", "--limit", "3", "--epochs", "1", "--output", "out")
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full to print to")
+PLACES = (("/dev/full", 1), (os.devnull, 0))  # and the least exit code there
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full to print to")
-@pytest.mark.parametrize(
-    "words",
-    [
-        "methods",
-        "leaderboard --output out",
-        *(pytest.param(run, marks=pytest.mark.slow) for run in ("run --json", "run")),
-    ],
-)
+@FULL
+@pytest.mark.parametrize("words", ["methods", "leaderboard --output out"])
 def test_a_full_disk_behind_stdout_is_one_line(words: str, tables: dict[str, Command], tmp_path: Path) -> None:
     shutil.copytree(tables["leaderboard"].given, tmp_path / "here")
-    more = RUN if words.startswith("run") else ()
-    program = [sys.executable, "-c", "from ckl_bench.cli.app import main; main()", *words.split(), *more]
-    for place, needed in (("/dev/full", 1), (os.devnull, 0)):
+    program = [sys.executable, "-c", "from ckl_bench.cli.app import main; main()", *words.split()]
+    for place, needed in PLACES:
         with open(place, "w") as out:
             ended = subprocess.run(program, cwd=tmp_path / "here", stdout=out, stderr=subprocess.PIPE, text=True)
         assert ending(ended.returncode, ended.stderr, must=needed) is None, ended.stderr
+
+
+@FULL
+@pytest.mark.slow
+@pytest.mark.parametrize("words", ["run --json", "run"])
+def test_a_full_disk_behind_a_run_is_one_line(words: str, tmp_path: Path) -> None:
+    for place, needed in PLACES:
+        child = start([*words.split(), *RUN], tmp_path, tmp_path / "logs", out=Path(place))
+        ended, errors = child.wait(), child.err.read_text()
+        assert ending(ended, errors, must=needed) is None, errors
