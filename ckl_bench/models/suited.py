@@ -30,6 +30,11 @@ def require_decoder(name: str, config: Any) -> None:
     # XLM reads one way where `causal` says so; its `is_decoder` means something else.
     if both_ways and not getattr(config, "causal" if kind == "xlm" else "is_decoder", False):
         raise UserError(f"'{name}' reads what stands behind a token too ({kind} without is_decoder); {OTHER}")
+    # Short texts it reads whole: two of them, read twice, would not tell.
+    if kind == "reformer" and "lsh" in config.attn_layers and config.hash_seed is None:
+        raise UserError(
+            f"'{name}' chooses by chance what a long text's tokens look at (reformer without hash_seed); {OTHER}"
+        )
 
 
 @torch.no_grad()

@@ -34,12 +34,26 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_weights")
 def test_what_is_no_decoder_is_refused(command: Command, small: Path, tmp_path: Path) -> None:
-    from transformers import BertConfig, BertLMHeadModel, T5Config, T5ForConditionalGeneration, ViTConfig, ViTModel
+    from transformers import (
+        BertConfig,
+        BertLMHeadModel,
+        ReformerConfig,
+        ReformerModelWithLMHead,
+        T5Config,
+        T5ForConditionalGeneration,
+        ViTConfig,
+        ViTModel,
+    )
 
     bert = BertConfig(**SMALL, intermediate_size=64)
     t5 = T5Config(vocab_size=257, d_model=32, d_ff=64, num_layers=1, num_heads=2, d_kv=16)
     vit = ViTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+    hashing = ReformerConfig(
+        vocab_size=257, hidden_size=32, attn_layers=["local", "lsh"], is_decoder=True, attention_head_size=16,
+        num_attention_heads=2, feed_forward_size=64, axial_pos_shape=[8, 8], axial_pos_embds_dim=[16, 16],
+    )  # fmt: skip
     for model, said in (
+        (ReformerModelWithLMHead(hashing), "chooses by chance what a long text's tokens look at (reformer"),
         (BertLMHeadModel(bert), "reads what stands behind a token too (bert"),
         (T5ForConditionalGeneration(t5), "is an encoder-decoder (t5)"),
         (ViTModel(vit), "is no causal language model (vit)"),
