@@ -76,6 +76,15 @@ def _quick() -> None:
 
 
 @pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command in this process looks at as much text as one in a process that nobody tells to be quick."""
+    from ckl_bench.benchmarks.general import general_text
+    from ckl_bench.learning import measures
+
+    monkeypatch.setattr(measures, "general_text", general_text)
+
+
+@pytest.fixture
 def users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """The user's own cache: a real model is fetched once, not once a test run."""
     if _USERS_CACHE is None:

@@ -90,6 +90,7 @@ def beside_notes(said: str) -> list[str]:
 
 @LONG
 @pytest.mark.slow
+@pytest.mark.usefixtures("whole")
 def test_eight_runs_on_a_cluster_that_loses_a_node_are_stopped_and_go_on(
     command: Command, small: Path, tmp_path: Path, nodes: Nodes
 ) -> None:
@@ -147,6 +148,7 @@ def head(tmp_path: Path) -> Iterator[str]:
 
 @LONG
 @pytest.mark.slow
+@pytest.mark.usefixtures("whole")
 def test_a_cluster_is_reached_by_its_client_s_address_and_token(
     command: Command, small: Path, tmp_path: Path, head: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +180,7 @@ def job_of(run_id: str) -> psutil.Process:
 
 @LONG
 @pytest.mark.slow
+@pytest.mark.usefixtures("whole")
 def test_four_jobs_of_which_one_is_put_back_are_stopped_and_go_on(
     command: Command, small: Path, tmp_path: Path
 ) -> None:

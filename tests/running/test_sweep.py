@@ -97,6 +97,7 @@ def test_a_file_says_what_runs_and_what_is_typed_wins(command: Command, small: P
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("whole")
 def test_three_runs_of_which_one_is_killed(command: Command, small: Path, tmp_path: Path) -> None:
     (tmp_path / "methods").mkdir()
     (tmp_path / "methods" / "slow.py").write_text(SLOW)
