@@ -64,7 +64,7 @@ class Child:
 def _main(arguments: list[str], folder: str, out: str, err: str, before: Callable[[], Any] | None) -> None:
     os.chdir(folder)
     for path, number in ((out, 1), (err, 2)):
-        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOCTTY)
         os.dup2(opened, number)
         os.close(opened)
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
@@ -88,15 +88,16 @@ def start(
     *,
     before: Callable[[], Any] | None = None,
     out: Path | None = None,
+    err: Path | None = None,
 ) -> Child:
     """Start `ckl-bench ARGUMENTS` in `folder`, its output in files under `logs` (which should lie outside of it).
 
-    `before` is a function, importable by name, that the child calls first; `out` takes the standard output instead.
+    `before` is a function, importable by name, that the child calls first; `out` and `err` take the output instead.
     """
     _serve()
     logs.mkdir(parents=True, exist_ok=True)
-    made, err = (Path(tempfile.mkstemp(prefix=f"{name}-", dir=logs)[1]) for name in ("out", "err"))
-    out = out or made
+    out = out or Path(tempfile.mkstemp(prefix="out-", dir=logs)[1])
+    err = err or Path(tempfile.mkstemp(prefix="err-", dir=logs)[1])
     given = ([str(a) for a in arguments], str(folder), str(out), str(err), before)
     process = get_context("forkserver").Process(target=_main, args=given)
     process.start()

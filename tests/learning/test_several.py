@@ -231,6 +231,7 @@ def test_what_cannot_be_spread_is_told_once(
 def test_accelerate_starts_it_as_the_documentation_says(
     given: list[str], method: str, shard: bool, tmp_path: Path
 ) -> None:
+    """And as torchrun does, which is what `accelerate launch --multi_gpu` runs."""
     page = (Path(__file__).parents[2] / "docs" / "several-processes.md").read_text(encoding="utf-8")
     file = page.split("```yaml\n")[1].split("```")[0]
     assert "num_processes: 4" in file
@@ -243,13 +244,3 @@ def test_accelerate_starts_it_as_the_documentation_says(
     assert ended.stderr.count("record: runs/records/") == 1
     environment = the_record(tmp_path).environment
     assert (environment.processes, bool(environment.shard)) == (2, shard)
-
-
-@pytest.mark.slow
-def test_torchrun_starts_it(tmp_path: Path) -> None:
-    words = [*map(str, RUN), "--method", "finetune", "--device", "cpu"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    ended = subprocess.run([*launch, "-m", "ckl_bench", *words], cwd=tmp_path, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stderr.count("record: runs/records/") == 1
-    assert the_record(tmp_path).environment.processes == 2
