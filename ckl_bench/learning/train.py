@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import chain
 from typing import Literal
 
@@ -255,16 +256,15 @@ def _learn_part(
     scale: float,
 ) -> Tensor:
     """`scale` times what a part adds to the loss of a batch of `sequences`; its gradient goes to the parameters'."""
-    if reads_nll:
-        hidden = forward(model, part.ids, part.mask)
-        weights = weigh(part, _nll(hidden, part.ids))
-    else:
-        weights = weigh(part, torch.full(part.targets.shape, math.nan, device=part.ids.device))
-        hidden = forward(model, part.ids, part.mask)
+    hidden = cache(partial(forward, model, part.ids, part.mask))
+    nll = _nll(hidden(), part.ids) if reads_nll else torch.full(part.targets.shape, math.nan, device=part.ids.device)
+    weights = weigh(part, nll)
     slopes = loss_slopes(weights, part.targets, sequences) * scale
     row, place = (slopes != 0).nonzero(as_tuple=True)
-    targets, slopes = part.ids[row, place + 1], slopes[row, place]
-    term = weighted_nll(hidden, row * part.ids.shape[1] + place, targets, slopes)
+    term = torch.zeros((), device=part.ids.device)
+    if len(row):  # a part of which nothing is to be learned does not go through the model
+        targets, slopes = part.ids[row, place + 1], slopes[row, place]
+        term = weighted_nll(hidden(), row * part.ids.shape[1] + place, targets, slopes)
     if penalties:
         step = _step(hidden, part, weights)
         share = scale * len(part.ids) / sequences
@@ -276,12 +276,12 @@ def _learn_part(
     return term.detach()
 
 
-def _step(hidden: Hidden, part: Batch, weights: Tensor) -> Step:
+def _step(hidden: Callable[[], Hidden], part: Batch, weights: Tensor) -> Step:
     def logits(where: Tensor) -> Tensor:
         row, place = where.nonzero(as_tuple=True)
-        return logits_of(hidden, row * part.ids.shape[1] + place)
+        return logits_of(hidden(), row * part.ids.shape[1] + place)
 
-    return Step(batch=part, weights=weights, nll=lambda: _nll(hidden, part.ids), logits=logits)
+    return Step(batch=part, weights=weights, nll=lambda: _nll(hidden(), part.ids), logits=logits)
 
 
 @torch.no_grad()

@@ -59,6 +59,7 @@ class Restate(Method):
         from .forms import names, required_forms
         from .learning import Beside, written
         from .replay import Held, own_words
+        from .rows import as_branches, try_branches
 
         pairs = stage.solved()
         forms = required_forms(pairs, "restate")
@@ -67,20 +68,17 @@ class Restate(Method):
         known = sorted({name for pair in pairs for name in names(pair.text)})
         base = stage.base()
         words = own_words(base, stage.tokenizer, forms, known, count=self.replay, words=4, seed=stage.seed)
-        beside = Beside(
-            stage.tokenizer,
-            statements,
-            count=self.statements,
-            temperature=self.temperature,
-            strength=self.strength,
-            enough=self.enough,
-        )
         held = Held(base, words)
+        try_branches(model, held.rows)
+        beside = Beside(stage.tokenizer, statements, count=self.statements, temperature=self.temperature)
 
         def penalty(step: Step) -> Tensor:
             ids = [document.id for document in step.batch.documents]
+            rows, weights = beside.of(ids)
             picked = [row for name in ids for row in held.drawn(self.replayed, f"{stage.seed}:{name}")]
-            return beside.loss(model, ids) + self.keep * held.kl(model, picked)
+            passed = as_branches(model, [*rows, *(held.rows[i] for i in picked)])
+            kl = held.kl(passed.logits(len(rows)), picked)
+            return self.strength * passed.nll(weights, self.enough) + self.keep * kl
 
         return penalty
 

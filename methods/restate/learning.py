@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from ckl_bench.encode import Tokenizer, tokenize
 from ckl_bench.method import StageContext
@@ -20,10 +19,11 @@ from ckl_bench.storage.json import sha256_json
 from ckl_bench.storage.seals import made_once
 
 from .forms import Form
+from .rows import Row
 from .statements import Statement, write
-from .writer import MARK, READ, Row, load_writer, written_nll
+from .writer import MARK, READ, load_writer
 
-VERSION = 1  # of how statements are written: what was kept by another is written again
+VERSION = 2  # of how statements are written: what was kept by another is written again
 FILE = "statements.json"
 
 
@@ -42,9 +42,9 @@ def written(
         with line("writing statements") as shown:
             shown.begin(len(texts))
             model: Any = load_writer(writer, stage.base())
-            found = {}
-            for name, text in texts.items():
-                found[name] = [asdict(one) for one in write(model, stage.tokenizer, text, forms, beams=beams)]
+            found, names = {}, list(texts)
+            for i, statements in write(model, stage.tokenizer, list(texts.values()), forms, beams=beams):
+                found[names[i]] = [asdict(one) for one in statements]
                 shown.advance(1)
         (folder / FILE).write_text(json.dumps(found))
 
@@ -63,7 +63,7 @@ def chosen(statements: Sequence[Statement], *, count: int, temperature: float) -
 
 
 class Beside:
-    """The loss of the statements of some documents."""
+    """The statements of documents, and how the loss counts each of them."""
 
     def __init__(
         self,
@@ -72,27 +72,17 @@ class Beside:
         *,
         count: int,
         temperature: float,
-        strength: float,
-        enough: float = 0.0,
     ) -> None:
-        self.strength, self.enough = strength, enough
-        self.rows: dict[str, list[tuple[Row, float]]] = {}
+        self._rows: dict[str, list[tuple[Row, float]]] = {}
         for name, found in statements.items():
             best = chosen(found, count=count, temperature=temperature)
             whole = sum(weight for _, weight in best)
-            self.rows[name] = [(_row(tokenizer, one), weight / whole) for one, weight in best]
+            self._rows[name] = [(_row(tokenizer, one), weight / whole) for one, weight in best]
 
-    def loss(self, model: nn.Module, ids: Sequence[str]) -> Tensor:
-        """Scalar: strength times the mean over documents of their statements' weighted NLL an answer's token.
-
-        Of a statement only what is above `enough` counts.
-        """
-        rows = [row for name in ids for row in self.rows.get(name, ())]
-        if not rows:
-            return torch.zeros((), device=next(model.parameters()).device)
-        share = sum(bool(self.rows.get(name)) for name in ids) / len(ids)
-        weights = [weight for _, weight in rows]
-        return self.strength * share * written_nll(model, [row for row, _ in rows], weights, self.enough)
+    def of(self, ids: Sequence[str]) -> tuple[list[Row], list[float]]:
+        """The rows of some documents and their weights, whose sum is 1 for each document that has any, over all."""
+        found = [one for name in ids for one in self._rows.get(name, ())]
+        return [row for row, _ in found], [weight / len(ids) for _, weight in found]
 
 
 def _row(tokenizer: Tokenizer, one: Statement) -> Row:

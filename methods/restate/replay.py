@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 
-from ckl_bench.encode import Tokenizer, pad
-from ckl_bench.models.head import forward, logits_of
+from ckl_bench.encode import Tokenizer
 
 from .forms import Form
-from .writer import Row, predicted
+from .reader import Reader
+from .rows import Row, side_by_side
+
+AT_ONCE = 1024  # tokens
 
 
 def own_words(
-    base: Any, tokenizer: Tokenizer, forms: Sequence[Form], names: Sequence[str], *, count: int, words: int, seed: int
+    base: nn.Module,
+    tokenizer: Tokenizer,
+    forms: Sequence[Form],
+    names: Sequence[str],
+    *,
+    count: int,
+    words: int,
+    seed: int,
 ) -> list[Row]:
     """`count` questions, forms and names drawn, with the base model's likeliest `words` tokens behind them."""
     draw = random.Random(f"replay:{seed}")
@@ -26,48 +34,46 @@ def own_words(
     return continued(base, tokenizer(drawn, verbose=False)["input_ids"], words)
 
 
-@torch.no_grad()
-def continued(base: Any, questions: Iterable[Sequence[int]], words: int) -> list[Row]:
+def continued(base: nn.Module, questions: Iterable[Sequence[int]], words: int) -> list[Row]:
     """Questions with the model's likeliest `words` tokens behind them, in the order of their lengths."""
-    by_length: dict[int, list[list[int]]] = defaultdict(list)
-    for question in questions:
-        by_length[len(question)].append(list(question))
-    device = next(base.parameters()).device
     rows: list[Row] = []
-    for length, group in sorted(by_length.items()):  # of one length each: nothing is padded
-        ids = torch.tensor(group, device=device)
+    for group in _alike((list(question), len(question)) for question in questions):
+        reader = Reader(base, torch.tensor([ids for ids, _ in group], device=next(base.parameters()).device))
         for _ in range(words):
-            logits = base(input_ids=ids, use_cache=False).logits[:, -1]
-            ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], 1)
-        rows += [(row, length) for row in ids.tolist()]
+            reader.read(reader.logits().argmax(-1))
+        rows += [(row, begin) for row, (_, begin) in zip(reader.ids.tolist(), group, strict=True)]
     return rows
+
+
+def _alike(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Rows in the order of their lengths, those of one length together: nothing is padded."""
+    for length, alike in groupby(sorted(rows, key=lambda row: len(row[0])), key=lambda row: len(row[0])):
+        group, at_once = list(alike), max(1, AT_ONCE // length)
+        yield from (group[start : start + at_once] for start in range(0, len(group), at_once))
 
 
 class Held:
     """KL(base ‖ model), nats a token, on rows that are drawn; the base model's side is computed once."""
 
-    def __init__(self, base: nn.Module, rows: Sequence[Row]) -> None:
-        self.rows = list(rows)
-        self.said = [self._log_probabilities(base, [row]).half() for row in self.rows]
+    def __init__(self, base: nn.Module, rows: Iterable[Row]) -> None:
+        self.rows: list[Row] = []
+        self.said: list[Tensor] = []
+        for group in _alike(rows):
+            self.rows += group
+            self.said += self._log_probabilities(base, group)
 
     @staticmethod
     @torch.no_grad()
-    def _log_probabilities(base: nn.Module, rows: Sequence[Row]) -> Tensor:
-        return _logits(base, rows).log_softmax(-1)
+    def _log_probabilities(base: nn.Module, rows: Sequence[Row]) -> Iterator[Tensor]:
+        passed = side_by_side(base, rows)
+        said = passed.logits().log_softmax(-1).half()
+        return (said[passed.row == i] for i in range(len(rows)))
 
-    def kl(self, model: nn.Module, picked: Sequence[int]) -> Tensor:
-        """Scalar: the mean over the written tokens of the picked rows, with gradient."""
+    def kl(self, logits: Tensor, picked: Sequence[int]) -> Tensor:
+        """Scalar: the mean over the written tokens of the picked rows; `logits` (N, V) are the model's."""
         before = torch.cat([self.said[i] for i in picked]).float()
-        now = _logits(model, [self.rows[i] for i in picked]).log_softmax(-1)
-        return (before.exp() * (before - now)).sum(-1).mean()
+        return (before.exp() * (before - logits.log_softmax(-1))).sum(-1).mean()
 
     def drawn(self, count: int, key: str) -> list[int]:
         """The rows that go with a document, by `key` alone: the same in whatever part of a batch it stands."""
         return random.Random(key).sample(range(len(self.rows)), min(count, len(self.rows)))
-
-
-def _logits(model: nn.Module, rows: Sequence[Row]) -> Tensor:
-    device = next(model.parameters()).device
-    ids, mask = (x.to(device) for x in pad([row for row, _ in rows]))
-    row, place = predicted(rows, mask)
-    return logits_of(forward(model, ids, mask), row * ids.shape[1] + place)

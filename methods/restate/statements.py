@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
-from collections.abc import Sequence
-from copy import deepcopy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ckl_bench.encode import Tokenizer
+from ckl_bench.models.head import takes
+from ckl_bench.scoring.branches import suits
 
 from .forms import Form, spans, subjects
+from .reader import Reader
 from .writer import asked, ended, reading
+
+ROOM = 1 << 31  # bytes of what is kept of documents that are read side by side, for every beam; at the most
+SIDE_BY_SIDE = 8  # documents: more make a step hardly shorter for each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,72 +59,101 @@ class _Beam:
     question: tuple[str, str] | None = None  # (prefix, subject), once it is whole
 
 
-@torch.no_grad()
+class _Search:
+    """Beam search over two trees, of a document's questions and of its answers.
+
+    Of a question no more than `answers` beams are kept, so that many are asked.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, text: str, forms: Sequence[Form], beams: int, answers: int) -> None:
+        self.beams, self.answers = beams, answers
+        questions = [(form.about(subject), subject) for subject in subjects(text) for form in forms]
+        first = _tree(list(zip(asked(tokenizer, [prefix for prefix, _ in questions]), questions, strict=True)))
+        words = list(dict.fromkeys(spans(text)))
+        self.second = _tree(list(zip(ended(tokenizer, words), words, strict=True)))
+        self.live = [_Beam(first, 0, -1, 0.0)]
+        self.found: dict[tuple[str, str], Statement] = {}
+
+    def grow(self, scores: Tensor, start: int) -> None:
+        """Every beam one token longer: its scores (V,) stand in `scores` (rows, V) from row `start` on."""
+        grown: list[_Beam] = []
+        for row, beam in enumerate(self.live, start):
+            tokens = list(beam.node.next)
+            for token, value in zip(tokens, scores[row, tokens].tolist(), strict=True):
+                grown += self._longer(beam, row, token, beam.score + value)
+        self.live = self._best(grown)
+
+    def _longer(self, beam: _Beam, row: int, token: int, score: float) -> list[_Beam]:
+        """What is whole goes on as an answer's beginning, or is found."""
+        node = beam.node.next[token]
+        if beam.question is None:
+            more = [_Beam(self.second, row, token, score, node.ends)] if node.ends is not None else []
+            return more + ([_Beam(node, row, token, score)] if node.next else [])
+        if node.ends is not None:
+            prefix, subject = beam.question
+            if node.ends != subject and (prefix, node.ends) not in self.found:
+                self.found[prefix, node.ends] = Statement(prefix=prefix, object=node.ends, score=score)
+        return [_Beam(node, row, token, score, beam.question)] if node.next else []
+
+    def _best(self, beams: Sequence[_Beam]) -> list[_Beam]:
+        kept: list[_Beam] = []
+        of: Counter[tuple[str, str]] = Counter()
+        for beam in sorted(beams, key=lambda beam: -beam.score):
+            if beam.question is None or of[beam.question] < self.answers:
+                kept.append(beam)
+                if beam.question is not None:
+                    of[beam.question] += 1
+        return kept[: self.beams]
+
+
 def write(
     model: Any,
     tokenizer: Tokenizer,
-    text: str,
+    texts: Sequence[str],
     forms: Sequence[Form],
     *,
     beams: int = 24,
     answers: int = 3,
     max_tokens: int = 512,
-) -> list[Statement]:
-    """A document's statements, the likeliest first: questions of the forms about its names, answered by its words.
+) -> Iterator[tuple[int, list[Statement]]]:
+    """Each document's statements, the likeliest first, with its index: the longest documents come first.
 
-    Beam search over two trees, of questions and of answers; of a question no more than `answers` beams are kept, so
-    that many are asked. A question comes back with each of its answers that were found.
+    Statements are questions of the forms about the document's names, answered by its words; a question comes back
+    with each of its answers that were found. Documents of similar length are read side by side, where the model
+    takes masks and positions.
     """
-    device = next(model.parameters()).device
-    questions = [(form.about(subject), subject) for subject in subjects(text) for form in forms]
-    first = _tree(list(zip(asked(tokenizer, [prefix for prefix, _ in questions]), questions, strict=True)))
-    words = list(dict.fromkeys(spans(text)))
-    second = _tree(list(zip(ended(tokenizer, words), words, strict=True)))
-    ids = torch.tensor([reading(tokenizer, text, max_tokens)], device=device)
-    # The cache had the other name in older transformers.
-    kept = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
-    out = model(input_ids=ids, use_cache=True)
-    cache, logits = out[kept], out.logits[:, -1]
-    live = [_Beam(first, 0, -1, 0.0)]
-    found: dict[tuple[str, str], Statement] = {}
-    while live:
-        scores = logits.float().log_softmax(-1)
-        grown: list[_Beam] = []
-        for row, beam in enumerate(live):
-            tokens = list(beam.node.next)
-            for token, value in zip(tokens, scores[row, tokens].tolist(), strict=True):
-                grown += _grow(beam, row, token, beam.score + value, second, found)
-        live = _best(grown, beams, answers)
-        if live:
-            cache = deepcopy(cache) if cache is out[kept] else cache
-            cache.reorder_cache(torch.tensor([beam.row for beam in live], device=device))
-            last = torch.tensor([[beam.token] for beam in live], device=device)
-            step = model(input_ids=last, use_cache=True, **{kept: cache})
-            cache, logits = step[kept], step.logits[:, -1]
-    return sorted(found.values(), key=lambda statement: -statement.score)
+    read = [reading(tokenizer, text, max_tokens) for text in texts]
+    order = sorted(range(len(texts)), key=lambda i: -len(read[i]))
+    while order:
+        group = order[: _side_by_side(model, read[order[0]], beams)]
+        del order[: len(group)]
+        searches = [_Search(tokenizer, texts[i], forms, beams, answers) for i in group]
+        _search(model, [read[i] for i in group], searches)
+        for i, search in zip(group, searches, strict=True):
+            yield i, sorted(search.found.values(), key=lambda statement: -statement.score)
 
 
-def _grow(
-    beam: _Beam, row: int, token: int, score: float, answers: _Node, found: dict[tuple[str, str], Statement]
-) -> list[_Beam]:
-    """A beam one token longer; what is whole goes on as an answer's beginning, or is found."""
-    node = beam.node.next[token]
-    if beam.question is None:
-        more = [_Beam(answers, row, token, score, node.ends)] if node.ends is not None else []
-        return more + ([_Beam(node, row, token, score)] if node.next else [])
-    if node.ends is not None:
-        prefix, subject = beam.question
-        if node.ends != subject and (prefix, node.ends) not in found:
-            found[prefix, node.ends] = Statement(prefix=prefix, object=node.ends, score=score)
-    return [_Beam(node, row, token, score, beam.question)] if node.next else []
+def _side_by_side(model: Any, longest: Sequence[int], beams: int) -> int:
+    if not (takes(model, "attention_mask") and suits(model, [tuple(longest)])):
+        return 1
+    config = model.config.get_text_config()
+    token: int = 2 * config.num_hidden_layers * config.hidden_size * next(model.parameters()).element_size()
+    return max(1, min(SIDE_BY_SIDE, ROOM // (token * len(longest) * beams)))
 
 
-def _best(beams: Sequence[_Beam], count: int, answers: int) -> list[_Beam]:
-    kept: list[_Beam] = []
-    of: Counter[tuple[str, str]] = Counter()
-    for beam in sorted(beams, key=lambda beam: -beam.score):
-        if beam.question is None or of[beam.question] < answers:
-            kept.append(beam)
-            if beam.question is not None:
-                of[beam.question] += 1
-    return kept[:count]
+def _search(model: Any, read: Sequence[Sequence[int]], searches: Sequence[_Search]) -> None:
+    """Let every search run to its end, each behind its document: padded on the left, so that all end together."""
+    device, width = next(model.parameters()).device, max(map(len, read))
+    ids = torch.tensor([[row[0]] * (width - len(row)) + list(row) for row in read], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in read], device=device)
+    reader = Reader(model, ids, mask if len(read) > 1 else None)
+    while True:
+        scores, start = reader.logits().log_softmax(-1), 0
+        for search in searches:
+            start, before = start + len(search.live), start
+            search.grow(scores, before)
+        live = [beam for search in searches for beam in search.live]
+        if not live:
+            return
+        tokens, rows = (torch.tensor(x, device=device) for x in zip(*((b.token, b.row) for b in live), strict=True))
+        reader.read(tokens, rows)

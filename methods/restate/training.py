@@ -26,7 +26,8 @@ from ckl_bench.storage.checkpoint import Keeper
 from ckl_bench.storage.prepared import require_name
 
 from .forms import forms_of
-from .writer import FILES, Row, Shape, adapted, solved_row, written_nll
+from .rows import Row, side_by_side
+from .writer import FILES, Shape, adapted, solved_row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,7 @@ class _Training:
             own = [group[i] for i in shares.share([len(ids) for ids, _ in group])]
             if own:
                 with torch.autocast(torch.device(self.device).type, self.dtype, enabled=self.dtype != torch.float32):
-                    loss = written_nll(self.model, own) * (len(own) / len(group))
+                    loss = side_by_side(self.model, own).nll() * (len(own) / len(group))
                 loss.backward()  # type: ignore[no-untyped-call]
         shares.sum_gradients(list(self.own.values()))
         self.optimizer.step()

@@ -14,14 +14,14 @@ from typing import Annotated
 
 import torch
 from pydantic import Field, FiniteFloat
-from torch import Tensor, nn
+from torch import nn
 
 from ckl_bench.benchmarks.format import AttentionDocument
-from ckl_bench.encode import Tokenizer, object_span, pad, tokenize
-from ckl_bench.models.head import forward, nll_of, weighted_nll
+from ckl_bench.encode import Tokenizer, object_span, tokenize
 from ckl_bench.storage.prepared import Kind
 
 from ..lora.low_rank import low_rank
+from .rows import Row
 
 FILES = Kind(
     schema="writer-1",
@@ -32,7 +32,6 @@ FILES = Kind(
     file="writer.safetensors",
 )
 READ, MARK = "\n\n", " ->"  # behind the document; before the object
-Row = tuple[list[int], int]  # tokens, and how many of them are only read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,35 +80,6 @@ def solved_row(tokenizer: Tokenizer, row: AttentionDocument, max_tokens: int) ->
     (question,) = asked(tokenizer, [row.prompt[:start].rstrip()])
     (answer,) = ended(tokenizer, [row.prompt[start:end]])
     return [*read, *question, *answer], len(read)
-
-
-def written_nll(
-    model: nn.Module, rows: Sequence[Row], slopes: Sequence[float] | None = None, enough: float = 0.0
-) -> Tensor:
-    """Scalar, nats: mean NLL of the tokens that are not only read, each row's mean counting alike (or by `slopes`).
-
-    Of a row's mean only what is above `enough` counts: a row at or below it moves nothing.
-    """
-    device = next(model.parameters()).device
-    ids, mask = (x.to(device) for x in pad([row for row, _ in rows]))
-    row, place = predicted(rows, mask)
-    counts = torch.bincount(row, minlength=len(rows))
-    share = torch.tensor(slopes or [1.0] * len(rows), device=device)
-    share = share / share.sum()
-    hidden, where, targets = forward(model, ids, mask), row * ids.shape[1] + place, ids[row, place + 1]
-    if enough:
-        with torch.no_grad():
-            means = torch.zeros(len(rows), device=device).index_add_(0, row, nll_of(hidden, where, targets)) / counts
-        share = share * (means > enough)
-    return weighted_nll(hidden, where, targets, (share / counts)[row]) - enough * share.sum()
-
-
-def predicted(rows: Sequence[Row], mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(row, place) of the positions that predict tokens which are not only read."""
-    places = torch.arange(1, mask.shape[1], device=mask.device)
-    begins = torch.tensor([begin for _, begin in rows], device=mask.device)
-    row, place = ((places[None] >= begins[:, None]) & (mask[:, 1:] > 0)).nonzero(as_tuple=True)
-    return row, place
 
 
 def load_writer(path: Path, base: nn.Module) -> nn.Module:

@@ -17,6 +17,7 @@ from ckl_bench.models.tiny import tiny_tokenizer
 from ckl_bench_methods.restate.forms import Form, forms_of, names, spans, subjects
 from ckl_bench_methods.restate.learning import Beside, chosen
 from ckl_bench_methods.restate.replay import Held, own_words
+from ckl_bench_methods.restate.rows import as_branches, side_by_side, try_branches
 from ckl_bench_methods.restate.statements import Statement, write
 from ckl_bench_methods.restate.training import Writing, _Training
 from ckl_bench_methods.restate.writer import asked, ended, reading
@@ -57,7 +58,7 @@ def test_the_search_finds_what_trying_everything_finds() -> None:
     base = find_model("tiny")
     model, tokenizer = base.load(), base.tokenizer
     text = "An 1."
-    found = write(model, tokenizer, text, FORMS, beams=10**6, answers=10**6)
+    ((_, found),) = write(model, tokenizer, [text], FORMS, beams=10**6, answers=10**6)
     questions = [(form.about(subject), subject) for subject in subjects(text) for form in FORMS]
     read, scores = reading(tokenizer, text, 512), {}
     for prefix, subject in questions:
@@ -71,9 +72,41 @@ def test_the_search_finds_what_trying_everything_finds() -> None:
     for one in found:
         assert one.score == pytest.approx(scores[one.prefix, one.object], abs=1e-3)
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
-    few = write(model, tokenizer, text, FORMS, beams=4, answers=2)
+    ((_, few),) = write(model, tokenizer, [text], FORMS, beams=4, answers=2)
     assert few
     assert all(one.score == pytest.approx(scores[one.prefix, one.object], abs=1e-3) for one in few)
+
+
+def test_documents_beside_each_other_give_what_each_gives_alone() -> None:
+    base = find_model("tiny")
+    model, tokenizer = base.load(), base.tokenizer
+    texts = [TEXT, "An 1.", "In 1950 Bo sang.", TEXT[:20]]
+    together = dict(write(model, tokenizer, texts, FORMS, beams=8))
+    assert sorted(together) == [0, 1, 2, 3]
+    for i, text in enumerate(texts):
+        ((_, alone),) = write(model, tokenizer, [text], FORMS, beams=8)
+        assert [(one.prefix, one.object) for one in together[i]] == [(one.prefix, one.object) for one in alone]
+        for one, other in zip(together[i], alone, strict=True):
+            assert one.score == pytest.approx(other.score, abs=1e-4)
+
+
+def test_a_model_that_keeps_nothing_reads_again_and_says_the_same() -> None:
+    base = find_model("tiny")
+    model, tokenizer = base.load(), base.tokenizer
+
+    class Forgetful(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids: torch.Tensor) -> object:
+            return self.model(input_ids=input_ids)
+
+    ((_, kept),), ((_, reread),) = (write(m, tokenizer, [TEXT], FORMS, beams=4) for m in (model, Forgetful()))
+    assert [(one.prefix, one.object) for one in kept] == [(one.prefix, one.object) for one in reread]
+    names = ["Ann", "Marie Curie"]
+    one, other = (own_words(m, tokenizer, FORMS, names, count=6, words=3, seed=0) for m in (model, Forgetful()))
+    assert one == other
 
 
 def test_the_likeliest_answer_of_a_question_is_learned_and_weighs_as_it_is_sure() -> None:
@@ -93,20 +126,42 @@ def test_the_loss_of_statements_is_the_weighted_nll_of_their_answers() -> None:
         "two": [Statement(prefix="c is", object="v", score=-4.0)],
         "none": [],
     }
-    beside = Beside(base.tokenizer, found, count=4, temperature=1.0, strength=3.0)
+    beside = Beside(base.tokenizer, found, count=4, temperature=1.0)
+
+    def loss(*ids: str) -> float:
+        rows, weights = beside.of(ids)
+        return float(as_branches(model, rows).nll(weights).detach())
 
     def nll(prefix: str, obj: str) -> float:
         ids = torch.tensor([base.tokenizer(f"{prefix} {obj}")["input_ids"]])
         logits = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
         begin = len(prefix) + 1
-        return float(-logits[begin - 1 :].gather(1, ids[0, begin:, None]).mean())
+        return float(-logits[begin - 1 :].gather(1, ids[0, begin:, None]).mean().detach())
 
     share = math.exp(-1) / (1 + math.exp(-1))
     first = (1 - share) * nll("a is", "xyz") + share * nll("b is", "u")
-    assert beside.loss(model, ["one"]).item() == pytest.approx(3 * first, abs=1e-4)
-    assert beside.loss(model, ["one", "two"]).item() == pytest.approx(3 * (first + nll("c is", "v")) / 2, abs=1e-4)
-    assert beside.loss(model, ["one", "none"]).item() == pytest.approx(3 * first / 2, abs=1e-4)
-    assert beside.loss(model, ["none"]).item() == 0.0
+    assert loss("one") == pytest.approx(first, abs=1e-4)
+    assert loss("one", "two") == pytest.approx((first + nll("c is", "v")) / 2, abs=1e-4)
+    assert loss("one", "none") == pytest.approx(first / 2, abs=1e-4)
+    assert beside.of(["none"]) == ([], [])
+
+
+def test_branches_give_the_losses_and_gradients_of_rows_side_by_side() -> None:
+    base = find_model("tiny")
+    model = base.load()
+    words = ("a long beginning and b", "a long beginning and cde", "a long beginning, another end", "z")
+    rows = [(list(base.tokenizer(text)["input_ids"]), 5 if " " in text else 1) for text in (*words, words[0], "zz")]
+    rows = [row for row in rows if len(row[0]) > row[1]]
+    try_branches(model, rows)
+    weights, found = [0.5, 1.0, 2.0], []
+    for through in (side_by_side, as_branches):
+        model.zero_grad()
+        passed = through(model, rows)
+        loss = passed.nll(weights) + passed.logits(len(weights)).square().mean()
+        loss.backward()
+        found.append((loss.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]))
+    assert as_branches(model, rows).hidden.states.shape[:2].numel() < sum(len(ids) for ids, _ in rows)
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-4)
 
 
 def test_a_statement_that_is_learned_moves_nothing_more() -> None:
@@ -115,9 +170,9 @@ def test_a_statement_that_is_learned_moves_nothing_more() -> None:
     statements = [Statement(prefix="a is", object="xyz", score=0.0), Statement(prefix="b is", object="u", score=0.0)]
 
     def loss_and_gradient(found: list[Statement], enough: float) -> tuple[float, torch.Tensor]:
-        made = Beside(base.tokenizer, {"one": found}, count=4, temperature=1.0, strength=1.0, enough=enough)
+        rows, weights = Beside(base.tokenizer, {"one": found}, count=4, temperature=1.0).of(["one"])
         model.zero_grad()
-        loss = made.loss(model, ["one"])
+        loss = as_branches(model, rows).nll(weights, enough)
         loss.backward()
         return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
@@ -139,7 +194,11 @@ def test_what_is_held_costs_nothing_at_the_base_model_and_is_kl_elsewhere() -> N
     rows = own_words(model, base.tokenizer, FORMS, ["Ann", "Bo"], count=6, words=3, seed=0)
     assert all(len(ids) == begin + 3 for ids, begin in rows)
     held = Held(model, rows)
-    assert held.kl(model, [0, 3]).item() == pytest.approx(0.0, abs=1e-3)
+
+    def kl(model: torch.nn.Module) -> float:
+        return float(held.kl(side_by_side(model, [rows[0], rows[3]]).logits(), [0, 3]).detach())
+
+    assert kl(model) == pytest.approx(0.0, abs=1e-3)
     with torch.no_grad():
         for p in other.parameters():
             p.add_(0.05 * torch.randn(p.shape, generator=torch.Generator().manual_seed(1)))
@@ -148,7 +207,7 @@ def test_what_is_held_costs_nothing_at_the_base_model_and_is_kl_elsewhere() -> N
         x = torch.tensor([ids])
         p, q = (m(input_ids=x).logits[0, begin - 1 : -1].log_softmax(-1) for m in (model, other))
         terms += (p.exp() * (p - q)).sum(-1).tolist()
-    assert held.kl(other, [0, 3]).item() == pytest.approx(sum(terms) / len(terms), rel=2e-2)
+    assert kl(other) == pytest.approx(sum(terms) / len(terms), rel=2e-2)
     assert held.drawn(3, "k") == held.drawn(3, "k")
 
 
