@@ -125,7 +125,7 @@ def forecast(request: ForecastRequest) -> Forecast:
         scored=_scored(shape, request, max(prompts, default=0)),
     )
     memory = memory_of(shape, needs, setting)
-    in_epoch = round(sum(documents) * needs.documents)
+    in_epoch = round(sum(documents) * (needs.documents + needs.beside))
     tokens = Tokens(
         estimated=estimated,
         longest=longest,

@@ -60,7 +60,7 @@ def activations(shape: Shape, needs: Needs, setting: Setting, tokens: int) -> in
     one = (inside + scores) / layers
     kept = shape.width * layers + one if setting.checkpoints and inside else inside + scores
     heap = 1.0 if setting.on_gpu else HEAP
-    return int(tokens * (1 + needs.beside) * (kept + one + shape.kept_beside) * size * heap)
+    return int(tokens * (min(needs.documents, 1.0) + needs.beside) * (kept + one + shape.kept_beside) * size * heap)
 
 
 def memory_of(shape: Shape, needs: Needs, setting: Setting) -> Memory:

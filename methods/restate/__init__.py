@@ -83,7 +83,7 @@ class Restate(Method):
         return penalty
 
     def needs(self, extent: Extent) -> Needs:
-        return Needs(memory={"the writer": 2 * extent.base_bytes}, passes=8.0, documents=2.5, beside=1.5)
+        return Needs(memory={"the writer": 2 * extent.base_bytes}, passes=8.0, beside=1.0)
 
     @classmethod
     def for_check(cls, *, benchmark: str, model: str, folder: Path) -> Mapping[str, object]:

@@ -96,6 +96,7 @@ STACKS = [  # of every method; that each one runs over months, stopped or not, i
     "lora-null",
     "entity-tokens+lora",
     "random-tokens+lora",
+    "no-tokens+lora",
 ]
 
 
