@@ -149,6 +149,8 @@ class Method:
     # False for weights that do not depend on the loss: `weigh` then gets an nll that is not a number, and the head is
     # applied only to tokens with a weight.
     reads_nll: ClassVar[bool] = True
+    # False for what gives no token a weight, on purpose: only penalties teach then.
+    weighs_tokens: ClassVar[bool] = True
     # True where processes that are started together share the work of `prepare` (`ckl_bench.ranks`), whatever their
     # number; several are refused else.
     prepares_together: ClassVar[bool] = False

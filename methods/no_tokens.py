@@ -19,6 +19,7 @@ class NoTokens(Method):
     """
 
     reads_nll: ClassVar[bool] = False
+    weighs_tokens: ClassVar[bool] = False
 
     def weigh(self, model: nn.Module, tokenizer: Tokenizer, stage: StageContext) -> Weigh:
         def weights(batch: Batch, nll: Tensor) -> Tensor:

@@ -154,8 +154,10 @@ def _finite(subject: Subject) -> str:
         raise Breach(f"{int((~torch.isfinite(own)).sum())} weights are not finite")
     if (own < 0).any():
         raise Breach(f"the smallest weight is {own.min():.3g}; a negative weight unlearns a token without bound")
-    if not own.any():
-        raise Breach("all weights are zero: nothing would be learned")
+    if own.any() != subject.cls.weighs_tokens:
+        if own.any():
+            raise Breach("it says that no token has a weight (weighs_tokens = False), and some have")
+        raise Breach("all weights are zero: nothing would be learned; where that is wanted, say weighs_tokens = False")
     return f"from {own.min():.3g} to {own.max():.3g}"
 
 

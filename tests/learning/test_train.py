@@ -133,6 +133,22 @@ def test_a_batch_in_parts_has_the_loss_and_the_gradient_of_the_whole(at_once: Mi
         torch.testing.assert_close(parts[name], gradient, atol=1e-6, rtol=1e-5)
 
 
+def test_documents_without_a_weight_do_not_go_through_the_model() -> None:
+    documents, passes = encoded(TEXTS), []
+
+    def weigh(part: Batch, nll: torch.Tensor) -> torch.Tensor:
+        return nll.new_tensor([[float(d.id == "1")] for d in part.documents]).expand(nll.shape)
+
+    for at_once in (MicroBatch(), MicroBatch(documents=1)):
+        model: Any = make("llama")
+        model.model.register_forward_hook(lambda _, __, out: passes.append(out.last_hidden_state.shape[0]))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+        cost = train_epoch(model, [collate(documents)], optimizer, weigh, micro_batch=at_once, reads_nll=False)
+        assert cost.loss > 0
+        assert model.lm_head.weight.grad is not None
+    assert passes == [len(TEXTS), 1]
+
+
 def test_batches_hold_every_document_once_in_an_order_that_the_seed_fixes() -> None:
     documents = encoded([f"text {i} " + "word " * (i % 7) for i in range(50)])
     first, again, other = (
