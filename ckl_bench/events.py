@@ -5,7 +5,7 @@ and `--log-to` are watchers. All are told in the process of the run, one after t
 they return goes into the run.
 
     run_started                       once
-      working                         what goes on outside of learning: loading, scoring, weighing tokens
+      working                         what goes on outside of learning: loading, scoring, weighing tokens, preparing
       stage_started                   once a stage
         epoch_done                    epoch 0 is the model before it learns, then once an epoch
           step_done                   once an optimizer step, before the epoch_done of its epoch

@@ -21,6 +21,7 @@ from ckl_bench.storage.json import sealed
 from ckl_bench.storage.writing import write_json
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of what can be spent
+LEARNING = ("weigh", "penalty", "train")  # phases of a run in which it learns
 
 
 class _Model(BaseModel):
@@ -83,11 +84,12 @@ class Cost(_Model):
     """What the run took."""
 
     seconds: dict[str, Amount]
-    """Wall-clock seconds per phase: load, weigh (token weights), train (the rest of training), score."""
+    """Wall-clock seconds per phase: load, weigh (token weights), penalty (what penalties make before a stage's first
+    step; records before 2026-11-28 lack it), train (the rest of training), score."""
     train_tokens: Count
     """Tokens read in training, padding not counted, over all epochs."""
     train_tokens_per_second: Amount
-    """train_tokens over the seconds of weigh and train."""
+    """train_tokens over the seconds of the phases in `LEARNING`."""
     peak_memory_bytes: Count
     """Peak resident memory of the process, or peak allocated memory of the GPU."""
     trainable_parameters: Count

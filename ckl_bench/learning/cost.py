@@ -8,13 +8,13 @@ from ckl_bench import ranks
 from ckl_bench.learning.environment import peak_memory
 from ckl_bench.learning.planned import Plan
 from ckl_bench.learning.standing import Standing
-from ckl_bench.records import Cost
+from ckl_bench.records import LEARNING, Cost
 
 
 def cost_of(now: Standing, model: nn.Module, plan: Plan) -> Cost:
     """What a run of this plan took so far."""
     seconds = now.clock.seconds
-    learning = seconds.get("weigh", 0.0) + seconds.get("train", 0.0)
+    learning = sum(seconds.get(phase, 0.0) for phase in LEARNING)
     return Cost(
         seconds={name: round(value, 3) for name, value in seconds.items()},
         train_tokens=now.tokens,

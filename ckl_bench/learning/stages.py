@@ -188,7 +188,10 @@ class _Run:
         with now.clock.phase("weigh"):
             weigh = now.clock.timed("weigh", self.stack.owner("weigh").weigh(self.model, self.tokenizer, stage))
         owners = self.stack.owners("penalty")
-        penalties = [term for method in owners if (term := method.penalty(self.model, stage)) is not None]
+        if owners:
+            self.tell.working(Working(what="preparing penalties"))
+        with now.clock.phase("penalty"):
+            penalties = [term for method in owners if (term := method.penalty(self.model, stage)) is not None]
         now.ready(optimizer)
         steps = ceil(len(stage.documents) / self.spec.batch_size)
         done = (now.epoch - 1) * steps + now.progress.steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ckl_bench.records import Record
+from ckl_bench.records import LEARNING, Record
 from ckl_bench.results.differences import UNTRAINED
 
 _ROUNDING = 2e-3  # seconds: two phases are kept to three decimals, and the rate of tokens to two
@@ -22,7 +22,7 @@ def costs_that_cannot_be(record: Record) -> Iterator[str]:
         yield f"{UNTRAINED} trains nothing, but {cost.trainable_parameters} parameters on {cost.train_tokens} tokens"
     if not idle and record.spec.epochs and not (cost.trainable_parameters and cost.train_tokens):
         yield f"it trains {cost.trainable_parameters} parameters on {cost.train_tokens} tokens, so it learned nothing"
-    seconds = cost.seconds.get("weigh", 0.0) + cost.seconds.get("train", 0.0)
+    seconds = sum(cost.seconds.get(phase, 0.0) for phase in LEARNING)
     least = cost.train_tokens / (seconds + _ROUNDING) - 0.01
     most = cost.train_tokens / max(seconds - _ROUNDING, 1e-9) + 0.01
     if not least <= cost.train_tokens_per_second <= most:

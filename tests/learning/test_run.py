@@ -41,7 +41,7 @@ def test_every_method_leaves_a_record_and_a_row(method: str, command: Command, s
     per_epoch = sum(len(json.loads(x)["text"]) for x in (small / "stages/01-facts/documents.jsonl").open())
     assert record.cost.train_tokens == 2 * per_epoch  # one token a byte, and the texts are ASCII
     assert 0 < record.cost.trainable_parameters <= record.cost.total_parameters
-    assert {"load", "weigh", "train", "score"} <= record.cost.seconds.keys()
+    assert {"load", "weigh", "penalty", "train", "score"} <= record.cost.seconds.keys()
     table = pd.read_csv(tmp_path / "runs" / "lama-ckl.csv")
     assert list(table["method"]) == [label]
     assert list(table["run_ids"].astype(str)) == [record.run_id]
