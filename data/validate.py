@@ -6,8 +6,8 @@ The facts to learn and to keep are those of `choose_defaults.py`: 48 of the atte
 nothing, and what may be rehearsed. The solved pairs of this benchmark are the rest of the attention set, so that what
 a method learns from them, and a file prepared with `--set apart=FOLDER`, has seen nothing of what is asked. It holds
 nothing to rehearse: what may be rehearsed is asked for. Known facts are few; so that forgetting is seen before it has
-taken one of them, a third set asks what the model said of other names before (`said`). Each finished run is a line of
-`data/validation.jsonl`.
+taken one of them, a set more asks what the model said of other names before (`said`); another asks for the facts to
+learn in the other form of LAMA-ckl. Each finished run is a line of `data/validation.jsonl`.
 """
 
 from __future__ import annotations
@@ -56,10 +56,18 @@ def validation() -> Path:
             for row in embedded.attention
             if row.id not in documents and (row.fact.subject, row.fact.relation, row.fact.object) not in facts
         ]
-        asked = replace(stage, probes={**stage.probes, "said": said(embedded, forms_of(rest))})
+        more = {"asked_otherwise": asked_otherwise(stage.probes["to_learn"]), "said": said(embedded, forms_of(rest))}
+        asked = replace(stage, probes={**stage.probes, **more})
         about = {"builder": Path(__file__).name, "defaults": held.manifest["defaults"]}
         write_benchmark(target, name=target.name, kind=held.kind, about=about, stages=[asked], attention=rest)
     return target
+
+
+def asked_otherwise(probes: Sequence[Probe]) -> list[Probe]:
+    """The same facts in the schematic form of their relation."""
+    candidates, _ = read_lama(data_dir() / "facts")
+    other = {(c.fact.subject, c.fact.relation, c.fact.object): c.schematic for c in candidates}
+    return [replace(p, prompt=other[p.subject, p.relation, p.object]) for p in probes]
 
 
 @torch.no_grad()
@@ -138,6 +146,7 @@ def main() -> None:
         "to_learn exact": [round(one["to_learn"].exact, 4) for one in sets],
         "to_learn accuracy": [round(one["to_learn"].accuracy, 4) for one in sets],
         "not_to_forget accuracy": [round(one["not_to_forget"].accuracy, 4) for one in sets],
+        "asked_otherwise accuracy": [round(one["asked_otherwise"].accuracy, 4) for one in sets],
         "said exact": [round(one["said"].exact, 4) for one in sets],
         "not_to_forget nll": [round(one["not_to_forget"].nll, 4) for one in sets],
         "seconds": round(sum(record.cost.seconds.values())),

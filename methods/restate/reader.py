@@ -10,6 +10,11 @@ from torch import Tensor, nn
 from ckl_bench.models.head import takes
 
 
+def _sorts(cache: Any) -> bool:
+    """Whether a cache can be sorted by rows: a model's own (MiniMax's) may sort a part of what it holds."""
+    return hasattr(cache, "reorder_cache") and type(cache).__module__ == "transformers.cache_utils"
+
+
 class Reader:
     """Rows of tokens side by side, each with what the model keeps of it; without a cache that it can sort, it rereads.
 
@@ -38,7 +43,7 @@ class Reader:
             given[self._kept] = self.cache
         out = self.model(input_ids=self.ids[:, new], **given)
         cache = getattr(out, self._kept, None) if self._kept else None
-        self.cache = cache if hasattr(cache, "reorder_cache") else None
+        self.cache = cache if _sorts(cache) else None
         return out.logits[:, -1].float()  # type: ignore[no-any-return]
 
     def read(self, tokens: Tensor, rows: Tensor | None = None) -> None:

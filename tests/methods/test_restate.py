@@ -22,6 +22,7 @@ from ckl_bench_methods.restate.statements import Statement, write
 from ckl_bench_methods.restate.training import Writing, _Training
 from ckl_bench_methods.restate.writer import asked, ended, reading
 from conftest import Command, forge
+from helpers.families import make_family
 
 TEXT = "Marie Curie, born in Warsaw, taught physics."
 FORMS = [Form("", " taught"), Form("The home of ", " is")]
@@ -85,6 +86,20 @@ def test_documents_beside_each_other_give_what_each_gives_alone() -> None:
     assert sorted(together) == [0, 1, 2, 3]
     for i, text in enumerate(texts):
         ((_, alone),) = write(model, tokenizer, [text], FORMS, beams=8)
+        assert [(one.prefix, one.object) for one in together[i]] == [(one.prefix, one.object) for one in alone]
+        for one, other in zip(together[i], alone, strict=True):
+            assert one.score == pytest.approx(other.score, abs=1e-4)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt", "bloom", "mamba", "lfm2", "minimax"])
+def test_statements_of_any_decoder_are_those_of_each_document_read_again(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer, texts = make_family(family).eval(), tiny_tokenizer(), ["Bo saw Ann in Accra.", "An 1."]
+    together = dict(write(model, tokenizer, texts, FORMS, beams=3))
+    monkeypatch.setattr("ckl_bench_methods.restate.reader._sorts", lambda cache: False)
+    for i, text in enumerate(texts):
+        ((_, alone),) = write(model, tokenizer, [text], FORMS, beams=3)
         assert [(one.prefix, one.object) for one in together[i]] == [(one.prefix, one.object) for one in alone]
         for one, other in zip(together[i], alone, strict=True):
             assert one.score == pytest.approx(other.score, abs=1e-4)
