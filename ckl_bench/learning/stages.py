@@ -192,6 +192,7 @@ class _Run:
             self.tell.working(Working(what="preparing penalties"))
         with now.clock.phase("penalty"):
             penalties = [term for method in owners if (term := method.penalty(self.model, stage)) is not None]
+        give_back()  # of what they were made with, a second model maybe
         now.ready(optimizer)
         steps = ceil(len(stage.documents) / self.spec.batch_size)
         done = (now.epoch - 1) * steps + now.progress.steps
