@@ -79,9 +79,10 @@ def _quick() -> None:
 def whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command in this process looks at as much text as one in a process that nobody tells to be quick."""
     from ckl_bench.benchmarks.general import general_text
-    from ckl_bench.learning import measures
+    from ckl_bench.learning import divergence, measures
 
     monkeypatch.setattr(measures, "general_text", general_text)
+    monkeypatch.setattr(measures, "moved", divergence.moved)
 
 
 @pytest.fixture
