@@ -105,7 +105,7 @@ def said(embedded: Benchmark, forms: Sequence[Form]) -> list[Probe]:
             chosen.append(i)
     answers = {
         tuple(row[:length]): base.tokenizer.decode(row[length:])
-        for row, length in continued(model, [ids[i] for i in chosen], 5)
+        for (row, length), _ in continued(model, [ids[i] for i in chosen], 5)
     }
     found: list[Probe] = []
     for i in chosen:

@@ -58,17 +58,17 @@ class Restate(Method):
     def penalty(self, model: nn.Module, stage: StageContext) -> Penalty:
         from .forms import names, required_forms
         from .learning import Beside, written
-        from .replay import Held, own_words
+        from .replay import Held, drawn_questions
         from .rows import as_branches, try_branches
 
         pairs = stage.solved()
         forms = required_forms(pairs, "restate")
         device = next(model.parameters()).device
-        statements = written(stage, forms, beams=self.beams, device=device)
+        statements = written(stage, forms, beams=self.beams, count=self.statements, device=device)
         known = sorted({name for pair in pairs for name in names(pair.text)})
         base = stage.base()
-        words = own_words(base, stage.tokenizer, forms, known, count=self.replay, words=4, seed=stage.seed)
-        held = Held(base, words)
+        questions = drawn_questions(stage.tokenizer, forms, known, count=self.replay, seed=stage.seed)
+        held = Held(base, questions, words=4)
         try_branches(model, held.rows)
         beside = Beside(stage.tokenizer, statements, count=self.statements, temperature=self.temperature)
 

@@ -23,27 +23,37 @@ from .rows import Row
 from .statements import Statement, write
 from .writer import MARK, READ, load_writer
 
-VERSION = 2  # of how statements are written: what was kept by another is written again
+VERSION = 3  # of how statements are written: what was kept by another is written again
 FILE = "statements.json"
 
 
 def written(
-    stage: StageContext, forms: Sequence[Form], *, beams: int, device: torch.device
+    stage: StageContext, forms: Sequence[Form], *, beams: int, count: int, device: torch.device
 ) -> dict[str, list[Statement]]:
-    """The statements of every document of the stage, the likeliest first, by the document's id.
+    """Statements of every document of the stage, by its id, the likeliest first: those of `count` questions, and more.
 
     They depend on documents, forms and writer alone, so all seeds of a run share them.
     """
     writer = stage.inputs["writer"]
     texts = {document.id: document.text for document in stage.documents}
-    about: Any = [VERSION, READ, MARK, beams, sha256_file(writer), str(device), texts, [asdict(form) for form in forms]]
+    about: Any = [
+        VERSION,
+        READ,
+        MARK,
+        beams,
+        count,
+        sha256_file(writer),
+        str(device),
+        texts,
+        [asdict(form) for form in forms],
+    ]
 
     def make(folder: Path) -> None:
         with line("writing statements") as shown:
             shown.begin(len(texts))
             model: Any = load_writer(writer, stage.base())
             found, names = {}, list(texts)
-            for i, statements in write(model, stage.tokenizer, list(texts.values()), forms, beams=beams):
+            for i, statements in write(model, stage.tokenizer, list(texts.values()), forms, beams=beams, count=count):
                 found[names[i]] = [asdict(one) for one in statements]
                 shown.advance(1)
         (folder / FILE).write_text(json.dumps(found))

@@ -13,61 +13,45 @@ from ckl_bench.encode import Tokenizer
 
 from .forms import Form
 from .reader import Reader
-from .rows import Row, side_by_side
+from .rows import Row
 
 AT_ONCE = 1024  # tokens
 
 
-def own_words(
-    base: nn.Module,
-    tokenizer: Tokenizer,
-    forms: Sequence[Form],
-    names: Sequence[str],
-    *,
-    count: int,
-    words: int,
-    seed: int,
-) -> list[Row]:
-    """`count` questions, forms and names drawn, with the base model's likeliest `words` tokens behind them."""
+def drawn_questions(
+    tokenizer: Tokenizer, forms: Sequence[Form], names: Sequence[str], *, count: int, seed: int
+) -> list[list[int]]:
+    """Tokens of `count` questions, forms and names drawn."""
     draw = random.Random(f"replay:{seed}")
     drawn = [draw.choice(forms).about(draw.choice(names)) for _ in range(count)]
-    return continued(base, tokenizer(drawn, verbose=False)["input_ids"], words)
+    return [list(ids) for ids in tokenizer(drawn, verbose=False)["input_ids"]]
 
 
-def continued(base: nn.Module, questions: Iterable[Sequence[int]], words: int) -> list[Row]:
-    """Questions with the model's likeliest `words` tokens behind them, in the order of their lengths."""
-    rows: list[Row] = []
-    for group in _alike((list(question), len(question)) for question in questions):
-        reader = Reader(base, torch.tensor([ids for ids, _ in group], device=next(base.parameters()).device))
-        for _ in range(words):
-            reader.read(reader.logits().argmax(-1))
-        rows += [(row, begin) for row, (_, begin) in zip(reader.ids.tolist(), group, strict=True)]
-    return rows
+def continued(base: nn.Module, questions: Iterable[Sequence[int]], words: int) -> Iterator[tuple[Row, Tensor]]:
+    """Questions with the model's likeliest `words` tokens behind them, in the order of their lengths.
 
-
-def _alike(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Rows in the order of their lengths, those of one length together: nothing is padded."""
-    for length, alike in groupby(sorted(rows, key=lambda row: len(row[0])), key=lambda row: len(row[0])):
-        group, at_once = list(alike), max(1, AT_ONCE // length)
-        yield from (group[start : start + at_once] for start in range(0, len(group), at_once))
+    With each what the model made of these tokens' places: log probabilities (words, V) in 16 bits.
+    """
+    by_length = sorted(map(list, questions), key=len)
+    for length, alike in groupby(by_length, key=len):  # of one length each: nothing is padded
+        group = list(alike)
+        for start in range(0, len(group), max(1, AT_ONCE // length)):
+            ids = torch.tensor(group[start : start + max(1, AT_ONCE // length)], device=next(base.parameters()).device)
+            reader, said = Reader(base, ids), []
+            for _ in range(words):
+                said.append(reader.logits().log_softmax(-1))
+                reader.read(said[-1].argmax(-1))
+            for row, made in zip(reader.ids.tolist(), torch.stack(said, 1).half(), strict=True):
+                yield (row, length), made.clone()
 
 
 class Held:
-    """KL(base ‖ model), nats a token, on rows that are drawn; the base model's side is computed once."""
+    """KL(base ‖ model), nats a token, on answers that the base model wrote: rows that are drawn."""
 
-    def __init__(self, base: nn.Module, rows: Iterable[Row]) -> None:
-        self.rows: list[Row] = []
-        self.said: list[Tensor] = []
-        for group in _alike(rows):
-            self.rows += group
-            self.said += self._log_probabilities(base, group)
-
-    @staticmethod
-    @torch.no_grad()
-    def _log_probabilities(base: nn.Module, rows: Sequence[Row]) -> Iterator[Tensor]:
-        passed = side_by_side(base, rows)
-        said = passed.logits().log_softmax(-1).half()
-        return (said[passed.row == i] for i in range(len(rows)))
+    def __init__(self, base: nn.Module, questions: Iterable[Sequence[int]], words: int) -> None:
+        written = list(continued(base, questions, words))
+        self.rows = [row for row, _ in written]
+        self.said = [said for _, said in written]
 
     def kl(self, logits: Tensor, picked: Sequence[int]) -> Tensor:
         """Scalar: the mean over the written tokens of the picked rows; `logits` (N, V) are the model's."""

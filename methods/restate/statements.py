@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -62,11 +63,14 @@ class _Beam:
 class _Search:
     """Beam search over two trees, of a document's questions and of its answers.
 
-    Of a question no more than `answers` beams are kept, so that many are asked.
+    Of a question no more than `answers` beams are kept, so that many are asked. A beam that cannot come among the
+    `count` likeliest questions ends: what it would be as a whole is no likelier than it is now.
     """
 
-    def __init__(self, tokenizer: Tokenizer, text: str, forms: Sequence[Form], beams: int, answers: int) -> None:
-        self.beams, self.answers = beams, answers
+    def __init__(
+        self, tokenizer: Tokenizer, text: str, forms: Sequence[Form], *, beams: int, answers: int, count: int | None
+    ) -> None:
+        self.beams, self.answers, self.count = beams, answers, count
         questions = [(form.about(subject), subject) for subject in subjects(text) for form in forms]
         first = _tree(list(zip(asked(tokenizer, [prefix for prefix, _ in questions]), questions, strict=True)))
         words = list(dict.fromkeys(spans(text)))
@@ -81,7 +85,15 @@ class _Search:
             tokens = list(beam.node.next)
             for token, value in zip(tokens, scores[row, tokens].tolist(), strict=True):
                 grown += self._longer(beam, row, token, beam.score + value)
-        self.live = self._best(grown)
+        least = self._least()
+        self.live = self._best([beam for beam in grown if beam.score >= least])
+
+    def _least(self) -> float:
+        """The score that a question needs to come among the likeliest, by what was found."""
+        best: dict[str, float] = {}
+        for (prefix, _), one in self.found.items():
+            best[prefix] = max(best.get(prefix, -math.inf), one.score)
+        return -math.inf if self.count is None or len(best) < self.count else sorted(best.values())[-self.count]
 
     def _longer(self, beam: _Beam, row: int, token: int, score: float) -> list[_Beam]:
         """What is whole goes on as an answer's beginning, or is found."""
@@ -114,20 +126,22 @@ def write(
     *,
     beams: int = 24,
     answers: int = 3,
+    count: int | None = None,
     max_tokens: int = 512,
 ) -> Iterator[tuple[int, list[Statement]]]:
     """Each document's statements, the likeliest first, with its index: the longest documents come first.
 
-    Statements are questions of the forms about the document's names, answered by its words; a question comes back
-    with each of its answers that were found. Documents of similar length are read side by side, where the model
-    takes masks and positions.
+    Statements are questions of the forms about the document's names, answered by its words; a question comes back with
+    each of its answers that were found. With a `count`, the likeliest answers of so many likeliest questions are those
+    of a search for all, and what cannot come among them is not searched for. Documents of similar length are read side
+    by side, where the model takes masks and positions.
     """
     read = [reading(tokenizer, text, max_tokens) for text in texts]
     order = sorted(range(len(texts)), key=lambda i: -len(read[i]))
     while order:
         group = order[: _side_by_side(model, read[order[0]], beams)]
         del order[: len(group)]
-        searches = [_Search(tokenizer, texts[i], forms, beams, answers) for i in group]
+        searches = [_Search(tokenizer, texts[i], forms, beams=beams, answers=answers, count=count) for i in group]
         _search(model, [read[i] for i in group], searches)
         for i, search in zip(group, searches, strict=True):
             yield i, sorted(search.found.values(), key=lambda statement: -statement.score)

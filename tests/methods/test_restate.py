@@ -16,7 +16,7 @@ from ckl_bench.models.find import find_model
 from ckl_bench.models.tiny import tiny_tokenizer
 from ckl_bench_methods.restate.forms import Form, forms_of, names, spans, subjects
 from ckl_bench_methods.restate.learning import Beside, chosen
-from ckl_bench_methods.restate.replay import Held, own_words
+from ckl_bench_methods.restate.replay import Held, continued, drawn_questions
 from ckl_bench_methods.restate.rows import as_branches, side_by_side, try_branches
 from ckl_bench_methods.restate.statements import Statement, write
 from ckl_bench_methods.restate.training import Writing, _Training
@@ -105,6 +105,18 @@ def test_statements_of_any_decoder_are_those_of_each_document_read_again(
             assert one.score == pytest.approx(other.score, abs=1e-4)
 
 
+def test_what_is_not_searched_for_to_its_end_would_not_have_been_learned() -> None:
+    base = find_model("tiny")
+    model, tokenizer = base.load(), base.tokenizer
+    texts = [TEXT, "In 1950 Bo sang to Ann in Accra.", TEXT[:20]]
+    every = dict(write(model, tokenizer, texts, FORMS, beams=8))
+    for count in (1, 3):
+        for i, found in write(model, tokenizer, texts, FORMS, beams=8, count=count):
+            one, other = (chosen(statements, count=count, temperature=2.0) for statements in (found, every[i]))
+            assert [(a.prefix, a.object) for a, _ in one] == [(a.prefix, a.object) for a, _ in other]
+            assert len(found) <= len(every[i])
+
+
 def test_a_model_that_keeps_nothing_reads_again_and_says_the_same() -> None:
     base = find_model("tiny")
     model, tokenizer = base.load(), base.tokenizer
@@ -120,8 +132,10 @@ def test_a_model_that_keeps_nothing_reads_again_and_says_the_same() -> None:
     ((_, kept),), ((_, reread),) = (write(m, tokenizer, [TEXT], FORMS, beams=4) for m in (model, Forgetful()))
     assert [(one.prefix, one.object) for one in kept] == [(one.prefix, one.object) for one in reread]
     names = ["Ann", "Marie Curie"]
-    one, other = (own_words(m, tokenizer, FORMS, names, count=6, words=3, seed=0) for m in (model, Forgetful()))
-    assert one == other
+    questions = drawn_questions(tokenizer, FORMS, names, count=6, seed=0)
+    for (one, said), (other, again) in zip(*(continued(m, questions, 3) for m in (model, Forgetful())), strict=True):
+        assert one == other
+        torch.testing.assert_close(said, again, atol=2e-3, rtol=2e-3)
 
 
 def test_the_likeliest_answer_of_a_question_is_learned_and_weighs_as_it_is_sure() -> None:
@@ -206,9 +220,9 @@ def test_a_statement_that_is_learned_moves_nothing_more() -> None:
 def test_what_is_held_costs_nothing_at_the_base_model_and_is_kl_elsewhere() -> None:
     base = find_model("tiny")
     model, other = base.load(), base.load()
-    rows = own_words(model, base.tokenizer, FORMS, ["Ann", "Bo"], count=6, words=3, seed=0)
-    assert all(len(ids) == begin + 3 for ids, begin in rows)
-    held = Held(model, rows)
+    held = Held(model, drawn_questions(base.tokenizer, FORMS, ["Ann", "Bo"], count=6, seed=0), words=3)
+    rows = held.rows
+    assert [len(ids) - begin for ids, begin in rows] == [3] * 6
 
     def kl(model: torch.nn.Module) -> float:
         return float(held.kl(side_by_side(model, [rows[0], rows[3]]).logits(), [0, 3]).detach())
