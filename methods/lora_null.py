@@ -143,8 +143,7 @@ def _second_moments(
     by_length: dict[int, list[Sequence[int]]] = defaultdict(list)
     for ids in questions:
         by_length[len(ids)].append(ids)
-    # What adapters add is nothing yet.
-    with _watched(layers, see), model.disable_adapter():  # type: ignore[operator]
+    with _watched(layers, see):
         for length, rows in by_length.items():  # of one length each: nothing is padded
             for at in range(0, len(rows), max(1, ROWS // length)):
                 part = torch.tensor(rows[at : at + max(1, ROWS // length)], device=device)
