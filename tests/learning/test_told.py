@@ -227,8 +227,8 @@ def test_the_divergence_of_a_run_is_that_of_its_model(command: Command, small: P
     assert 0 < found[1]["documents"] < found[2]["documents"]
 
 
-def test_a_try_looks_at_the_first_texts_alone(command: Command, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ckl_bench.learning.measures.general_text", general_text)  # all of it
+@pytest.mark.usefixtures("whole")
+def test_a_try_looks_at_the_first_texts_alone(command: Command, small: Path) -> None:
     base = find_model("tiny")
     texts = {"rehearsal": load_benchmark(str(small)).rehearsal, "general": general_text()}
     for limit in (2, None):
