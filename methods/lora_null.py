@@ -51,12 +51,13 @@ class LoraNull(Lora):
 
     def build(self, load: Callable[..., nn.Module], context: BuildContext | None = None) -> nn.Module:
         model = self.adapt(load())
-        layers = _adapted(model)
-        rows = {name: layer.lora_A["default"].weight.requires_grad_(False) for name, layer in layers.items()}
+        rows = {name: layer.lora_A["default"].weight for name, layer in _adapted(model).items()}
         if context is not None:
             for name, closed in _closed(model, _questions(context, self.questions), self.energy):
                 _leave(rows[name], closed)
             ranks.as_first([row.data for row in rows.values()])
+        for row in rows.values():
+            row.requires_grad_(False)
         return model
 
 
@@ -143,7 +144,9 @@ def _second_moments(
     by_length: dict[int, list[Sequence[int]]] = defaultdict(list)
     for ids in questions:
         by_length[len(ids)].append(ids)
-    with _watched(layers, see):
+    peft_model: Any = model
+    # The adapters add nothing yet, and cost a quarter more. Switched on again, their A trains as B does.
+    with _watched(layers, see), peft_model.disable_adapter():
         for length, rows in by_length.items():  # of one length each: nothing is padded
             for at in range(0, len(rows), max(1, ROWS // length)):
                 part = torch.tensor(rows[at : at + max(1, ROWS // length)], device=device)

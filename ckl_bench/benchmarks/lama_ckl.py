@@ -16,6 +16,7 @@ from ckl_bench.benchmarks.building import building, built, described
 from ckl_bench.benchmarks.format import AttentionDocument, Document, Probe, Stage, write_benchmark
 from ckl_bench.benchmarks.lama_select import PAPER, Rules, Selection, left_out, select, stating_probes
 from ckl_bench.benchmarks.lama_sources import FORMS, INVARIANT, MIN_EVIDENCE, Candidate, Form, read_lama, read_published
+from ckl_bench.benchmarks.pairs import apart_from, described_lender, joined, lender
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.progress import bar, log
 from ckl_bench.storage.checkpoint import Keeper, Store
@@ -40,11 +41,20 @@ def _document(candidate: Candidate) -> Document:
 
 
 def write_selection(
-    target: Path, selection: Selection, *, form: Form, about: Mapping[str, Any], name: str, otherwise: bool = False
+    target: Path,
+    selection: Selection,
+    *,
+    form: Form,
+    about: Mapping[str, Any],
+    name: str,
+    otherwise: bool = False,
+    lent: Sequence[AttentionDocument] = (),
+    lent_by: str = "",
 ) -> str:
     """Write the benchmark directory of a selection; returns its hash.
 
     `otherwise` asks for the to-learn facts in the other prompt form too: who has learned a sentence fails there.
+    Solved pairs that another benchmark, `lent_by`, has `lent` join its own.
     """
     probes = {
         "to_learn": [_probe(c, form) for c in selection.to_learn],
@@ -63,7 +73,7 @@ def write_selection(
         kind="lama-ckl",
         about=about,
         stages=[stage],
-        attention=attention,
+        attention=joined(attention, lent, lent_by),
         rehearsal=[_document(c) for c in selection.rehearsal],
     )
 
@@ -175,12 +185,14 @@ def build_from_published(
     form: Form = "descriptive",
     otherwise: bool = False,
     rules: Rules = PAPER,
+    pairs: str | None = None,
     defaults: Mapping[str, Any] = DEFAULTS,
 ) -> dict[str, Any]:
     """The paper's published files -> benchmark directory, row for row; returns the manifest's counts.
 
     Only attention rows that state a probed fact are left out and counted, unless they are to be kept.
-    `train_attention_traindata.jsonl` becomes the attention set where it is there; without it the benchmark has none.
+    `train_attention_traindata.jsonl` becomes the attention set where it is there. Solved pairs of the benchmark `pairs`
+    join it, but for those of a probed fact; without either the benchmark has none.
     """
     names = ["variant.jsonl", f"invariant_{form}.jsonl", "train_attention_traindata.jsonl"]
     for name in names[:2]:
@@ -198,17 +210,27 @@ def build_from_published(
         stating={"attention": len(stating)},
     )
     counts = _counts(sum(map(len, rows.values())), selection, Counter(), rules)
-    arguments = {"form": form} | _told(otherwise, rules)
+    lent: list[AttentionDocument] = []
+    lends = lender(pairs) if pairs is not None else None
+    if lends is not None:
+        lent = apart_from((c.fact for c in [*selection.to_learn, *selection.not_to_forget]), lends)
+        counts["kept"]["attention"] += len(lent)
+        counts["refused"]["solved pairs of a probed fact"] = len(lends.attention) - len(lent)
+    arguments = {"form": form} | _told(otherwise, rules) | ({"pairs": pairs} if pairs is not None else {})
     about: dict[str, Any] = {
         "builder": {"command": "build lama-ckl --published", "arguments": arguments},
-        "sources": described([published / name for name in present], "CC-BY-NC-4.0"),
+        "sources": described([published / name for name in present], "CC-BY-NC-4.0")
+        + ([described_lender(lends)] if lends is not None else []),
         "pretest_models": [{"name": "the paper's four (Llama2-7B, TinyLlama-1.1B, and K-Adapter versions)"}],
         "counts": counts,
         "defaults": dict(defaults),
     }
     with building(out):
         if built(out, about) is None:
-            write_selection(out, selection, form=form, about=about, name=out.name, otherwise=otherwise)
+            by = lends.name if lends is not None else ""
+            write_selection(
+                out, selection, form=form, about=about, name=out.name, otherwise=otherwise, lent=lent, lent_by=by
+            )
     return counts
 
 

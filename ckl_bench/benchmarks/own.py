@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ckl_bench.benchmarks.building import building, built, described
-from ckl_bench.benchmarks.format import AttentionDocument, Document, Probe, write_benchmark
+from ckl_bench.benchmarks.format import Document, Probe, write_benchmark
 from ckl_bench.benchmarks.lama_ckl import SLICE, TRANSFORMERS, Pretest, pretested_on
 from ckl_bench.benchmarks.lama_select import eligible
 from ckl_bench.benchmarks.lama_sources import Candidate, read_lama
@@ -18,6 +18,7 @@ from ckl_bench.benchmarks.own_check import OwnSources
 from ckl_bench.benchmarks.own_documents import text_files
 from ckl_bench.benchmarks.own_questions import ATTENTION, KEPT, Question
 from ckl_bench.benchmarks.own_stages import Assembly, Own
+from ckl_bench.benchmarks.pairs import described_lender, joined
 from ckl_bench.errors import CklError, UserError
 from ckl_bench.progress import bar
 from ckl_bench.storage.checkpoint import Keeper, Store
@@ -94,7 +95,7 @@ def build_own(
             made = Assembly(read, length, passage_tokens)
             stages = [made.stage(name, kept) for name in read.stages]
             own, (others, passed) = made.attention(), made.others(kept)
-            attention = _joined(own, others, read.pairs.name if read.pairs else "")
+            attention = joined(own, others, read.pairs.name if read.pairs else "")
             if passed:
                 drawn = drawn | {"solved pairs about what your documents or questions speak of": passed}
             answered = _answered(read, known)
@@ -137,21 +138,12 @@ def _described(sources: OwnSources, read: Own) -> list[dict[str, str]]:
     given = [file for file in (sources.questions, sources.keep) if file is not None]
     found += described(given, sources.licence)
     if read.pairs is not None:
-        licences = sorted({str(source["licence"]) for source in read.pairs.manifest.get("sources", ())})
-        found += [{"file": read.pairs.name, "sha256": read.pairs.hash, "licence": ", ".join(licences) or "unknown"}]
+        found.append(described_lender(read.pairs))
     for folder, licence in ((data_dir() / "facts", "Apache-2.0"), (sources.lama, "CC-BY-NC-4.0")):
         if folder is not None:
             facts = [folder / "relations.jsonl", *sorted((folder / "TREx").glob("P*.jsonl"))]
             found += described(facts, licence, folder)
     return found
-
-
-def _joined(
-    own: Sequence[AttentionDocument], others: Sequence[AttentionDocument], name: str
-) -> list[AttentionDocument]:
-    """Solved pairs of one's own and another benchmark's; of the latter one whose id is taken is named after it."""
-    taken = {row.id for row in own}
-    return [*own, *(replace(row, id=f"{name}:{row.id}") if row.id in taken else row for row in others)]
 
 
 def _candidates(sources: OwnSources, read: Own) -> tuple[list[Candidate], dict[str, int]]:

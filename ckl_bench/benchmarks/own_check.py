@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.benchmarks.own_documents import read_documents, text_files
 from ckl_bench.benchmarks.own_questions import ATTENTION, KEPT, TO_LEARN, bare, read_questions
 from ckl_bench.benchmarks.own_stages import Own, in_order, not_there, slug, states, unstated
+from ckl_bench.benchmarks.pairs import lender
 from ckl_bench.errors import UserError
 from ckl_bench.progress import log
 
@@ -92,9 +92,7 @@ def read_own(sources: OwnSources) -> Own:
     same = next((name for name, count in names.items() if count > 1), None)
     if same is not None:
         raise UserError(f"two pairs of a stage and a set are both called '{same}' in tables; rename one of the sets")
-    pairs = load_benchmark(sources.pairs) if sources.pairs else None
-    if pairs is not None and not pairs.attention:
-        raise UserError(f"--pairs {sources.pairs}: that benchmark has no solved pairs; give one with an attention set")
+    pairs = lender(sources.pairs) if sources.pairs else None
     learnable = {text.id: text.text for rows in stages.values() for text in rows}
     for note in [*notes, *_noted(unstated(questions, learnable), list(stages))]:
         log(note)

@@ -40,6 +40,13 @@ def build_lama_ckl(
     out: Annotated[Path, typer.Option(help="The benchmark directory to write; must not exist.")],
     lama: Annotated[Path | None, typer.Option(help="LAMA release: relations.jsonl and TREx/P*.jsonl.")] = None,
     published: Annotated[Path | None, typer.Option(help="The paper's files: variant.jsonl, invariant_*.jsonl.")] = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BENCHMARK",
+            help="With --published: a benchmark whose solved pairs join it, such as lama-ckl-mini.",
+        ),
+    ] = None,
     pretest_model: Annotated[list[str] | None, typer.Option(help="Model(s) that certify the split.")] = None,
     pretest_backend: PretestBackendOption = "transformers",
     vllm: VllmOption = None,
@@ -83,6 +90,8 @@ def build_lama_ckl(
         raise UserError("give exactly one of --lama DIR (with --pretest-model) and --published DIR")
     if published is not None and (vllm or pretest_backend != "transformers"):
         raise UserError("--pretest-backend and --vllm are for --lama DIR: published rows are not pre-tested here")
+    if published is None and pairs is not None:
+        raise UserError(f"--pairs {pairs} is for --published DIR: from --lama DIR come solved pairs of its own")
     if form not in ("descriptive", "schematic"):
         raise UserError(f"--form {form}: expected descriptive or schematic")
     at_least_one(to_learn=to_learn, not_to_forget=not_to_forget, epochs=epochs, batch_size=batch_size)
@@ -103,6 +112,7 @@ def build_lama_ckl(
                 form=form,  # type: ignore[arg-type]
                 otherwise=ask_otherwise,
                 rules=rules,
+                pairs=pairs,
                 defaults=defaults,
             )
     else:

@@ -14,7 +14,7 @@ from ckl_bench.forecast.operations import operations_of, seconds_of
 from ckl_bench.forecast.shape import Shape, shape_of
 from ckl_bench.forecast.tokens import BYTES_A_TOKEN, Tokens, count_tokens, lengths
 from ckl_bench.learning.run import target_of
-from ckl_bench.learning.sizes import CPU_TOKENS, GPU_SHARE, GPU_TOKEN, MOST_SCORED, SCORED
+from ckl_bench.learning.sizes import CPU_TOKENS, GPU_SHARE, GPU_TOKEN, MOST_SCORED, SCORED, UNREAD
 from ckl_bench.method import Extent, Method, Needs, hooks_of
 from ckl_bench.models.sketch import Sketch, sketch_model
 from ckl_bench.spec import Dtype
@@ -112,7 +112,7 @@ def forecast(request: ForecastRequest) -> Forecast:
     notes = [*([shape.note] if shape.note else []), *notes]
     if estimated:
         notes.append(f"{sketch.name}'s tokenizer is not on this machine: a token is counted as {BYTES_A_TOKEN} bytes")
-    at_once = _at_once(shape, request, longest, batch_size)
+    at_once = _at_once(shape, request, longest, batch_size, 1 if stack.weighs_tokens else UNREAD)
     setting = Setting(
         on_gpu=request.on_gpu,
         dtype=request.dtype,
@@ -186,14 +186,14 @@ def _needs(stack: Stack, extent: Extent) -> tuple[Needs, list[str]]:
     return total, notes
 
 
-def _at_once(shape: Shape, request: ForecastRequest, longest: int, batch_size: int) -> int:
-    """Tokens that go through the model at once, as `learning.sizes` has it, at most a whole batch of the longest."""
+def _at_once(shape: Shape, request: ForecastRequest, longest: int, batch_size: int, times: int) -> int:
+    """Tokens of documents at once, as `learning.sizes` has it: so many times what fits, at most a whole batch."""
     whole = batch_size * longest
     if request.micro_batch is not None:
         return min(request.micro_batch * longest, whole)
     if not request.on_gpu:
-        return max(longest, min(CPU_TOKENS, whole))
-    return max(longest, min(_that_fit(shape, request, shape.layers), whole))
+        return max(longest, min(CPU_TOKENS * times, whole))
+    return max(longest, min(_that_fit(shape, request, shape.layers) * times, whole))
 
 
 def _scored(shape: Shape, request: ForecastRequest, prompts: int) -> int:

@@ -44,7 +44,15 @@ class Learner:
         if sizes.checkpoint_activations:
             checkpoint_activations(self.model, plan.base.name)
         each = ranks.from_first if sizes.shard else _call  # in step, all take parts of the same size
-        self.micro_batch = each(partial(micro_batch, self.model, plan.device, sizes.micro_batch))
+        self.micro_batch = each(
+            partial(
+                micro_batch,
+                self.model,
+                plan.device,
+                sizes.micro_batch,
+                weighs_tokens=plan.stack.weighs_tokens,
+            )
+        )
         self.score_tokens = each(partial(score_tokens, self.model, plan.device, sizes.score_batch_tokens))
 
     def base(self) -> nn.Module:

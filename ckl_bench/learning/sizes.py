@@ -16,6 +16,7 @@ from ckl_bench.learning.shard import held
 from ckl_bench.learning.train import MicroBatch
 
 CPU_TOKENS = 384  # enough for the products of matrices to run at full speed; what is more costs memory alone
+UNREAD = 2  # times as many tokens of documents, where they stay out of the model
 SCORED = 1024  # tokens of a batch of prompts, unless it is a GPU that scores them
 MOST_SCORED = 1 << 16  # of those on a GPU
 # Bytes that a layer keeps for its gradient, a token and unit of width: 34 numbers (Korthikanti et al. 2022, table 2).
@@ -78,19 +79,21 @@ def checkpoint_activations(model: nn.Module, name: str) -> None:
         ) from error
 
 
-def micro_batch(model: nn.Module, device: str, documents: int | None) -> MicroBatch:
+def micro_batch(model: nn.Module, device: str, documents: int | None, *, weighs_tokens: bool = True) -> MicroBatch:
     """As many documents as the user says, else as many tokens as fit: on a CPU the same number everywhere.
 
     On a GPU it is what two thirds of the memory beside the weights hold, by what a layer keeps for its gradient.
+    Documents of which no token is weighed leave their room to what is learned beside them: twice as many go at once.
     """
     if documents is not None:
         return MicroBatch(documents=documents)
+    times = 1 if weighs_tokens else UNREAD
     if not device.startswith("cuda"):
-        return MicroBatch(tokens=CPU_TOKENS)
+        return MicroBatch(tokens=CPU_TOKENS * times)
     layers, width = _layers_and_width(model)
     if not layers or not width:
         return MicroBatch(documents=1)
-    return MicroBatch(tokens=max(1, int(_room(model, device) / (layers * width * GPU_TOKEN))))
+    return MicroBatch(tokens=max(1, int(_room(model, device) / (layers * width * GPU_TOKEN))) * times)
 
 
 def score_tokens(model: nn.Module, device: str, tokens: int | None) -> int:

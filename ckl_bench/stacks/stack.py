@@ -80,6 +80,11 @@ class Stack:
         return owner.reads_nll and "weigh" in hooks_of(owner)
 
     @property
+    def weighs_tokens(self) -> bool:
+        """Whether any token of a document has a weight."""
+        return type(self.owner("weigh")).weighs_tokens
+
+    @property
     def learning_rate(self) -> float | None:
         """The learning rate a part asks for with the owner of `build`, the lowest of several; else that one's own."""
         owner = self.owner("build")

@@ -44,7 +44,8 @@ def require_pairs(target: RunTarget, method: str) -> None:
     if not target.attention_sha256:
         raise UserError(
             f"{method} learns from solved pairs how facts are asked for, and benchmark '{target.benchmark}' has none; "
-            "build it with --pairs lama-ckl-mini, or mark questions of your own 'attention' (build own)"
+            "build it with --pairs lama-ckl-mini (build own, build lama-ckl --published), or mark questions of your "
+            "own 'attention' (build own)"
         )
 
 

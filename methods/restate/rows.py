@@ -55,8 +55,11 @@ def side_by_side(model: nn.Module, rows: Sequence[Row]) -> Passed:
 
 
 def as_branches(model: nn.Module, rows: Sequence[Row]) -> Passed:
-    """What several rows begin with alike goes through the model once, and nothing is padded, where the model suits."""
-    prompts = [tuple(ids) for ids, _ in rows]
+    """What several rows begin with alike goes through the model once, where the model suits.
+
+    A row's last token predicts nothing and stays out.
+    """
+    prompts = [tuple(ids[:-1]) for ids, _ in rows]
     longest = max(map(len, prompts))
     branches = branching(model, prompts, longest * len(rows), longest * len(rows))
     if not branches:
