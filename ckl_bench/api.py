@@ -66,7 +66,7 @@ class RunResult:
         assert self._plan is not None
         require_trained(self._plan.stack)
         with self._done.as_scored():
-            return save_model(model, self._plan.stack, self._plan.base, self.record, Path(folder))
+            return save_model(model, self._plan, self.record, Path(folder))
 
 
 class _Kept(Watcher):

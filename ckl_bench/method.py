@@ -56,6 +56,7 @@ class Extent:
     inputs_and_outputs: int  # summed over the linear layers: an adapter of rank r on all has r times as many parameters
     stage_tokens: int  # of the stage with most of them
     epochs: int
+    pairs: int = 0  # solved ones of the benchmark
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +150,8 @@ class Method:
     # False for weights that do not depend on the loss: `weigh` then gets an nll that is not a number, and the head is
     # applied only to tokens with a weight.
     reads_nll: ClassVar[bool] = True
-    # False for what gives no token a weight, on purpose: only penalties teach then.
+    # False for what gives no token a weight, on purpose: only penalties teach then, and see twice as many documents at
+    # once, which stay out of the model unless a penalty reads what it makes of them.
     weighs_tokens: ClassVar[bool] = True
     # True where processes that are started together share the work of `prepare` (`ckl_bench.ranks`), whatever their
     # number; several are refused else.

@@ -116,6 +116,11 @@ class Benchmark:
     attention: Sequence[AttentionDocument] = field(default_factory=list)
     rehearsal: Sequence[Document] = field(default_factory=list)
 
+    @property
+    def licences(self) -> list[str]:
+        """Of its sources, each once."""
+        return sorted({str(source["licence"]) for source in self.manifest.get("sources", ())})
+
 
 def _features(row: type) -> Any:
     """The Arrow columns of a kind of row: its fields, all of them text but for facts."""

@@ -20,8 +20,7 @@ def lender(name: str) -> Benchmark:
 
 def described_lender(pairs: Benchmark) -> dict[str, str]:
     """What a manifest says of it among its sources."""
-    licences = sorted({str(source["licence"]) for source in pairs.manifest.get("sources", ())})
-    return {"file": pairs.name, "sha256": pairs.hash, "licence": ", ".join(licences) or "unknown"}
+    return {"file": pairs.name, "sha256": pairs.hash, "licence": ", ".join(pairs.licences) or "unknown"}
 
 
 def joined(own: Sequence[AttentionDocument], lent: Sequence[AttentionDocument], name: str) -> list[AttentionDocument]:

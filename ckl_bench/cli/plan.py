@@ -154,7 +154,7 @@ def _lines(found: Forecast) -> list[str]:
     ]
     if found.preparing is not None:
         of = found.preparing
-        lines += ["", "before the run   " + (f"φ has to be trained: {of.why}" if of.needed else f"nothing: {of.why}")]
+        lines += ["", "before the run   " + (f"to be prepared: {of.why}" if of.needed else f"nothing: {of.why}")]
         if of.tokens:
             lines.append(
                 f"  training it takes {of.tokens:,} tokens in {of.documents:.0f} documents, {_size(of.memory)}:"

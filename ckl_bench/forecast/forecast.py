@@ -107,6 +107,7 @@ def forecast(request: ForecastRequest) -> Forecast:
         inputs_and_outputs=shape.inputs_and_outputs,
         stage_tokens=max(documents, default=0),
         epochs=epochs,
+        pairs=len(benchmark.attention),
     )
     needs, notes = _needs(stack, extent)
     notes = [*([shape.note] if shape.note else []), *notes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from ckl_bench.models.catalogue import MODELS
@@ -26,11 +27,11 @@ with torch.no_grad():
 print(tokenizer.decode(ids[0]))"""
 
 
-def model_card(record: Record, folder: Path, epoch: int, held: str = "") -> str:
+def model_card(record: Record, folder: Path, epoch: int, held: str = "", licences: Sequence[str] = ()) -> str:
     """README.md of a kept model, in Markdown: what it is, how it was made, what it scored, how to load it.
 
     It is the model of that epoch, which of several stages can only be the last one; `held` is what its method holds the
-    base model's weights in, where that is not what they were.
+    base model's weights in, where that is not what they were, and `licences` are those of the benchmark's sources.
     """
     spec, last = record.spec, record.stages[-1].epochs[-1].epoch
     if epoch == last:
@@ -38,6 +39,7 @@ def model_card(record: Record, folder: Path, epoch: int, held: str = "") -> str:
     else:
         when = f"epoch {epoch} of {last}, the one with the best total of accuracies (to learn + not to forget)"
         after = f"epoch {epoch}"
+    given = f" ({', '.join(licences)})" if licences else ""
     scores = "\n".join(row for stage in record.stages for row in _rows(stage, stage.epochs[epoch - last - 1]))
     return f"""{_front(record, folder)}
 # {spec.model}, having learned {spec.benchmark} by {spec.method}
@@ -72,7 +74,7 @@ Before is the stage's epoch 0, after is {after}.
 
 ## Licence
 
-What holds for the base model and for the benchmark's texts holds for this model too; see theirs.
+What holds for the base model and for the benchmark's texts{given} holds for this model too; see theirs.
 """
 
 

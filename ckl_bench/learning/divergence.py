@@ -1,4 +1,4 @@
-"""How far a model has moved from its base model, on text: KL divergence, which forgetting follows, and perplexity."""
+"""How far a model has moved from its base model, on text: KL divergence and perplexity."""
 
 from __future__ import annotations
 

@@ -59,10 +59,8 @@ def _require_free(target: Path) -> None:
         raise UserError(f"{target} is there and was not written by --save-model; move it, or name another folder")
 
 
-def save_model(
-    model: nn.Module, stack: Stack, base: BaseModel, record: Record, folder: Path, epoch: int | None = None
-) -> Path:
-    """Write the model of a finished run to `folder/<run id>`, whole or not at all; returns that folder.
+def save_model(model: nn.Module, plan: Plan, record: Record, folder: Path, epoch: int | None = None) -> Path:
+    """Write the model of a plan's finished run to `folder/<run id>`, whole or not at all; returns that folder.
 
     The model is that of `epoch`, or of the last one. The owner of `build` writes the weights (`Method.save`), the
     tokenizer goes beside them, and a model card is made from the record. One that an earlier run of the same id has
@@ -76,12 +74,12 @@ def save_model(
         with tempfile.TemporaryDirectory(dir=folder, prefix=f".{record.run_id}-") as made:
             new = Path(made) / "model"
             new.mkdir()
-            builder = stack.owner("build")
+            builder = plan.stack.owner("build")
             builder.save(model, new)
-            _as_found(base).save_pretrained(str(new))
+            _as_found(plan.base).save_pretrained(str(new))
             if (new / ADAPTER).is_file():
-                _name_base(new / ADAPTER, base.name)
-            write_text(new / "README.md", model_card(record, new, of, builder.holds))
+                _name_base(new / ADAPTER, plan.base.name)
+            write_text(new / "README.md", model_card(record, new, of, builder.holds, plan.benchmark.licences))
             own = sorted(file.relative_to(new).as_posix() for file in new.rglob("*") if file.is_file())
             about = {"run_id": record.run_id, "epoch": of, "spec": record.spec.model_dump(), "files": [*own, KEPT]}
             write_json(new / KEPT, about)

@@ -241,7 +241,7 @@ def execute(
 
 def _keep(plan: Plan, done: Learned, record: Record, folder: Path) -> None:
     with done.to_keep() as epoch:
-        save_model(done.model, plan.stack, plan.base, record, folder, epoch)
+        save_model(done.model, plan, record, folder, epoch)
 
 
 def _place(error: BaseException) -> str:

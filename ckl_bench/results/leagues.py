@@ -10,7 +10,7 @@ from itertools import groupby
 from ckl_bench.records import Record
 from ckl_bench.results.differences import OF_TRAINING, SETTINGS, SHORT, UNTRAINED, shown
 from ckl_bench.results.rows import Row
-from ckl_bench.spec import Spec
+from ckl_bench.spec import SCHEMA, Spec
 
 _TYPED = {long: short for short, long in SHORT.items()}
 
@@ -28,13 +28,18 @@ def leagues(rows: Iterable[Row]) -> list[list[Row]]:
 
 
 def titles(made: Sequence[Sequence[Row]]) -> list[str]:
-    """What each league is called: benchmark and model, and where several share these, what tells them apart."""
+    """What each league is called: benchmark and model, and where several share these, what tells them apart.
+
+    Records of an older schema are named as such: less is known of them.
+    """
     plain = [f"{rows[0]['benchmark']} · {rows[0]['model']}" for rows in made]
     found = []
     for name, rows in zip(plain, made, strict=True):
         first = rows[0]
         long = "scored only" if first.get("scored_only") else f"{first['epochs']} epochs"
         which = f", {long}, benchmark {first['benchmark_hash'][:8]}" if plain.count(name) > 1 else ""
+        old = sorted({row["schema_version"] for row in rows} - {SCHEMA, None})
+        which += f", records of schema {' and '.join(map(str, old))}" if old else ""
         found.append(name + which + (f", first {first['limit']} of every set: a try" if first["limit"] else ""))
     return found
 

@@ -169,8 +169,7 @@ def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) 
         name += ("*" if row["told"] else "") + ("†" if row.get("scored_only") else "")
         name += " (a try)" if row["limit"] else ""
         cells = [Text(cell(row)) for _, cell in columns]
-        if verdict(row) != NEITHER:
-            cells[0].stylize("green" if verdict(row) == BETTER else "red")
+        cells[0].stylize({BETTER: "green", WORSE: "red"}.get(verdict(row), "dim"))
         marked = bool(committed) and id(row) in own  # where all rows are this output's, a mark tells nothing apart
         mark = ">" if marked else "=" if row["method"] == UNTRAINED else ""
         table.add_row(mark, Text(_broken(name, room)), *cells, style="bold" if marked else "dim" if committed else "")
@@ -184,9 +183,11 @@ def leaderboard_table(kind: str, ours: Sequence[Row], committed: Sequence[Row]) 
 def _caption(ours: Sequence[Row], committed: Sequence[Row]) -> str:
     """What the marks of these rows mean, those that are there."""
     every = [*ours, *committed]
+    still = any(row["method"] == UNTRAINED for row in every)
     marks = {
         "> this output, the rest is committed": bool(committed),
         "= learns nothing": any(row["method"] == UNTRAINED for row in (committed or ours)),
+        "--method none adds the row of what learns nothing": not still,
         "* told the answers": any(row["told"] for row in every),
         "† scored only": any(row.get("scored_only") for row in every),
     }

@@ -114,18 +114,21 @@ def batched_tokens(vocabulary: int, free: int, longest: int) -> int:
     return 64 * math.ceil(max(min(fit, _MOST_TOKENS), longest, 64) / 64)
 
 
-def _free_memory() -> tuple[int, bool]:
-    """Bytes that logits may lie in, and whether they are a GPU's: of that one the share that vLLM is not given."""
+def _free_memory(given: float) -> tuple[int, bool]:
+    """Bytes that logits may lie in, and whether they are a GPU's: of that one the share that vLLM is not `given`."""
     import psutil
 
     if torch.cuda.is_available():
-        return int(torch.cuda.get_device_properties(0).total_memory * _KEPT_FREE), True
+        return int(torch.cuda.get_device_properties(0).total_memory * max(0.0, 1 - given)), True
     return int(psutil.virtual_memory().available), False
 
 
 def arguments(engine: Engine, longest: int) -> dict[str, Any]:
     """The engine's arguments where prompts have at most `longest` tokens; what the user gave wins."""
-    free, gpu = _free_memory()
+    given = engine.options.get("gpu_memory_utilization", 1 - _KEPT_FREE)
+    if not isinstance(given, int | float) or not 0 < given <= 1:
+        raise UserError(f"--vllm gpu_memory_utilization={given}: expected a share of the card, such as 0.85")
+    free, gpu = _free_memory(given)
     tokens = batched_tokens(engine.base.vocabulary, free, longest + 1)
     positions = engine.base.positions or tokens
     chosen: dict[str, Any] = {
@@ -141,7 +144,7 @@ def arguments(engine: Engine, longest: int) -> dict[str, Any]:
         "disable_log_stats": True,
     }
     if gpu:
-        chosen["gpu_memory_utilization"] = 1 - _KEPT_FREE
+        chosen["gpu_memory_utilization"] = given
     else:
         chosen["kv_cache_memory_bytes"] = max(1 << 28, min(2 << 30, free // 4))
     if engine.base.commit:

@@ -83,7 +83,9 @@ class Restate(Method):
         return penalty
 
     def needs(self, extent: Extent) -> Needs:
-        return Needs(memory={"the writer": 2 * extent.base_bytes}, passes=8.0, beside=1.0)
+        from .training import expected
+
+        return Needs(memory={"the writer": 2 * extent.base_bytes}, passes=8.0, beside=1.0, training=expected(extent))
 
     @classmethod
     def for_check(cls, *, benchmark: str, model: str, folder: Path) -> Mapping[str, object]:

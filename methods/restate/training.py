@@ -20,6 +20,7 @@ from ckl_bench.benchmarks.format import AttentionDocument, Benchmark, load_bench
 from ckl_bench.errors import UserError
 from ckl_bench.learning.fits import require_fit, texts_of_attention
 from ckl_bench.learning.sizes import multiplies_bfloat16
+from ckl_bench.method import Extent, Training
 from ckl_bench.models.base import BaseModel
 from ckl_bench.progress import line, log
 from ckl_bench.storage.checkpoint import Keeper
@@ -40,6 +41,21 @@ class Writing(Shape):
     max_tokens: PositiveInt = 512
     limit: NonNegativeInt = 0  # use only the first N pairs; 0 takes all
     apart: str | None = None  # a benchmark (name or folder) whose documents and facts are left out, to validate on
+
+
+def expected(extent: Extent) -> Training:
+    """What a training with the default settings needs.
+
+    A pair is read forward and backward, which over frozen weights costs as much, and its question and answer stand
+    behind its document: a quarter more.
+    """
+    default = Writing()
+    return Training(
+        documents=default.epochs * extent.pairs,
+        passes=2 * 1.25,
+        trained=default.r * extent.inputs_and_outputs,
+        bytes=0,
+    )
 
 
 def train_writer(

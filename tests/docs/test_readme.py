@@ -6,11 +6,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from PIL import Image
+from scipy.stats import spearmanr
 
 from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.records import read_records
 from ckl_bench.results.report import page
+from ckl_bench.results.report.standings import standings
 from ckl_bench.storage.files import leaderboards_dir
 from helpers.readme import OF_RECORDS, README, RESULTS, block, printed, results
 from helpers.readme import cells as cells_of
@@ -41,7 +45,8 @@ def test_the_readmes_picture_is_that_of_the_first_league(tmp_path: Path, monkeyp
     first, *others = (path.name for path in page.write_figures(list(read_records(leaderboards_dir())), tmp_path))
     (shown,) = re.findall(r"^!\[.*\]\((.*-trade-off\.png)\)$", README.read_text(encoding="utf-8"), re.MULTILINE)
     assert shown == f"leaderboards/figures/{first}"
-    assert (README.parent / shown).is_file()
+    with Image.open(README.parent / shown) as picture:  # of the records as they are now
+        assert picture.info["Description"] == page.made_of(standings(read_records(leaderboards_dir()))[0])
     assert len({first, *others}) == len(others) + 1
 
 
@@ -77,3 +82,13 @@ def test_the_months_are_those_of_the_records() -> None:
         row = rows[name]
         assert gain == worth(row), name
         assert [cell or "-" for cell in cells] == [row[heading] for heading in head[2:]], name
+
+
+def test_forgetting_hardly_follows_the_divergence_as_measures_says() -> None:
+    now = load_benchmark("lama-ckl-mini").hash
+    table = pd.read_csv(leaderboards_dir() / "lama-ckl.csv")
+    rows = table[(table["benchmark_hash"] == now[:16]) & (table["method"] != "none")]
+    assert len(rows) > 20
+    for name in ("kl_documents", "kl_rehearsal"):
+        assert abs(spearmanr(1 - rows["final_not_to_forget"], rows[name]).statistic) < 0.4
+    assert "below 0.4" in " ".join((README.parent / "docs" / "measures.md").read_text(encoding="utf-8").split())

@@ -62,9 +62,10 @@ class Witnessed(torch.optim.AdamW):
         with open(f"seen-{rank}.txt", "a") as file:
             file.write(sums.hexdigest() + "\\n")
         once = Path("acted")
-        if rank == "1" and self.count == 3 and self.act in ("SIGTERM", "SIGKILL") and not once.exists():
+        name, _, who = self.act.partition(" of ")
+        if rank == (who or "1") and self.count == 3 and name in ("SIGTERM", "SIGKILL") and not once.exists():
             once.touch()
-            os.kill(os.getpid(), getattr(signal, self.act))
+            os.kill(os.getpid(), getattr(signal, name))
 '''
 
 

@@ -116,6 +116,14 @@ def test_the_card_says_what_the_record_says(command: Command, small: Path, tmp_p
         assert said in card
     assert f"| {last.accuracy:.4f} |" in card
     assert f"| {last.nll:.4f} |" in card
+    benchmark = load_benchmark(str(small))
+    row = next(line for line in card.splitlines() if line.startswith("| facts | to_learn |"))
+    first = record.stages[0].epochs[0].sets["to_learn"]
+    assert [cell.strip() for cell in row.split("|")[3:-1]] == [
+        f"{getattr(scores, name):.4f}" for name in ("accuracy", "exact", "nll") for scores in (first, last)
+    ]
+    assert benchmark.licences
+    assert f"texts ({', '.join(benchmark.licences)}) holds" in card
     assert str(tmp_path) not in card
 
 

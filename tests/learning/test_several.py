@@ -99,11 +99,13 @@ def test_stopped_with_two_processes_it_goes_on_with_another_number(world: int, t
     assert_same(the_record(tmp_path / "plain"), the_record(folder))
 
 
-@pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_where_one_is_killed_all_end_with_one_line(world: int, tmp_path: Path) -> None:
-    arguments = watched(tmp_path, "witness+lora", "--set", "witness.act=SIGKILL")
+@pytest.mark.parametrize(
+    ("world", "who"), [(2, 1), pytest.param(2, 0, marks=pytest.mark.slow), pytest.param(3, 1, marks=pytest.mark.slow)]
+)
+def test_where_one_is_killed_all_end_with_one_line(world: int, who: int, tmp_path: Path) -> None:
+    arguments = watched(tmp_path, "witness+lora", "--set", f"witness.act=SIGKILL of {who}")
     ended = run_several(world, arguments, tmp_path / "several")
-    assert ended.codes == [1, -9, *[1] * (world - 2)], ended.err
+    assert ended.codes == [-9 if rank == who else 1 for rank in range(world)], ended.err
     assert len(lines(ended)) == 1
     assert f"another of the {world} processes of this run is gone" in ended.err
     assert "Traceback" not in ended.err

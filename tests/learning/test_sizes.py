@@ -128,6 +128,7 @@ def test_a_torch_that_cannot_say_what_its_processor_has_gives_no_note(
 def test_without_a_word_a_cpu_takes_a_fixed_number_of_tokens_at_once() -> None:
     model = find_model("tiny").load()
     assert micro_batch(model, "cpu", None).tokens == 384
+    assert micro_batch(model, "cpu", None, weighs_tokens=False).tokens == 768  # documents stay out of the model
     assert micro_batch(model, "cpu", 3).documents == 3
     assert score_tokens(model, "cpu", None) == 1024
     assert score_tokens(model, "cpu", 7) == 7

@@ -112,14 +112,22 @@ def test_ranks_leave_out_the_told() -> None:
     assert ranks(made, lambda row: row["value"]) == [2, None, 1, 2]
 
 
-@pytest.mark.parametrize(("low", "high", "mark"), [(0.1, 0.3, BETTER), (-0.3, -0.1, WORSE), (-0.1, 0.1, NEITHER)])
-def test_what_is_not_better_than_doing_nothing_looks_so(low: float, high: float, mark: str) -> None:
+GREEN, RED, DIM = 32, 31, 2
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "mark", "look"), [(0.1, 0.3, BETTER, GREEN), (-0.3, -0.1, WORSE, RED), (-0.1, 0.1, NEITHER, DIM)]
+)
+def test_what_is_not_better_than_doing_nothing_looks_so(low: float, high: float, mark: str, look: int) -> None:
     (made,) = rows([record(LEARNED, KEPT)])
     made |= {"gain": (low + high) / 2, "gain_low": low, "gain_high": high}
     assert verdict(made) == mark
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(leaderboard_table("lama-ckl", [made], []))
     assert f"{made['gain']:+.3f}{mark}" in console.export_text()
+    seen = Console(width=80, file=io.StringIO(), force_terminal=True, color_system="standard")
+    seen.print(leaderboard_table("lama-ckl", [made], []))
+    assert f"\x1b[{look}m{made['gain']:+.3f}{mark}" in seen.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_try_stands_apart_in_the_terminal_and_says_so() -> None:
@@ -164,5 +172,7 @@ def test_marks_are_explained_where_they_are_there() -> None:
     assert "committed" not in alone
     assert "± over n seeds" not in alone
     assert "= learns nothing" in alone
+    assert "--method none" not in alone + beside
+    assert "--method none adds the row of what learns nothing" in shown([record(LEARNED, KEPT)], [])
     assert "> this output, the rest is committed" in beside
     assert "\n>  lora" in beside

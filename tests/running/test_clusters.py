@@ -8,6 +8,7 @@ import os
 import socket
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -18,6 +19,7 @@ from ckl_bench.running.grid import planned
 from ckl_bench.running.heard import Heard
 from ckl_bench.running.needs import CONTEXT, gpus_of, memory_of
 from ckl_bench.running.place import Place
+from ckl_bench.running.ray import Ray
 from conftest import Command
 
 
@@ -131,3 +133,45 @@ def test_the_part_of_a_gpu_is_the_smallest_that_holds_what_plan_says_and_half_as
     assert gpus_of(task, 10**8) == 1.0  # it may not fit at all, which it says itself
     assert gpus_of(task, None) == 1.0
     assert gpus_of(replace(task, request=replace(request, device="cpu")), 24 * 10**9) == 0.0
+
+
+def a_cluster(monkeypatch: pytest.MonkeyPatch, **machine: float) -> MagicMock:
+    """Ray in name only, of one machine: what it is asked for is all there is to see."""
+    cluster = MagicMock()
+    cluster.nodes.return_value = [{"Alive": True, "Resources": machine}, {"Alive": False, "Resources": {"GPU": 64.0}}]
+
+    def reached(executor: Ray, address: str) -> MagicMock:
+        executor._ours = False
+        return cluster
+
+    monkeypatch.setattr(Ray, "_reached", reached)
+    return cluster
+
+
+def test_ray_is_asked_for_the_part_of_a_gpu_that_plan_says(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = RunRequest(method="lora", model="tiny", benchmark=str(small), device="cuda", dtype="bfloat16")
+    (task,) = planned([request], tmp_path)
+    cluster = a_cluster(monkeypatch, CPU=8.0, GPU=2.0, memory=64e9)
+    card = math.ceil((1.5 * 10**9 + CONTEXT) / 0.25)
+    executor = Ray(tmp_path, [task], address="head:6379", card=card)
+    executor.start(task)
+    asked = cluster.remote.return_value.options.call_args.kwargs
+    assert asked["num_gpus"] == gpus_of(task, card) < 1
+    assert asked["num_cpus"] == max(1, 8 // int(2 / asked["num_gpus"]))  # as many runs as the machine's GPUs hold
+    assert asked["max_restarts"] == 0
+
+
+def test_a_run_that_no_machine_has_room_for_is_one_line_or_waits_for_one(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (task,) = planned([RunRequest(method="lora", model="tiny", benchmark=str(small))], tmp_path)
+    a_cluster(monkeypatch, CPU=2.0, memory=8e9)
+    for wanted in ({"gpus": 1.0}, {"cpus": 4}, {"memory": 9 * 10**9}):
+        with pytest.raises(UserError, match=r"no machine has that .the largest has 2 CPUs, 8.0 GB."):
+            Ray(tmp_path, [task], address="local", **wanted)  # type: ignore[arg-type]
+        Ray(tmp_path, [task], address="head:6379", **wanted)  # type: ignore[arg-type]
+        assert "it waits until one has" in capsys.readouterr().err
+    Ray(tmp_path, [task], address="local", memory=8 * 10**9)
+    assert not capsys.readouterr().err

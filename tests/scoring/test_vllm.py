@@ -6,12 +6,15 @@ import json
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
+import torch
 from tokenizers.processors import TemplateProcessing
 
 from ckl_bench.benchmarks.format import Probe, load_benchmark
@@ -163,10 +166,20 @@ def test_what_goes_through_at_once_follows_from_vocabulary_and_memory(monkeypatc
         assert 4 * 4 * vocabulary * batched_tokens(vocabulary, free, 1) <= free // 4 + 4 * 4 * vocabulary * 64
     assert batched_tokens(256_000, 1, 700) == 704  # a prompt is never cut
     assert batched_tokens(257, 100 * gib, 1) == 8192
-    monkeypatch.setattr(vllm_engine, "_free_memory", lambda: (gib, False))
+    monkeypatch.setattr(vllm_engine, "_free_memory", lambda given: (gib, False))
     chosen = arguments(Engine(base=find_model("tiny")), 300)
     assert chosen["max_model_len"] == 301
     assert chosen["max_num_batched_tokens"] >= 301
+    card = SimpleNamespace(total_memory=24 * gib)
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    large = replace(find_model("tiny"), vocabulary=256_000)
+    for options, share in (({}, 0.15), ({"gpu_memory_utilization": 0.95}, 0.05)):  # what vLLM leaves is for logits
+        chosen = arguments(Engine(base=large, options=options), 300)
+        assert chosen["gpu_memory_utilization"] == pytest.approx(1 - share)
+        assert chosen["max_num_batched_tokens"] == batched_tokens(256_000, int(card.total_memory * share), 301)
+    monkeypatch.undo()
     with (
         pytest.raises(UserError, match="one more than 'tiny' reads"),
         vllm_scorer(Engine(base=_with_positions(300)), 300),
@@ -175,8 +188,6 @@ def test_what_goes_through_at_once_follows_from_vocabulary_and_memory(monkeypatc
 
 
 def _with_positions(count: int) -> Any:
-    from dataclasses import replace
-
     return replace(find_model("tiny"), positions=count)
 
 

@@ -65,11 +65,11 @@ def test_an_adapter_that_is_given_twice_is_one_line(command: Command, small: Pat
     assert not Path("runs/records").exists()
 
 
-@pytest.mark.parametrize("wrong", ["lm_head", "use_dora", "rank", "kadapter"])
+@pytest.mark.parametrize("wrong", ["lm_head", "use_dora", "rank", "kadapter", "qlora"])
 def test_an_adapter_of_which_anything_would_be_left_out_is_refused(
     wrong: str, command: Command, small: Path, engines: Engines
 ) -> None:
-    method = wrong if wrong == "kadapter" else "lora"
+    method = wrong if wrong in ("kadapter", "qlora") else "lora"
     folder = _learned(command, small, method)
     if wrong == "lm_head":
         file = folder / "adapter_model.safetensors"
@@ -83,5 +83,5 @@ def test_an_adapter_of_which_anything_would_be_left_out_is_refused(
     result = command("score", "--model", folder, "--benchmark", small, "--backend", "vllm")
     assert result.code == 2
     assert "--backend transformers scores it" in result.err
-    assert {"lm_head": "lm_head", "use_dora": "use_dora", "rank": "1024", "kadapter": "method"}[wrong] in result.err
+    assert {"rank": "1024", "kadapter": "method", "qlora": "held in"}.get(wrong, wrong) in result.err
     assert not engines.arguments

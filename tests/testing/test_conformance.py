@@ -72,6 +72,7 @@ MORE = {
     "weights finite, not all zero": [
         HEAD + WEIGH + "return lambda batch, nll: nll / 0 - nll / 0\n",
         HEAD + WEIGH + "return lambda batch, nll: -nll\n",
+        HEAD + "    weighs_tokens = False\n" + WEIGH + "return lambda batch, nll: nll\n",
     ],
     "masks and padding respected": [
         HEAD + WEIGH + "return lambda batch, nll: nll.new_ones(batch.ids.shape)\n",

@@ -105,8 +105,11 @@ def svg(drawing: Drawing, drawn: Sequence[Series]) -> str:
     return f'{root} role="group" aria-label="{escape(drawing.title)}">{rest}'
 
 
-def save(drawing: Drawing, path: Path, legend: bool) -> Iterator[Path]:
-    """A figure as PNG and SVG for a paper, on white; `legend` for figures that do not name their lines themselves."""
+def save(drawing: Drawing, path: Path, legend: bool, made_of: str) -> Iterator[Path]:
+    """A figure as PNG and SVG for a paper, on white; `legend` for figures that do not name their lines themselves.
+
+    What it is `made_of` stands in its metadata (Description).
+    """
     figure = drawing.figure
     if legend:
         every = zip(*figure.axes[-1].get_legend_handles_labels(), strict=True)
@@ -115,15 +118,17 @@ def save(drawing: Drawing, path: Path, legend: bool) -> Iterator[Path]:
     figure.patch.set(alpha=1, facecolor="white")
     for kind in ("png", "svg"):
         target = path.with_suffix(f".{kind}")
-        write_bytes(target, _saved(figure, kind))
+        write_bytes(target, _saved(figure, kind, made_of))
         yield target
 
 
-def _saved(figure: Any, kind: str) -> bytes:
+def _saved(figure: Any, kind: str, made_of: str = "") -> bytes:
     import matplotlib.pyplot as plt
 
     file = io.BytesIO()
-    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    metadata: dict[str, str | None] = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    if made_of:
+        metadata["Description"] = made_of
     figure.savefig(file, format=kind, dpi=200, metadata=metadata)
     plt.close(figure)
     return file.getvalue()

@@ -14,6 +14,7 @@ from ckl_bench.errors import UserError
 from ckl_bench.records import Record
 from ckl_bench.results.reproduced import read_marks
 from ckl_bench.results.rows import in_months
+from ckl_bench.storage.json import sha256_json
 from ckl_bench.storage.writing import write_text
 
 from . import figures
@@ -42,8 +43,13 @@ def write_figures(records: Sequence[Record], folder: Path) -> list[Path]:
         names.add(name)
         for title, draw in _figures(league).items():
             target = folder / re.sub(r"[^\w.+@-]+", "-", f"{name}-{title}")
-            written += save(draw(league.series), target, legend=title != "trade-off")
+            written += save(draw(league.series), target, legend=title != "trade-off", made_of=made_of(league))
     return written
+
+
+def made_of(league: League) -> str:
+    """The runs of a league, in short: so that a figure of other runs can be told from one of these."""
+    return f"runs {sha256_json(sorted(run.run_id for runs in league.runs for run in runs))[:16]}"
 
 
 def _figures(league: League) -> dict[str, Callable[[Sequence[Series]], Drawing]]:

@@ -67,6 +67,7 @@ def table(league: League, number: int) -> str:
                 text = f"<i{colour.get(id(row), '')}></i>{text}"
             if name == "gain":
                 kind = _VERDICTS.get(verdict(row), "neither")
+                text += _interval(row)
             cells.append(f'<td class="{kind}">{text.replace("±", "<small>±", 1) + "</small>" * ("±" in text)}</td>')
         dull = " ".join(filter(None, ("single" if row["seeds"] == 1 else "", "" if verdict(row) == BETTER else "dull")))
         lines.append(f'<tr class="{dull}">{"".join(cells)}</tr>')
@@ -78,13 +79,19 @@ def table(league: League, number: int) -> str:
     )
 
 
+def _interval(row: Row) -> str:
+    """Of the gain, 95 % over probes."""
+    if row.get("gain") is None:
+        return ""
+    return f'<small class="interval">{row["gain_low"]:+.2f} to {row["gain_high"]:+.2f}</small>'
+
+
 def _costs(made: Sequence[Row]) -> list[Column]:
-    """What a row cost, how far the model moved, its interval, and the same facts asked otherwise.
+    """What a row cost, how far the model moved, and the same facts asked otherwise.
 
     Columns that no row can fill are left out.
     """
     columns: list[Column] = [
-        ("gain\n95 %", lambda row: f"{row['gain_low']:+.2f} to {row['gain_high']:+.2f}"),
         ("asked\notherwise", _otherwise),
         ("KL\ndocuments", lambda row: maybe(row, "kl_documents")),
         ("KL\nrehearsal", lambda row: maybe(row, "kl_rehearsal")),
