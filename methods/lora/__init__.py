@@ -43,6 +43,9 @@ class Lora(Method):
         """The base model, frozen, with adapters that train."""
         from peft import get_peft_model
 
+        from .in_place import add_in_place  # loads peft
+
         config = low_rank(base, r=self.r, alpha=self.alpha, dropout=self.dropout, experts=True)
         model: nn.Module = get_peft_model(base, config)
+        add_in_place(model)
         return model

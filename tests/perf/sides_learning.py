@@ -34,13 +34,15 @@ def training(kind: str, side: str) -> tuple[float, Callable[[], object], float]:
     from ckl_bench.learning.train import split, train_epoch
     from ckl_bench.models.find import find_model
     from ckl_bench_methods.lora import Lora
+    from ckl_bench_methods.lora.low_rank import low_rank
 
     dtype = "bfloat16" if side.endswith("16") else "float32"
     base = find_model("smollm2-135m", dtype=dtype if side == "ours16" else "float32")
-    model, every = Lora().build(base.load), _documents(base.tokenizer, kind)
+    every = _documents(base.tokenizer, kind)
     documents = every[:DOCUMENTS]
     tokens = sum(len(document.ids) for document in documents)
     if side.startswith("ours"):
+        model = Lora().build(base.load)
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, weight_decay=0.0)
         at_once = micro_batch(model, "cpu", None)
         parts = [part for batch in batches(every, BATCH, random.Random(0)) for part in split(batch, at_once)]
@@ -53,8 +55,11 @@ def training(kind: str, side: str) -> tuple[float, Callable[[], object], float]:
                 return train_epoch(model, stream, optimizer, ones, micro_batch=at_once, reads_nll=False)
 
         return tokens, ours, share
+    from peft import get_peft_model
     from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
 
+    bare = base.load()
+    plain = get_peft_model(bare, low_rank(bare, r=Lora().r, alpha=Lora().alpha))  # peft's own layers, as they are
     base.tokenizer.pad_token = base.tokenizer.pad_token or base.tokenizer.eos_token
     given = TrainingArguments(
         output_dir=tempfile.mkdtemp(),
@@ -71,7 +76,7 @@ def training(kind: str, side: str) -> tuple[float, Callable[[], object], float]:
     )
     rows: Any = [{"input_ids": list(document.ids)} for document in documents]
     collator = DataCollatorForLanguageModeling(base.tokenizer, mlm=False)
-    return tokens, lambda: Trainer(model=model, args=given, train_dataset=rows, data_collator=collator).train(), 0.0
+    return tokens, lambda: Trainer(model=plain, args=given, train_dataset=rows, data_collator=collator).train(), 0.0
 
 
 def meta(kind: str, side: str) -> tuple[float, Callable[[], object], float]:
