@@ -58,7 +58,7 @@ $(VLLM_VENV)/installed: pyproject.toml
 	$(VLLM_VENV)/bin/python -m $(INSTALL) -e . 'pytest>=8' 'hypothesis>=6.100' psutil
 	touch $@
 
-perf: $(VENV)/installed ## time and memory beside Trainer, lm-eval, a full log-softmax and create_graph: a table, a few minutes
+perf: $(VENV)/installed ## time and memory beside Trainer, lm-eval, a full log-softmax and create_graph: a table, half an hour
 	$(VENV)/bin/python -m $(INSTALL) 'lm_eval>=0.4.9' accelerate
 	PYTHONPATH=tests $(VENV)/bin/python -m perf.sides
 

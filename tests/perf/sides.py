@@ -2,7 +2,9 @@
 
 Prints one table in Markdown, with machine and date: both sides of every ratio, measured in one run. Each side runs in a
 process of its own, on the same weights and the same documents or probes, after one pass to warm up; its time is the
-best of two passes. Trainer pads its batches of 8 as they come; HFLM gets batches of 32.
+best of two passes. Both sides of a ratio of times run in turns, three times each, and the medians count: a machine that
+others use too is a third faster or slower from minute to minute. Trainer pads its batches of 8 as they come; HFLM gets
+batches of 32.
 
     make perf                              (needs: pip install lm_eval accelerate)
     PYTHONPATH=tests python -m perf.sides scoring               the rows whose name holds the word
@@ -18,6 +20,7 @@ import json
 import os
 import platform
 import re
+import statistics
 import subprocess
 import sys
 import time
@@ -30,6 +33,7 @@ from perf.sides_learning import DOCUMENT_STEPS, TRAINING, meta, training
 from perf.sides_scoring import SCORING, loss, scoring
 
 PASSES = 2
+TURNS = 3
 
 
 class Ratio(NamedTuple):
@@ -121,12 +125,21 @@ def shown(value: float, of: str) -> str:
 
 def line(ratio: Ratio, found: dict[str, dict[str, float]]) -> str:
     """A row of the table."""
-    for name in filter(None, (ratio.ours, ratio.theirs)):
-        if name not in found:
-            done = subprocess.run(
-                [sys.executable, "-m", "perf.sides", "--side", name], stdout=subprocess.PIPE, text=True, check=True
-            )
-            found[name] = json.loads(done.stdout.splitlines()[-1])
+    names = [name for name in (ratio.ours, ratio.theirs) if name]
+    turns: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    missing = [name for name in names if name not in found]
+    if ratio.of == "rate" and any("turns" not in found.get(name, {}) for name in names):
+        missing = names * TURNS
+    for name in missing:
+        done = subprocess.run(
+            [sys.executable, "-m", "perf.sides", "--side", name], stdout=subprocess.PIPE, text=True, check=True
+        )
+        turns[name].append(json.loads(done.stdout.splitlines()[-1]))
+    for name, each in turns.items():
+        if each:
+            found[name] = {of: statistics.median(one[of] for one in each) for of in each[0]}
+        if len(each) == TURNS:
+            found[name]["turns"] = TURNS
     ours = found[ratio.ours][ratio.of]
     theirs = found[ratio.theirs][ratio.of] if ratio.theirs else 0.0
     value = ours / theirs if theirs else ours
