@@ -124,27 +124,55 @@ def stopping_at_once() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
+class _Started:
+    """The processes that were started since, by whomever: a process's own name for itself hides what it was given.
+
+    Known by a variable of their environment, which one that is left by its parent keeps; by descent, since
+    setproctitle, which vLLM's processes call where it is installed, writes over that variable; and once seen, for good.
+    """
+
+    def __init__(self) -> None:
+        import psutil
+
+        self.mark = uuid4().hex
+        self._us = psutil.Process()
+        self._before = set(self._us.children(recursive=True))
+        self._seen: set[Any] = set()
+
+    def now(self) -> list[Any]:
+        """Those that are known and have not ended."""
+        import psutil
+
+        for process in psutil.process_iter():
+            if _has_mark(process, self.mark):
+                self._seen.add(process)
+        for root in (self._us, *self._seen):
+            with suppress(psutil.Error):
+                self._seen |= {process for process in root.children(recursive=True) if not _is_tracker(process)}
+        self._seen -= self._before | {self._us}
+        return sorted((process for process in self._seen if _alive(process)), key=lambda process: process.pid)
+
+
 @contextmanager
 def none_left() -> Iterator[Callable[[], list[Any]]]:
     """Every process that is started in the block, by whomever, has ended behind it; yields who they are so far."""
-    mark = uuid4().hex
-    os.environ[_MARK] = mark
+    started = _Started()
+    os.environ[_MARK] = started.mark
     try:
-        yield lambda: _of(mark)
+        yield started.now
     finally:
         os.environ.pop(_MARK, None)
         main = threading.current_thread() is threading.main_thread()
         before = on_stops(signal.SIG_IGN) if main else {}  # a second Ctrl-C comes too early
         try:
-            _end_all(mark)
+            _end_all(started.now())
         finally:
             put_back(before)
 
 
-def _end_all(mark: str) -> None:
+def _end_all(left: list[Any]) -> None:
     import psutil
 
-    left = _of(mark)
     for process in left:
         with suppress(psutil.Error):
             process.terminate()
@@ -192,19 +220,20 @@ def _alive(process: Any) -> bool:
         return False
 
 
-def _of(mark: str) -> list[Any]:
-    import psutil
-
-    return [process for process in psutil.process_iter() if _is_of(process, mark)]
-
-
-def _is_of(process: Any, mark: str) -> bool:
-    """Whether a process was started under that mark; Python's own tracker of shared memory cleans up, and stays."""
+def _has_mark(process: Any, mark: str) -> bool:
     import psutil
 
     try:
-        if process.pid == os.getpid() or process.environ().get(_MARK) != mark:
-            return False
-        return "resource_tracker" not in " ".join(process.cmdline())
+        return process.environ().get(_MARK) == mark and not _is_tracker(process)
+    except (psutil.Error, OSError):
+        return False
+
+
+def _is_tracker(process: Any) -> bool:
+    """Whether it is Python's own tracker of shared memory, which cleans up, and stays."""
+    import psutil
+
+    try:
+        return "resource_tracker" in " ".join(process.cmdline())
     except (psutil.Error, OSError):
         return False

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import threading
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from tokenizers.processors import TemplateProcessing
@@ -27,7 +23,6 @@ from ckl_bench.scoring.engine import score_probes
 from ckl_bench.scoring.pretest import AT_ONCE
 from ckl_bench.scoring.vllm_backend import vllm_scorer
 from ckl_bench.scoring.vllm_engine import Engine, arguments, batched_tokens, options_of
-from ckl_bench.scoring.vllm_processes import none_left, while_alive
 from conftest import Command
 from helpers.fake_vllm import Engines, engines
 
@@ -266,19 +261,3 @@ def test_an_engine_that_dies_while_pretesting_is_one_line(
     assert not Path("b").exists()
     engines.dies_after = 10**9
     assert "going on behind 10 pre-tested prompts" in command(*build).err
-
-
-def test_a_killed_process_ends_what_waits_for_it() -> None:
-    """vLLM waits for the answer of a killed engine for ever."""
-    with none_left() as processes:
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-        assert [one.pid for one in processes()] == [child.pid]
-        threading.Timer(0.5, child.kill).start()
-        with pytest.raises(ChildProcessError, match="was killed"):
-            while_alive(threading.Event().wait, processes())
-    with none_left():
-        other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-        with pytest.raises(ValueError, match="invalid literal"):
-            while_alive(lambda: int("a"), processes())
-        assert while_alive(lambda: 3, processes()) == 3
-    assert not psutil.pid_exists(other.pid)
