@@ -82,7 +82,8 @@ def forward(model: nn.Module, ids: Tensor, mask: Tensor, positions: Tensor | Non
     def keep(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         caught.append(inputs[0])
         # Laid out as a tensor of its own: what lies apart is multiplied row by row, each with a copy of the weights.
-        return inputs[0][0, :1][None] if inputs[0].dim() == 3 else inputs[0], *inputs[1:]
+        # No derivative goes through it: in forward mode the head would get one as large as itself, of zeros.
+        return inputs[0][0, :1][None].detach() if inputs[0].dim() == 3 else inputs[0].detach(), *inputs[1:]
 
     handle = head.register_forward_pre_hook(keep)
     try:

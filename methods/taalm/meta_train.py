@@ -145,7 +145,8 @@ def token_weights(phi: TrainAttention, examples: Sequence[Example], device: str)
 def groups(examples: Sequence[Example], learners: Learners) -> Iterator[list[Example]]:
     """Documents that go through the models together: of similar length, where that can be."""
     lengths = [len(example.document.ids) for example in examples]
-    for places in by_length(lengths, TOKENS if learners.together else 0):
+    # Where activations are computed again, a learner's numbers and moments are most of what a document takes.
+    for places in by_length(lengths, TOKENS if learners.together and learners.keeps else 0):
         yield [examples[i] for i in places]
 
 

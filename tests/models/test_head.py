@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+import torch.autograd.forward_ad as dual
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import (
     CohereConfig,
     CohereForCausalLM,
@@ -100,6 +102,21 @@ def test_the_head_itself_is_shown_one_position_of_one_row() -> None:
     forward(model, ids, mask)
     assert [tuple(one.shape) for one in seen] == [(1, 1, SHAPE["hidden_size"])]
     assert seen[0].stride() == (SHAPE["hidden_size"], SHAPE["hidden_size"], 1)  # else rows are multiplied one by one
+
+
+def test_no_derivative_goes_through_the_head_itself() -> None:
+    """In forward mode it would take zeros as large as the head's weights along."""
+    model = make("llama")
+    head_of, words = model.get_output_embeddings(), model.get_input_embeddings()  # type: ignore[operator]
+    shown: list[Tensor] = []
+    ids = torch.randint(0, 60, (4, 9))
+    forward(model, ids, torch.ones_like(ids))  # the first of a model is compared with what it makes of its head
+    head_of.register_forward_hook(lambda module, inputs, output: shown.append(inputs[0]))
+    words.register_forward_hook(lambda module, inputs, output: dual.make_dual(output.detach(), torch.ones_like(output)))  # type: ignore[no-untyped-call]
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), dual.dual_level():
+        states = forward(model, ids, torch.ones_like(ids)).states
+        assert dual.unpack_dual(states).tangent.abs().max() > 0  # type: ignore[no-untyped-call]
+        assert [dual.unpack_dual(one).tangent for one in shown] == [None]  # type: ignore[no-untyped-call]
 
 
 def test_memory_stays_far_below_that_of_all_logits() -> None:
