@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ckl_bench.benchmarks.own_check import OwnSources
+from ckl_bench.benchmarks.lama_ckl import Pretest
+from ckl_bench.benchmarks.own import build_own
+from ckl_bench.benchmarks.own_check import OwnSources, read_own
 from ckl_bench.errors import UserError
 from conftest import Command
 
@@ -27,6 +30,12 @@ def write_own(folder: Path, questions: str | bytes = GOOD, name: str = "question
     (folder / name).write_bytes(content)
     (folder / "keep.csv").write_text(KEEP)
     return OwnSources(documents=str(docs), questions=folder / name, keep=folder / "keep.csv")
+
+
+def built(sources: OwnSources, out: Path, scorer: Pretest = lambda probes: [0.0] * len(probes), **more: Any) -> Any:
+    """What a build of these sources counts; the scorer stands for the pre-test model."""
+    models = {"known": ("test", scorer)}
+    return build_own(sources, read_own(sources), out, models=models, length=lambda text: len(text.split()), **more)
 
 
 def assert_refused(command: Command, sources: OwnSources, says: str, *more: object) -> None:

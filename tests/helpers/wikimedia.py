@@ -1,13 +1,16 @@
-"""Small dumps of Wikipedia and Wikidata, as a test describes them."""
+"""Small dumps of Wikipedia and Wikidata, as a test describes them, and the pages that are read from one."""
 
 from __future__ import annotations
 
 import bz2
 import json
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
+
+from ckl_bench.benchmarks.temporalwiki.dumps import Page, open_dump, pages
 
 HEAD = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11">
   <siteinfo><dbname>wiki</dbname></siteinfo>
@@ -81,3 +84,9 @@ def redirect_page(number: int, name: str, target: str) -> str:
     text = json.dumps({"entity": name, "redirect": target})
     made = revision(number, text, model="wikibase-item")
     return page(name, number, made, more=f'<redirect title="{target}" />')
+
+
+def read(path: Path) -> list[Page]:
+    """Every page of a dump."""
+    with ThreadPoolExecutor(2) as pool, open_dump(path, pool) as stream:
+        return list(pages(stream, str(path)))
