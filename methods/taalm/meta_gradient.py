@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -81,10 +82,19 @@ def slope(
         if not states.requires_grad:
             raise UserError("no gradient reaches the learner's adapters: the model's layers pass none on")
         nll, slopes = nll_and_slopes(hidden, states.detach(), texts.targets)
+        gradient = numbers.new_zeros(numbers.shape)
+        for part, place in zip(parts, learners.views(gradient), strict=True):
+            part.register_post_accumulate_grad_hook(partial(_hand_over, place))
         into = slopes * (scales[:, None] * learners.magnified).to(slopes.dtype)
-        found = torch.autograd.grad(states, parts, into, materialize_grads=True)
-    gradient = torch.cat([part.flatten(1) for part in found], 1)
+        torch.autograd.backward(states, into, inputs=parts)
     return nll, gradient if learners.magnified == 1 else gradient.div_(learners.magnified), slopes
+
+
+def _hand_over(place: Tensor, part: Tensor) -> None:
+    """A part's gradient goes where it belongs as soon as it is there, so that all of them never stand twice."""
+    assert part.grad is not None
+    place.copy_(part.grad)
+    part.grad = None
 
 
 def learn(learners: Learners, texts: Texts, weights: Sequence[Tensor], *, steps: int, adam: Adam) -> Learning:
