@@ -84,7 +84,7 @@ def slope(
         nll, slopes = nll_and_slopes(hidden, states.detach(), texts.targets)
         gradient = numbers.new_zeros(numbers.shape)
         for part, place in zip(parts, learners.views(gradient), strict=True):
-            part.register_post_accumulate_grad_hook(partial(_hand_over, place))
+            part.register_post_accumulate_grad_hook(partial(_hand_over, place))  # type: ignore[no-untyped-call]
         into = slopes * (scales[:, None] * learners.magnified).to(slopes.dtype)
         torch.autograd.backward(states, into, inputs=parts)
     return nll, gradient if learners.magnified == 1 else gradient.div_(learners.magnified), slopes
