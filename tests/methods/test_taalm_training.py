@@ -15,7 +15,7 @@ from ckl_bench.benchmarks.format import load_benchmark
 from ckl_bench.models.find import find_model
 from ckl_bench.stacks.settings import settings_over
 from ckl_bench_methods.taalm import training
-from ckl_bench_methods.taalm.meta_train import MetaTraining
+from ckl_bench_methods.taalm.meta_train import MetaTraining, groups, make_examples, make_learners
 from ckl_bench_methods.taalm.training import train_attention
 from conftest import Command
 from helpers.toy import meta_train_toy
@@ -139,3 +139,15 @@ def test_the_same_seed_trains_the_same_phi(small: Path, tmp_path: Path) -> None:
         files.append(out.read_bytes())
     assert files[0] == files[1] != files[2]
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_documents_go_alone_where_activations_are_computed_again(keeps: bool, small: Path) -> None:
+    """A learner's own numbers are most of what a document takes there."""
+    base = find_model("tiny")
+    examples = make_examples(base.tokenizer, load_benchmark(str(small)).attention[:4], 32)
+    learners = make_learners(base.load(), r=2, alpha=2.0, seed=0, keeps=keeps)
+    learners.together = True
+    sizes = [len(group) for group in groups(examples, learners)]
+    assert sum(sizes) == 4
+    assert (max(sizes) > 1) == keeps

@@ -170,7 +170,7 @@ def main(word: str = "") -> None:
         if word not in ratio.what:
             continue
         if ratio.ours.endswith("16") and not multiplies_bfloat16("cpu"):
-            print(f"| {ratio.what} | | | | at least {ratio.asked} | this processor has no bfloat16 |", flush=True)
+            print(f"| {ratio.what} | | | | at least {ratio.asked:.2f} | this processor has no bfloat16 |", flush=True)
             continue
         print(line(ratio, found), flush=True)
 
